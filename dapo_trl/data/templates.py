@@ -1,0 +1,79 @@
+"""Prompt templates: put one around a problem, and take a known one off again."""
+
+import re
+
+
+DAPO_TEMPLATE = (
+    "Solve the following math problem step by step. The last line of your response should be of the form "
+    "Answer: $Answer (without quotes) where $Answer is the answer to the problem.\n\n"
+    "{problem}\n\n"
+    'Remember to put your answer on its own line after "Answer:".'
+)
+BOXED_TEMPLATE = "{problem}\n\nPlease reason step by step, and put your final answer within \\boxed{}."
+PLAIN_TEMPLATE = "{problem}"
+
+TEMPLATES = {"dapo": DAPO_TEMPLATE, "boxed": BOXED_TEMPLATE, "plain": PLAIN_TEMPLATE}
+DEFAULT_TEMPLATE = "dapo"
+
+# Published copies of DAPO-Math-17k differ in the answer form they ask for (`Answer: $Answer (without quotes)` or
+# `Answer: \boxed{$Answer}`), in the quotes around `Answer:` and in the white space around the problem.
+_DAPO_WRAPPING = re.compile(
+    r"\s*Solve the following math problem step by step\. The last line of your response should be of the form "
+    r"Answer: (?:\$Answer|\\boxed\{\$Answer\})(?: \(without quotes\))? where \$Answer is the answer to the problem\."
+    r"\s+(?P<problem>.*?)\s*"
+    r"Remember to put your answer on its own line after [\"']Answer:[\"']\.?\s*",
+    re.DOTALL | re.IGNORECASE,
+)
+_BOXED_WRAPPING = re.compile(
+    r"\s*(?P<problem>.*?)\s*Please reason step by step, and put your final answer within \\boxed\{\}\.?\s*", re.DOTALL
+)
+
+
+def resolve_template(template: str) -> str:
+    """
+    The text of a template given by name or as text.
+
+    Args:
+        template (`str`):
+            `"dapo"`, `"boxed"`, `"plain"`, or a text with `{problem}` where the problem goes.
+
+    Returns:
+        `str`: a text with `{problem}` in it.
+
+    Raises:
+        ValueError: if it is neither a known name nor a text with `{problem}`.
+    """
+    if template in TEMPLATES:
+        return TEMPLATES[template]
+    if "{problem}" not in template:
+        raise ValueError(
+            f"prompt_template={template!r} is neither the name of a template ({', '.join(TEMPLATES)}) nor a text with "
+            "`{problem}` in it. Give one of the names, or write `{problem}` where the problem goes."
+        )
+    return template
+
+
+def apply_template(template: str, problem: str) -> str:
+    """
+    Puts a template (a name, or a text with `{problem}`) around a problem.
+
+    >>> apply_template("boxed", "What is 1 + 1?")
+    'What is 1 + 1?\\n\\nPlease reason step by step, and put your final answer within \\\\boxed{}.'
+    """
+    # Not `str.format`: templates and problems are full of LaTeX braces.
+    return resolve_template(template).replace("{problem}", problem)
+
+
+def undo_template(text: str) -> str | None:
+    """
+    The problem inside a prompt written with a known template (the `dapo` one in its published wordings, or `boxed`).
+
+    Args:
+        text (`str`):
+            A prompt.
+
+    Returns:
+        `str` or `None`: the problem, without white space around it; `None` if no known template is around it.
+    """
+    match = _DAPO_WRAPPING.fullmatch(text) or _BOXED_WRAPPING.fullmatch(text)
+    return match["problem"] if match else None

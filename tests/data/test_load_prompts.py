@@ -1,0 +1,191 @@
+"""Every known layout of a data set comes out as `prompt` and `solution`."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dapo_trl.data import RowError, load_prompts
+
+
+DAPO_BEFORE = (
+    "Solve the following math problem step by step. The last line of your response should be of the form Answer: "
+    "$Answer (without quotes) where $Answer is the answer to the problem.\n\n"
+)
+BOXED_BEFORE = DAPO_BEFORE.replace("$Answer (without quotes)", "\\boxed{$Answer}")
+DAPO_AFTER = '\n\nRemember to put your answer on its own line after "Answer:".'
+
+
+def user(text):
+    return [{"role": "user", "content": text}]
+
+
+def write_jsonl(path: Path, *rows) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+ORIGINAL = {
+    "data_source": "math_dapo",
+    "prompt": user(DAPO_BEFORE + "What is $1+1$?" + DAPO_AFTER),
+    "ability": "MATH",
+    "reward_model": {"ground_truth": "2", "style": "rule-lighteval/MATH_v2"},
+    "extra_info": {"index": "a"},
+}
+PROCESSED = {"prompt": "What is $1+1$?", "solution": "2", "source_prompt": ORIGINAL["prompt"], "ability": "MATH"}
+LABEL = {"prompt": user(BOXED_BEFORE + "What is $1+1$?" + DAPO_AFTER), "label": "2"}
+
+
+@pytest.mark.parametrize(
+    ("row", "prompt", "solution"),
+    [
+        (ORIGINAL, ORIGINAL["prompt"], "2"),
+        (PROCESSED, DAPO_BEFORE + "What is $1+1$?" + DAPO_AFTER, "2"),
+        (LABEL, LABEL["prompt"], "2"),
+        ({"question": "Q?", "answer": "6*7=<<6*7=42>>42\n#### 42"}, DAPO_BEFORE + "Q?" + DAPO_AFTER, "42"),
+        ({"problem": "Q?", "answer": "\\frac{1}{2}"}, DAPO_BEFORE + "Q?" + DAPO_AFTER, "\\frac{1}{2}"),
+        (
+            {"problem": "Q?", "level": "Level 1", "solution": "First \\boxed{3}, so $\\boxed{\\frac{1}{2}}$."},
+            DAPO_BEFORE + "Q?" + DAPO_AFTER,
+            "\\frac{1}{2}",
+        ),
+        ({"problem": "Q?", "answer": 7}, DAPO_BEFORE + "Q?" + DAPO_AFTER, "7"),
+        ({"prompt": "12+7=", "solution": "19"}, "12+7=", "19"),
+        ({"prompt": "Ask.", "solution": "1", "problem": "Q?", "source": "s", "id": "x"}, "Ask.", "1"),
+    ],
+    ids=["dapo", "processed", "label", "gsm8k", "math", "math-worked", "number", "plain", "prepared"],
+)
+@pytest.mark.parametrize("streaming", [False, True])
+def test_known_layouts(tmp_path, row, prompt, solution, streaming):
+    (loaded,) = load_prompts(write_jsonl(tmp_path / "rows.jsonl", row), streaming=streaming)
+    assert loaded["prompt"] == prompt
+    assert loaded["solution"] == solution
+    assert {name: loaded[name] for name in row if name not in ("prompt", "solution")} == {
+        name: value for name, value in row.items() if name not in ("prompt", "solution")
+    }
+
+
+@pytest.mark.parametrize("suffix", ["json", "parquet"])
+def test_json_array_and_parquet(tmp_path, suffix):
+    path = tmp_path / f"rows.{suffix}"
+    if suffix == "json":
+        path.write_text(json.dumps([ORIGINAL, ORIGINAL]), encoding="utf-8")
+    else:
+        pq.write_table(pa.Table.from_pylist([ORIGINAL, ORIGINAL]), path)
+    loaded = load_prompts(str(path))
+    assert loaded["solution"][:] == ["2", "2"]
+    assert loaded[1]["prompt"] == ORIGINAL["prompt"]
+
+
+@pytest.mark.parametrize(
+    ("row", "template", "expected"),
+    [
+        (ORIGINAL, "plain", user("What is $1+1$?")),
+        (LABEL, "dapo", ORIGINAL["prompt"]),
+        (
+            {"prompt": [{"role": "system", "content": "Be brief."}, *user("Q?")], "answer": "1"},
+            "<{problem}>",
+            [{"role": "system", "content": "Be brief."}, *user("<Q?>")],
+        ),
+        ({"prompt": "Long words: Q?", "solution": "1", "problem": "Q?"}, "plain", "Q?"),
+        ({"problem": "Q {problem}?", "answer": "1"}, "{x} {problem}", "{x} Q {problem}?"),
+        (
+            {"question": "Q?", "answer": "1"},
+            "boxed",
+            "Q?\n\nPlease reason step by step, and put your final answer within \\boxed{}.",
+        ),
+    ],
+)
+def test_template_replaces_a_known_one(tmp_path, row, template, expected):
+    (loaded,) = load_prompts(write_jsonl(tmp_path / "rows.jsonl", row), prompt_template=template)
+    assert loaded["prompt"] == expected
+
+
+def test_conversational_on_request(tmp_path):
+    bare = write_jsonl(tmp_path / "bare.jsonl", {"problem": "Q?", "answer": "1"})
+    assert load_prompts(bare, prompt_template="plain", conversational=True)[0]["prompt"] == user("Q?")
+    messages = write_jsonl(tmp_path / "messages.jsonl", ORIGINAL)
+    assert load_prompts(messages, prompt_template="plain", conversational=False)[0]["prompt"] == "What is $1+1$?"
+
+
+def test_system_message_is_no_text(tmp_path):
+    row = {"prompt": [{"role": "system", "content": "Be brief."}, *user("Q?")], "answer": "1"}
+    with pytest.raises(RowError, match=r"row 0 .*column 'prompt'.*system, user.*conversational=False"):
+        load_prompts(write_jsonl(tmp_path / "rows.jsonl", row), conversational=False)
+
+
+def test_columns_by_name(tmp_path):
+    row = {"text": "Q?", "meta": {"gold": "\\boxed{5}"}, "answer": "wrong one"}
+    path = write_jsonl(tmp_path / "rows.jsonl", row)
+    (loaded,) = load_prompts(path, prompt_column="text", solution_column="meta.gold", prompt_template="plain")
+    assert (loaded["prompt"], loaded["solution"]) == ("Q?", "5")
+    (loaded,) = load_prompts(path, prompt_column="text", prompt_template="plain")
+    assert loaded["solution"] == "wrong one"
+
+
+def test_unknown_column_lists_those_there_are(tmp_path):
+    path = write_jsonl(tmp_path / "rows.jsonl", {"text": "Q?", "meta": {"gold": "5", "by": "me"}})
+    with pytest.raises(ValueError, match=r"solution_column='meta.golden'.*rows.jsonl.*text, meta.\{gold, by\}"):
+        load_prompts(path, prompt_column="text", solution_column="meta.golden")
+    with pytest.raises(ValueError, match=r"prompt and the solution .*text, meta.*prompt_column and solution_column"):
+        load_prompts(path)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"problem": "Q?", "answer": None}, r"rows.jsonl', row 1 .*column 'answer': no gold answer in None"),
+        ({"problem": "Q?", "answer": "  "}, r"row 1 .*column 'answer': no gold answer in '  '"),
+        ({"problem": " ", "answer": "1"}, r"row 1 .*column 'problem': the prompt is empty.*problem, answer"),
+        ({"problem": None, "answer": "1"}, r"row 1 .*column 'problem': a prompt must be a text or .*NoneType"),
+    ],
+)
+def test_bad_row_is_named(tmp_path, row, message):
+    path = write_jsonl(tmp_path / "rows.jsonl", {"problem": "Q?", "answer": "1"}, row)
+    with pytest.raises(RowError, match=message):
+        load_prompts(path)
+
+
+def test_worked_solution_without_final_answer(tmp_path):
+    path = write_jsonl(tmp_path / "rows.jsonl", {"problem": "Q?", "solution": "Obvious."})
+    with pytest.raises(RowError, match=r"column 'solution': no gold answer after `####` or in .*'Obvious.'"):
+        load_prompts(path)
+    assert load_prompts(path, solution_column="solution")[0]["solution"] == "Obvious."
+
+
+@pytest.mark.parametrize("source", ["missing.jsonl", "./missing", "/missing/rows.parquet"])
+def test_missing_file_says_both_readings(source):
+    with pytest.raises(FileNotFoundError, match=r"local path, and there is no such file .* data set on the Hub"):
+        load_prompts(source)
+
+
+def test_unreachable_hub_id_says_both_readings(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise ConnectionError("offline")
+
+    monkeypatch.setattr("dapo_trl.data.load.load_dataset", refuse)
+    with pytest.raises(FileNotFoundError, match=r"'owner/name' is neither a local file .* on the Hub \(offline\)"):
+        load_prompts("owner/name")
+
+
+def test_malformed_json_names_the_file(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"problem": "Q?", "answer": "1"}\n{"problem":\n')
+    with pytest.raises(ValueError, match=r"rows.jsonl' cannot be read: .*row 1"):
+        load_prompts(str(path))
+
+
+def test_other_files_and_templates_are_refused(tmp_path):
+    (tmp_path / "rows.csv").write_text("problem,answer\nQ?,1\n")
+    with pytest.raises(ValueError, match=r"rows.csv': files must end in .json, .jsonl, .parquet"):
+        load_prompts(str(tmp_path / "rows.csv"))
+    path = write_jsonl(tmp_path / "rows.jsonl", {"problem": "Q?", "answer": "1"})
+    with pytest.raises(ValueError, match=r"^prompt_template='nice' is neither .*dapo, boxed, plain.*\{problem\}"):
+        load_prompts(path, prompt_template="nice")
+
+
+def test_splits_can_be_sliced(tmp_path):
+    path = write_jsonl(tmp_path / "rows.jsonl", *({"problem": f"Q{n}?", "answer": n} for n in range(5)))
+    assert load_prompts(path, split="test[1:3]")["solution"][:] == ["1", "2"]
