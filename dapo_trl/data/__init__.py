@@ -1,6 +1,7 @@
 """Data sets in, `prompt` and `solution` columns out."""
 
-from .load import RowError, load_prompts
+from .load import load_prompts
+from .rows import RowError
 from .templates import TEMPLATES, apply_template, undo_template
 
 

@@ -1,24 +1,20 @@
 """A data set from the Hub or from a local file, as the `prompt` and `solution` columns that training needs."""
 
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from datasets import Dataset, Features, IterableDataset, List, Value, load_dataset
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 
-from .layouts import Layout, describe_columns, find_layout, get_column, read_gold
-from .prompts import as_messages, as_text, build_prompt
+from .layouts import find_layout, get_column
+from .rows import RowReader
 from .templates import resolve_template
 
 
 _BUILDERS = {".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 _MESSAGES = List({"role": Value("string"), "content": Value("string")})
-
-
-class RowError(ValueError):
-    """A row that cannot be read. The message names the data set, the row, the column, and says what to change."""
 
 
 def load_prompts(
@@ -71,23 +67,14 @@ def load_prompts(
     if prompt_template is not None:
         prompt_template = resolve_template(prompt_template)
     dataset = open_source(source, split=split, config=config, streaming=streaming)
-    first = next(iter(dataset), None)
-    if first is None:
-        raise ValueError(f"{source!r}, split {split!r}, has no rows. Name a file or split that has some.")
-    layout = find_layout(first, source, prompt_column, solution_column)
-    if conversational is None:
-        conversational = isinstance(get_column(first, layout.prompt), list)
+    reader = make_reader(dataset, source, split, prompt_column, solution_column, prompt_template, conversational)
     if streaming and dataset.features is None:
         dataset = dataset._resolve_features()
-    features = Features(
-        {**dataset.features, "prompt": _MESSAGES if conversational else Value("string"), "solution": Value("string")}
-    )
-    convert = partial(
-        convert_row, layout=layout, source=source, prompt_template=prompt_template, conversational=conversational
-    )
+    prompt_feature = _MESSAGES if reader.conversational else Value("string")
+    features = Features({**dataset.features, "prompt": prompt_feature, "solution": Value("string")})
     # Cached results would outlive changes to this code: the cache knows functions of a package by name only.
     options = {} if streaming else {"load_from_cache_file": False, "desc": f"Reading {Path(source).name}"}
-    return dataset.map(convert, with_indices=True, features=features, **options)
+    return dataset.map(reader.prompt_and_solution, with_indices=True, features=features, **options)
 
 
 def open_source(
@@ -123,46 +110,28 @@ def open_source(
         ) from error
 
 
-def convert_row(
-    row: Mapping[str, Any],
-    index: int,
-    *,
-    layout: Layout,
+def make_reader(
+    dataset: Dataset | IterableDataset,
     source: str,
-    prompt_template: str | None = None,
-    conversational: bool = False,
-) -> dict[str, Any]:
-    """The `prompt` and `solution` of a row, or a [`RowError`] that names row and column."""
-    where = f"{source!r}, row {index} (the first is 0)"
+    split: str,
+    prompt_column: str | None,
+    solution_column: str | None,
+    prompt_template: str | None,
+    conversational: bool | None,
+) -> RowReader:
+    """The reader of a data set's rows, by its first row and what the user named. See [`load_prompts`]."""
+    first = next(iter_rows(dataset, source), None)
+    if first is None:
+        raise ValueError(f"{source!r}, split {split!r}, has no rows. Name a file or split that has some.")
+    layout = find_layout(first, source, prompt_column, solution_column)
+    if conversational is None:
+        conversational = isinstance(get_column(first, layout.prompt), list)
+    return RowReader(source, layout, prompt_template, conversational)
+
+
+def iter_rows(dataset: Dataset | IterableDataset, source: str) -> Iterator[dict[str, Any]]:
+    """The rows of an opened data set; a file that cannot be read on is a `ValueError` that names it."""
     try:
-        gold = read_gold(_value(row, layout.solution), layout.is_worked)
-    except TypeError as error:
-        raise RowError(f"{where}, column {layout.solution!r}: {error}. {_columns(row)}") from error
-    if gold is None:
-        kind = "no gold answer after `####` or in `\\boxed{}`" if layout.is_worked else "no gold answer"
-        raise RowError(
-            f"{where}, column {layout.solution!r}: {kind} in {_shorten(_value(row, layout.solution))}. Name another "
-            f"column with solution_column, or let prepare_data leave such rows out. {_columns(row)}"
-        )
-    try:
-        prompt, _ = build_prompt(row, layout, prompt_template)
-        prompt = as_messages(prompt) if conversational else as_text(prompt)
-    except (TypeError, ValueError, KeyError) as error:
-        raise RowError(f"{where}, column {layout.prompt!r}: {error}. {_columns(row)}") from error
-    return {"prompt": prompt, "solution": gold}
-
-
-def _value(row: Mapping[str, Any], path: str) -> Any:
-    try:
-        return get_column(row, path)
-    except KeyError:
-        return None
-
-
-def _columns(row: Mapping[str, Any]) -> str:
-    return f"The row's columns: {describe_columns(row)}."
-
-
-def _shorten(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:40]}...{text[-37:]}"
+        yield from dataset
+    except (DatasetGenerationError, pa.ArrowInvalid) as error:
+        raise ValueError(f"{source!r} cannot be read: {error.__cause__ or error}") from error
