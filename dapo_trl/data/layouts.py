@@ -127,6 +127,22 @@ def find_layout(
     return Layout(f"`{prompt}`, `{solution}`, as named", prompt, solution, is_bare=prompt != "prompt")
 
 
+def find_prompt_column(row: Mapping[str, Any], source: str) -> Layout:
+    """
+    A layout for the problems alone, for data sets whose golds are not needed.
+
+    Raises:
+        ValueError: if no column is named as one with prompts or problems.
+    """
+    prompt = _first_column(row, ("problem", "question", "prompt"))
+    if prompt is None:
+        raise ValueError(
+            f"{source!r}: no column `problem`, `question` or `prompt` among {describe_columns(row)}. Rename the one "
+            "that holds the problems."
+        )
+    return Layout(f"`{prompt}`", prompt, solution="", is_bare=prompt != "prompt")
+
+
 def _first_column(row: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
     return next((name for name in names if has_column(row, name)), None)
 

@@ -94,3 +94,8 @@ def as_text(prompt: str | Messages) -> str:
             "model with a chat template (conversational=True)"
         )
     return prompt[0]["content"]
+
+
+def prompt_text(prompt: str | Messages) -> str:
+    """All words of a prompt, whoever says them."""
+    return prompt if isinstance(prompt, str) else "\n".join(message["content"] for message in prompt)

@@ -1,0 +1,165 @@
+"""Completions for the difficulty filter: from a Transformers model, or from an OpenAI-compatible server."""
+
+import json
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from .prompts import Messages
+
+
+class Generator(Protocol):
+    """Anything that samples completions."""
+
+    def generate(self, prompts: Sequence[str | Messages], k: int) -> list[list[str]]:
+        """`k` completions for each prompt, in the order of the prompts."""
+
+
+class TransformersGenerator:
+    """
+    Samples with a Transformers model on this machine.
+
+    Args:
+        model (`str`):
+            Hub id or path.
+        max_completion_length (`int`, *optional*, defaults to 2048):
+            Longest completion in tokens.
+        temperature (`float`, *optional*, defaults to 1.0):
+            Sampling temperature.
+        seed (`int`, *optional*, defaults to 42):
+            Seed: the same machine, prompts and batch size give the same completions.
+    """
+
+    def __init__(self, model: str, *, max_completion_length: int = 2048, temperature: float = 1.0, seed: int = 42):
+        from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
+
+        set_seed(seed)
+        self.tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left")
+        if self.tokenizer.pad_token is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        self.model = AutoModelForCausalLM.from_pretrained(model, dtype="auto", device_map="auto").eval()
+        self.options = {"max_new_tokens": max_completion_length, "do_sample": True, "temperature": temperature}
+
+    def generate(self, prompts: Sequence[str | Messages], k: int) -> list[list[str]]:
+        """`k` completions for each prompt; all rows of one call are padded together."""
+        import torch
+
+        inputs = self.tokenizer(
+            [self._text(prompt) for prompt in prompts],
+            padding=True,
+            return_tensors="pt",
+            # The chat template has written the special tokens already.
+            add_special_tokens=isinstance(prompts[0], str),
+        ).to(self.model.device)
+        with torch.inference_mode():
+            output = self.model.generate(
+                input_ids=inputs["input_ids"],
+                attention_mask=inputs["attention_mask"],
+                num_return_sequences=k,
+                top_k=0,
+                top_p=1.0,
+                pad_token_id=self.tokenizer.pad_token_id,
+                **self.options,
+            )
+        texts = self.tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        return [texts[start : start + k] for start in range(0, len(texts), k)]
+
+    def _text(self, prompt: str | Messages) -> str:
+        if isinstance(prompt, str):
+            return prompt
+        return self.tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False)
+
+
+@dataclass
+class ServerGenerator:
+    """
+    Samples from an OpenAI-compatible server (vLLM, SGLang, llama.cpp, ...): texts through `/completions`, messages
+    through `/chat/completions`. The environment variable `OPENAI_API_KEY` is sent if it is set.
+
+    Args:
+        url (`str`):
+            Base address, such as `http://localhost:8000/v1`.
+        model (`str`):
+            Name of the model on the server.
+        max_completion_length (`int`, *optional*, defaults to 2048):
+            Longest completion in tokens.
+        temperature (`float`, *optional*, defaults to 1.0):
+            Sampling temperature.
+        seed (`int`, *optional*, defaults to 42):
+            Sent with every request.
+        num_requests (`int`, *optional*, defaults to 32):
+            Requests under way at the same time.
+        timeout (`float`, *optional*, defaults to 600.0):
+            Seconds to wait for an answer.
+        num_retries (`int`, *optional*, defaults to 3):
+            Further attempts after an error of the connection or the server (status 429 or 5xx).
+        retry_delay (`float`, *optional*, defaults to 2.0):
+            Seconds before the first of them; doubled each time.
+    """
+
+    url: str
+    model: str
+    max_completion_length: int = 2048
+    temperature: float = 1.0
+    seed: int = 42
+    num_requests: int = 32
+    timeout: float = 600.0
+    num_retries: int = 3
+    retry_delay: float = 2.0
+
+    def generate(self, prompts: Sequence[str | Messages], k: int) -> list[list[str]]:
+        """
+        `k` completions for each prompt.
+
+        Raises:
+            ConnectionError: if a request fails for good, with the address and the server's answer.
+        """
+        with ThreadPoolExecutor(self.num_requests) as pool:
+            return list(pool.map(lambda prompt: self._complete(prompt, k), prompts))
+
+    def _complete(self, prompt: str | Messages, k: int) -> list[str]:
+        is_text = isinstance(prompt, str)
+        request = {
+            "model": self.model,
+            ("prompt" if is_text else "messages"): prompt,
+            "n": k,
+            "max_tokens": self.max_completion_length,
+            "temperature": self.temperature,
+            "top_p": 1.0,
+            "seed": self.seed,
+        }
+        address = f"{self.url.rstrip('/')}/{'completions' if is_text else 'chat/completions'}"
+        choices = self._post(address, request).get("choices", [])
+        if len(choices) != k:
+            raise ConnectionError(
+                f"{address} answered with {len(choices)} completions instead of n={k}. The server must support `n`."
+            )
+        return [(choice["text"] if is_text else choice["message"]["content"]) or "" for choice in choices]
+
+    def _post(self, address: str, request: dict[str, Any]) -> dict[str, Any]:
+        headers = {"Content-Type": "application/json"}
+        if key := os.environ.get("OPENAI_API_KEY"):
+            headers["Authorization"] = f"Bearer {key}"
+        body = json.dumps(request).encode()
+        for attempt in range(self.num_retries + 1):
+            try:
+                message = urllib.request.Request(address, data=body, headers=headers)
+                with urllib.request.urlopen(message, timeout=self.timeout) as response:
+                    return json.load(response)
+            except urllib.error.HTTPError as error:
+                reason = f"status {error.code}: {error.read()[:500].decode(errors='replace')}"
+                if error.code != 429 and error.code < 500:
+                    break
+            except OSError as error:
+                reason = str(error)
+            if attempt < self.num_retries:
+                time.sleep(self.retry_delay * 2**attempt)
+        raise ConnectionError(
+            f"{address} did not answer ({reason}). Check that the server runs, serves model {self.model!r}, and that "
+            "the address ends where the API begins (usually `/v1`)."
+        )

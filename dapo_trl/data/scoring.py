@@ -1,0 +1,80 @@
+"""Call reward functions outside a trainer, with the arguments that a trainer would give."""
+
+import asyncio
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from .prompts import Messages, prompt_text
+
+
+RewardFunc = Callable[..., Any]
+
+
+def reward_name(reward_func: RewardFunc) -> str:
+    """The name under which a trainer logs a reward function."""
+    return getattr(reward_func, "__name__", type(reward_func).__name__)
+
+
+def score(
+    reward_func: RewardFunc,
+    prompts: Sequence[str | Messages],
+    completions: Sequence[str],
+    columns: Mapping[str, Sequence[Any]],
+) -> list[float | None]:
+    """
+    Rewards of completions, in the calling convention of TRL.
+
+    Args:
+        reward_func (`Callable`):
+            Reward function, plain or `async`.
+        prompts (sequence of `str` or of messages):
+            One per completion. Completions to messages are handed on as messages.
+        completions (sequence of `str`):
+            Texts to score.
+        columns (`Mapping`):
+            Other columns of the rows, such as `solution`.
+
+    Returns:
+        `list[float | None]`: one per completion; NaN, too, is None.
+
+    Raises:
+        ValueError: if the function returns another number of rewards.
+    """
+    answers = [
+        text if isinstance(prompt, str) else [{"role": "assistant", "content": text}]
+        for prompt, text in zip(prompts, completions, strict=True)
+    ]
+    rewards = reward_func(
+        prompts=list(prompts),
+        completions=answers,
+        completion_ids=[[] for _ in answers],
+        **{name: list(values) for name, values in columns.items()},
+        trainer_state=None,
+        log_extra=lambda column, values: None,
+        log_metric=lambda name, value: None,
+    )
+    if inspect.iscoroutine(rewards):
+        rewards = asyncio.run(rewards)
+    if len(rewards) != len(answers):
+        raise ValueError(
+            f"The reward function {reward_name(reward_func)!r} returned {len(rewards)} rewards for {len(answers)} "
+            "completions. It must return one reward, or None, per completion."
+        )
+    return [None if reward is None or reward != reward else float(reward) for reward in rewards]
+
+
+def gold_completion(prompt: str | Messages, gold: str, completion_template: str | None = None) -> str:
+    r"""
+    A gold answer in the form that the prompt asks for.
+
+    >>> gold_completion("What is 1 + 1? Put your final answer within \\boxed{}.", "2")
+    '\\boxed{2}'
+    """
+    if completion_template is not None:
+        return completion_template.replace("{solution}", gold)
+    text = prompt_text(prompt)
+    boxed = f"\\boxed{{{gold}}}"
+    if "Answer: \\boxed" in text:
+        return f"Answer: {boxed}"
+    return boxed if "\\boxed" in text else f"Answer: {gold}"
