@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 from huggingface_hub import DatasetCardData
@@ -15,7 +16,7 @@ _CARD = """---
 {front_matter}
 ---
 
-# {name}
+# {name}, prepared
 
 {num_kept} problems with gold answers for reinforcement learning, prepared by `dapo_trl.prepare_data` from `{source}`
 (layout: {layout}).
@@ -54,7 +55,6 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000
 
 def write_card(
     *,
-    name: str,
     source: str,
     is_hub_source: bool,
     layout: str,
@@ -68,8 +68,6 @@ def write_card(
     The text of the card, valid for the Hub. It holds no date and no local path: same input, same bytes.
 
     Args:
-        name (`str`):
-            Name of the data set.
         source (`str`):
             Name of the source; a Hub id if `is_hub_source`, which is then linked from the card's metadata.
         layout (`str`):
@@ -88,6 +86,8 @@ def write_card(
     Returns:
         `str`
     """
+    # Named after the source, not after the directory it is written to: same input, same bytes.
+    name = PurePath(source).stem if not is_hub_source else source.rpartition("/")[2]
     return _CARD.format(
         front_matter=_front_matter(name, source if is_hub_source else None, counts.num_kept),
         name=name,
@@ -105,7 +105,7 @@ def write_card(
 def _front_matter(name: str, hub_source: str | None, num_rows: int) -> str:
     size = next((label for bound, label in _SIZES if num_rows < bound), "n>1M")
     return DatasetCardData(
-        pretty_name=name,
+        pretty_name=f"{name}, prepared",
         task_categories=["text-generation"],
         size_categories=[size],
         tags=["dapo", "trl", "reinforcement-learning", "math"],

@@ -24,8 +24,8 @@ def within_pass_rate(
     """
     The records whose pass rate is in a range, with the pass rate stored.
 
-    The pass rate is the share of `k` sampled completions with a reward above 0. A problem with a completion that cannot
-    be scored (no reward) is left out and counted.
+    The pass rate is the share of `k` sampled completions with a reward above 0. A problem with a completion that
+    cannot be scored (no reward) is left out and counted.
 
     Args:
         records (iterable of [`Record`]):

@@ -56,3 +56,10 @@ def length_statistics(lengths: list[int]) -> dict[str, int]:
         name: ordered[max(0, -(-percent * len(ordered) // 100) - 1)]
         for name, percent in (("min", 0), ("median", 50), ("95%", 95), ("max", 100))
     }
+
+
+def load_tokenizer(name: str | None) -> "PreTrainedTokenizerBase | None":
+    """The tokenizer of a Hub id or path, None for None."""
+    from transformers import AutoTokenizer
+
+    return None if name is None else AutoTokenizer.from_pretrained(name)

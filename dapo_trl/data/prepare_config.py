@@ -1,0 +1,136 @@
+"""Settings of `python -m dapo_trl.prepare_data`, and the checks on them."""
+
+from dataclasses import dataclass, field
+
+from .templates import resolve_template
+
+
+# Settings that shape the data, in the order of the data card. The rest (where to write, what to check) does not.
+CARD_FIELDS = (
+    "split",
+    "config_name",
+    "prompt_column",
+    "solution_column",
+    "prompt_template",
+    "tokenizer",
+    "max_prompt_tokens",
+    "decontaminate",
+    "ngram_size",
+    "min_overlap",
+    "pass_rate_model",
+    "num_generations",
+    "min_pass_rate",
+    "max_pass_rate",
+    "max_completion_length",
+    "temperature",
+    "seed",
+)
+_NEEDS = {
+    "max_prompt_tokens": ("tokenizer", "the tokenizer of the model to be trained"),
+    "pass_rate_server": ("pass_rate_model", "the name of the model on the server"),
+}
+
+
+@dataclass
+class PrepareConfig:
+    """
+    Settings of the command. A field that is `None` is found out or not used, as its help says.
+
+    Raises:
+        ValueError: for combinations that cannot work.
+    """
+
+    source: str = field(
+        metadata={"help": "Hub id, path of a .json, .jsonl or .parquet file, or a directory with such files."}
+    )
+    output: str | None = field(
+        default=None,
+        metadata={
+            "help": "Directory to write to, or `owner/name` on the Hub. Write a directory of that form as "
+            "`./parent/name`, unless `parent` exists."
+        },
+    )
+    overwrite: bool = field(default=False, metadata={"help": "Replace a data set already in the output directory."})
+    private: bool = field(default=True, metadata={"help": "Create the data set on the Hub as a private one."})
+    split: str = field(default="train", metadata={"help": "Split to read."})
+    config_name: str | None = field(default=None, metadata={"help": "Configuration of a data set on the Hub."})
+    prompt_column: str | None = field(
+        default=None, metadata={"help": "Column (or dotted path) with the prompt or problem. Default: found by name."}
+    )
+    solution_column: str | None = field(
+        default=None, metadata={"help": "Column (or dotted path) with the gold answer. Default: found by name."}
+    )
+    prompt_template: str | None = field(
+        default=None,
+        metadata={
+            "help": "`dapo`, `boxed`, `plain`, or text with `{problem}`, put in place of a known template around it. "
+            "Default: prompts stay as they are, bare problems get `dapo`."
+        },
+    )
+    conversational: bool | None = field(
+        default=None,
+        metadata={"help": "Prompts as lists of messages (true) or as texts (false). Default: as the source has them."},
+    )
+    tokenizer: str | None = field(default=None, metadata={"help": "Tokenizer (Hub id or path) to count tokens with."})
+    max_prompt_tokens: int | None = field(default=None, metadata={"help": "Leave out prompts with more tokens."})
+    decontaminate: list[str] | None = field(
+        default=None, metadata={"help": "Evaluation files or Hub ids whose problems are to be left out."}
+    )
+    decontaminate_split: str = field(default="train", metadata={"help": "Split of the evaluation sets on the Hub."})
+    ngram_size: int = field(default=8, metadata={"help": "Words per n-gram when comparing with evaluation problems."})
+    min_overlap: float = field(
+        default=0.5, metadata={"help": "Share of common n-grams from which on a problem is left out."}
+    )
+    pass_rate_model: str | None = field(
+        default=None,
+        metadata={"help": "Model to measure pass rates with: Hub id, path, or the name on `pass_rate_server`."},
+    )
+    pass_rate_server: str | None = field(
+        default=None, metadata={"help": "Address of an OpenAI-compatible server, such as http://localhost:8000/v1."}
+    )
+    num_generations: int = field(default=8, metadata={"help": "Completions per prompt for the pass rate."})
+    min_pass_rate: float = field(default=0.0, metadata={"help": "Lowest pass rate to keep."})
+    max_pass_rate: float = field(default=1.0, metadata={"help": "Highest pass rate to keep."})
+    max_completion_length: int = field(default=2048, metadata={"help": "Longest completion for it, in tokens."})
+    temperature: float = field(default=1.0, metadata={"help": "Sampling temperature for the pass rate."})
+    pass_rate_batch_size: int = field(default=32, metadata={"help": "Prompts sampled for at a time."})
+    seed: int = field(default=42, metadata={"help": "Seed of the sampling."})
+    reward_funcs: list[str] = field(
+        default_factory=lambda: ["accuracy"],
+        metadata={
+            "help": "Reward functions that judge correctness, by name or dotted path: all are checked, the first one "
+            "tells pass rates."
+        },
+    )
+    check: bool = field(
+        default=False,
+        metadata={"help": "Score every gold as a completion; fail if fewer than `min_frac_right` are right."},
+    )
+    check_sample: int | None = field(default=None, metadata={"help": "Check so many rows only. Default: all."})
+    min_frac_right: float = field(default=0.99, metadata={"help": "Share of the golds that must score."})
+    completion_template: str | None = field(
+        default=None,
+        metadata={"help": "Text with `{solution}` to write golds in. Default: the form that the prompt asks for."},
+    )
+
+    def __post_init__(self):
+        if self.output is None and not self.check:
+            raise ValueError("output=None with check=False leaves nothing to do. Give --output, --check or both.")
+        if self.prompt_template is not None:
+            resolve_template(self.prompt_template)
+        for name, (needed, what) in _NEEDS.items():
+            if getattr(self, name) is not None and getattr(self, needed) is None:
+                raise ValueError(f"{name}={getattr(self, name)!r} needs {needed}. Give --{needed}, {what}.")
+        for name in ("max_prompt_tokens", "num_generations", "pass_rate_batch_size", "check_sample", "ngram_size"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1. Leave it out for the default.")
+        if not 0 <= self.min_pass_rate <= self.max_pass_rate <= 1:
+            raise ValueError(
+                f"min_pass_rate={self.min_pass_rate} and max_pass_rate={self.max_pass_rate} must be in order and in "
+                "[0, 1], such as 0.1 and 0.9."
+            )
+        if self.pass_rate_model is None and (self.min_pass_rate > 0 or self.max_pass_rate < 1):
+            raise ValueError(
+                f"min_pass_rate={self.min_pass_rate}, max_pass_rate={self.max_pass_rate}: a range needs "
+                "pass_rate_model, the model to measure pass rates with."
+            )
