@@ -1,0 +1,23 @@
+"""How tokens become a gradient: which rows form a step, what they weigh, and how they are cut (DAPO Sec. 3.3)."""
+
+from .dealing import deal_rows
+from .micro_batches import FILLER, Cut, Lengths, cut_balanced, cut_equal, micro_batch_tokens
+from .normalization import group_weights, step_denominators
+from .padding import Row, filler_row, pad_rows, unpad
+
+
+__all__ = [
+    "FILLER",
+    "Cut",
+    "Lengths",
+    "Row",
+    "cut_balanced",
+    "cut_equal",
+    "deal_rows",
+    "filler_row",
+    "group_weights",
+    "micro_batch_tokens",
+    "pad_rows",
+    "step_denominators",
+    "unpad",
+]

@@ -1,0 +1,168 @@
+"""The trainer's own part of a checkpoint: written atomically, checked, read with `weights_only=True`."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import torch
+from transformers.trainer_callback import TrainerState
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from .loss import Lengths, Row
+from .rollout import Rollout
+
+
+FORMAT_VERSION = 1
+TRAINER_STATE = "trainer_state.json"
+
+
+class CheckpointError(RuntimeError):
+    """The trainer's own state in a checkpoint cannot be used."""
+
+
+def state_path(checkpoint: str, process: int) -> Path:
+    """File of one process's state."""
+    return Path(checkpoint) / f"dapo_state_{process}.pt"
+
+
+def save_state(state: dict, checkpoint: str, process: int) -> None:
+    """
+    Writes one process's state by temporary file and rename: a checkpoint holds all of it or nothing.
+
+    Args:
+        state (`dict`): tensors, numbers, strings, lists and dicts only.
+        checkpoint (`str`): the checkpoint's directory.
+        process (`int`): this process's number.
+    """
+    path = state_path(checkpoint, process)
+    temporary = path.with_suffix(".tmp")
+    with open(temporary, "wb") as file:
+        torch.save({"format_version": FORMAT_VERSION, **state}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def load_state(checkpoint: str, process: int) -> dict | None:
+    """
+    Reads what [`save_state`] wrote.
+
+    Returns:
+        `dict`, or None if the checkpoint has no such file.
+
+    Raises:
+        CheckpointError: if the file is cut off or not of this format.
+    """
+    path = state_path(checkpoint, process)
+    if not path.exists():
+        return None
+    try:
+        state = torch.load(path, weights_only=True)
+    except Exception as error:  # torch raises half a dozen types here, depending on where the file is damaged
+        raise CheckpointError(
+            f"{path} cannot be read ({error}). The checkpoint is damaged: resume from an earlier one."
+        ) from error
+    version = state.get("format_version") if isinstance(state, dict) else None
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} has format version {version}, but this version of dapo_trl reads {FORMAT_VERSION}. Resume with "
+            "the version that wrote the checkpoint."
+        )
+    return state
+
+
+def last_complete_checkpoint(output_dir: str) -> str | None:
+    """
+    The newest checkpoint that was written to its end; half-written ones are passed over.
+
+    The trainer writes `trainer_state.json` last, so a checkpoint in which it can be read is complete.
+
+    Args:
+        output_dir (`str`): the run's output directory.
+
+    Returns:
+        `str`, or None if there is none.
+    """
+    numbered = []
+    for path in Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
+        match = re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)", path.name)
+        if match and is_complete(path):
+            numbered.append((int(match[1]), str(path)))
+    return max(numbered)[1] if numbered else None
+
+
+def is_complete(checkpoint: str | Path) -> bool:
+    """Whether the trainer wrote the checkpoint to its end."""
+    try:
+        TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE))
+    except (OSError, json.JSONDecodeError, TypeError):
+        return False
+    return True
+
+
+def rollout_state(rollout: Rollout) -> dict:
+    """
+    A rollout in a form that [`torch.save`] stores compactly: the rows' tensors end to end, token ids as int32.
+
+    Args:
+        rollout (`Rollout`): the rollout in use.
+
+    Returns:
+        `dict`: see [`rollout_from_state`].
+    """
+    numbers = sorted(rollout.rows)
+    plan = rollout.plan
+    return {
+        "lengths": torch.tensor(plan.lengths, dtype=torch.int32),
+        "trained_tokens": torch.tensor(plan.trained_tokens, dtype=torch.int32),
+        "steps": [torch.tensor(rows, dtype=torch.int32) for rows in plan.steps],
+        "numbers": numbers,
+        "rows": _concatenate([rollout.rows[number] for number in numbers]),
+        "filler": rollout.filler,
+    }
+
+
+def _concatenate(rows: list[Row]) -> dict[str, dict[str, torch.Tensor]]:
+    if not rows:
+        return {}
+    return {
+        name: {"values": _compact(name, torch.cat([row[name] for row in rows])), "sizes": _sizes(rows, name)}
+        for name in rows[0]
+    }
+
+
+def _sizes(rows: list[Row], name: str) -> torch.Tensor:
+    return torch.tensor([row[name].numel() for row in rows], dtype=torch.int32)
+
+
+def _compact(name: str, values: torch.Tensor) -> torch.Tensor:
+    if name.endswith("_mask"):
+        return values.to(torch.int8)
+    return values.to(torch.int32) if name.endswith("_ids") else values
+
+
+def rows_from_state(state: dict) -> dict[int, Row]:
+    """
+    The rows of a rollout, by number, from what [`rollout_state`] returned.
+
+    Args:
+        state (`dict`): the stored rollout.
+
+    Returns:
+        `dict[int, Row]`.
+    """
+    columns = {}
+    for name, stored in state["rows"].items():
+        values = stored["values"].to(state["filler"][name].dtype)
+        columns[name] = values.split(stored["sizes"].tolist())
+    return {number: {name: column[i] for name, column in columns.items()} for i, number in enumerate(state["numbers"])}
+
+
+def plan_inputs_from_state(state: dict) -> tuple[list[Lengths], list[int], list[list[int]]]:
+    """`lengths`, `trained_tokens` and `steps`, from which [`~dapo_trl.rollout.RolloutPlan.build`] makes the same plan again."""
+    return (
+        [Lengths(*length) for length in state["lengths"].tolist()],
+        state["trained_tokens"].tolist(),
+        [rows.tolist() for rows in state["steps"]],
+    )

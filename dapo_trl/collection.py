@@ -1,0 +1,179 @@
+"""Completions collected over the rounds of a rollout, until they are handed to TRL as if generated in one call."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from .metrics import merge_completion_metrics
+from .sampling import GroupPool
+
+
+FATE_COLUMN = "dynamic_sampling"
+"""Column of the completions table: `kept`, or why a row was dropped."""
+
+
+@dataclass
+class GeneratedRow:
+    """
+    One completion and everything TRL's scoring step needs of it.
+
+    Args:
+        inputs (`dict[str, Any]`): row of the data set, with the extra fields of a `rollout_func` merged in.
+        prompt_ids (`list[int]`): tokens of the prompt.
+        completion_ids (`list[int]`): tokens of the completion.
+        completion (`str` or `list[dict]`): the completion as reward functions see it.
+        tool_mask (`list[int]`, *optional*): 1 for tokens of the model, 0 for tokens of an environment.
+        logprobs (`list[float]`, *optional*): sampling log-probability of each completion token, in nats.
+        extra (`dict[str, Any]`): values of this row that reward functions logged to the completions table.
+    """
+
+    inputs: dict[str, Any]
+    prompt_ids: list[int]
+    completion_ids: list[int]
+    completion: Any
+    tool_mask: list[int] | None = None
+    logprobs: list[float] | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Collection:
+    """
+    Rows of one rollout while it is being filled: this process's rows, everybody's rewards.
+
+    Args:
+        num_generations (`int`): G.
+        keeps_dropped (`bool`): dropped rows are wanted for the completions table.
+    """
+
+    num_generations: int
+    keeps_dropped: bool
+    rows: dict[int, GeneratedRow] = field(default_factory=dict)
+    rewards: list[torch.Tensor] = field(default_factory=list)
+    calls: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows generated so far, on all processes."""
+        return sum(len(rewards) for rewards in self.rewards)
+
+    def add_call(
+        self, rows: list[GeneratedRow], process: int, rewards: torch.Tensor, metrics: dict[str, float]
+    ) -> None:
+        """
+        Takes the result of one generation call.
+
+        Args:
+            rows (`list[GeneratedRow]`): this process's contiguous share of the call.
+            process (`int`): this process's number.
+            rewards (`torch.Tensor` of shape `(R * B, F)`): rewards of all processes' rows.
+            metrics (`dict[str, float]`): the `completions/*` metrics of the call.
+        """
+        first = self.num_rows + process * len(rows)
+        self.rows.update({first + i: row for i, row in enumerate(rows)})
+        self.rewards.append(rewards)
+        self.calls.append((len(rewards), metrics))
+
+    def drop_rejected(self, pool: GroupPool) -> None:
+        """Lets go of the rows that will not be trained on, unless they are wanted for the table."""
+        if self.keeps_dropped:
+            return
+        self.rows = {number: row for number, row in self.rows.items() if self.fate(number, pool) == "kept"}
+
+    def fate(self, number: int, pool: GroupPool) -> str:
+        """What became of a row: see [`GroupPool.fate`]."""
+        return pool.fate(number // self.num_generations)
+
+    def rewards_per_func(self) -> torch.Tensor:
+        """`(P * G, F)`: rewards of all rows generated so far, in draw order."""
+        return torch.cat(self.rewards)
+
+    def kept_numbers(self, pool: GroupPool) -> list[int]:
+        """Numbers of the rows of the accepted groups, in draw order, on all processes."""
+        return [
+            group * self.num_generations + member for group in pool.accepted for member in range(self.num_generations)
+        ]
+
+    def completion_metrics(self) -> dict[str, float]:
+        """The `completions/*` metrics over all rounds."""
+        return merge_completion_metrics(self.calls)
+
+
+@dataclass
+class Replay:
+    """
+    The kept rows, answering TRL's scoring step in place of generation and reward functions.
+
+    Args:
+        rows (`list[GeneratedRow]`): this process's share: whole groups over the processes, fillers at the end.
+        rewards (`torch.Tensor` of shape `(R * B, F)`): rewards of all processes' rows, NaN for fillers.
+        num_rows (`int`): rows on all processes that are not fillers.
+        has_logprobs (`bool`): TRL needs sampling log-probabilities, also of fillers.
+    """
+
+    rows: list[GeneratedRow]
+    rewards: torch.Tensor
+    num_rows: int
+    has_logprobs: bool
+
+    def inputs(self) -> list[dict[str, Any]]:
+        """Rows of the data set, one per completion."""
+        return [row.inputs for row in self.rows]
+
+    def generation(self) -> tuple:
+        """What `GRPOTrainer._generate` returns."""
+        has_mask = any(row.tool_mask is not None for row in self.rows)
+        has_logprobs = self.has_logprobs or any(row.logprobs is not None for row in self.rows)
+        return (
+            [row.prompt_ids for row in self.rows],
+            [row.completion_ids for row in self.rows],
+            [row.tool_mask or [1] for row in self.rows] if has_mask else None,
+            [row.completion for row in self.rows],
+            [row.logprobs or [0.0] for row in self.rows] if has_logprobs else None,
+            {},
+            None,
+            [],
+        )
+
+    def extra_columns(self) -> dict[str, list]:
+        """Columns of the completions table, one value per row."""
+        return rows_to_columns([row.extra for row in self.rows])
+
+
+def columns_to_rows(columns: dict[str, list], num_rows: int) -> list[dict[str, Any]]:
+    """
+    What reward functions logged with `log_extra` in one call, by row.
+
+    Args:
+        columns (`dict[str, list]`): values by column.
+        num_rows (`int`): rows of the call, on this process.
+
+    Returns:
+        `list[dict[str, Any]]` of length `num_rows`.
+
+    Raises:
+        ValueError: if a column has more or fewer values than there are rows.
+    """
+    for column, values in columns.items():
+        if len(values) != num_rows:
+            raise ValueError(
+                f"A reward function logged {len(values)} values to the column {column!r} with log_extra, but there "
+                f"are {num_rows} completions. Log exactly one value per completion, under one name per function."
+            )
+    return [{column: values[i] for column, values in columns.items()} for i in range(num_rows)]
+
+
+def rows_to_columns(rows: list[dict[str, Any]]) -> dict[str, list]:
+    """The inverse of [`columns_to_rows`]; a value missing in a row is None."""
+    columns: dict[str, list] = defaultdict(lambda: [None] * len(rows))
+    for i, row in enumerate(rows):
+        for column, value in row.items():
+            columns[column][i] = value
+    return dict(columns)
+
+
+def filler_completion(inputs: dict[str, Any], token_id: int) -> GeneratedRow:
+    """A row that makes the processes' shares equal: one token each, no reward, never trained on."""
+    return GeneratedRow(inputs, [token_id], [token_id], completion="")

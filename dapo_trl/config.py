@@ -1,0 +1,310 @@
+"""Settings of a DAPO run: what differs from GRPO, and every check across fields."""
+
+import math
+import warnings
+from dataclasses import dataclass, field
+
+from trl import GRPOConfig
+
+
+OWN_LOSS_TYPES = ("dapo", "cispo", "grpo", "dr_grpo")
+"""Losses whose micro-batches this project knows how to cut without changing the gradient."""
+
+TOKEN_LOSS_TYPES = ("dapo", "cispo")
+"""Losses that sum over tokens and divide by a count of them."""
+
+LONG_COMPLETION = 1024
+"""Tokens from which correcting the sampler's mismatch by whole sequences masks a sizeable share of them."""
+
+
+@dataclass
+class DAPOConfig(GRPOConfig):
+    r"""
+    Configuration of [`DAPOTrainer`]: [`~trl.GRPOConfig`] with the values of the DAPO paper
+    (https://huggingface.co/papers/2503.14476) as defaults, and the fields that dynamic sampling, overlong shaping and
+    exact normalization need.
+
+    A *rollout* is one generation phase: `generation_batch_size` completions. It is trained on in
+    `updates_per_rollout * num_iterations` optimizer steps.
+
+    Parameters:
+        epsilon (`float`, *optional*, defaults to `0.2`):
+            Lower clip bound (Sec. 3.1).
+        epsilon_high (`float`, *optional*, defaults to `0.28`):
+            Upper clip bound: clip-higher (Sec. 3.1).
+        num_generations (`int`, *optional*, defaults to `16`):
+            Completions per prompt, G.
+        updates_per_rollout (`int`, *optional*, defaults to `16`):
+            Optimizer steps per pass over a rollout. Sets `steps_per_generation = updates_per_rollout *
+            gradient_accumulation_steps`. If `steps_per_generation` or `generation_batch_size` is given, that decides,
+            and this field is overwritten with the number it amounts to.
+        warmup_rollouts (`int`, *optional*, defaults to `20`):
+            Linear warm-up of the learning rate, in rollouts, counted in all optimizer steps of a rollout. A given
+            `warmup_steps` wins.
+        dynamic_sampling (`bool`, *optional*, defaults to `True`):
+            Train only on groups in which some completions are right and some are not (Sec. 3.2), and draw further
+            prompts until a rollout is full of them.
+        dynamic_sampling_metric (`str`, *optional*):
+            Name of the reward function that decides whether a completion is right. May be left out with exactly one
+            reward function.
+        max_rounds (`int`, *optional*, defaults to `10`):
+            Generation rounds per rollout before it counts as a shortage.
+        on_shortage (`str`, *optional*, defaults to `"train_partial"`):
+            What happens when a rollout cannot be filled: `"train_partial"` trains on the groups there are, `"raise"`
+            saves a checkpoint and stops with an error.
+        max_oversampling (`float`, *optional*, defaults to `3.0`):
+            Bound on the prompts of one round, as a multiple of the prompts of a rollout.
+        soft_punish_cache (`int`, *optional*):
+            Width in tokens of the interval before `max_completion_length` in which the soft overlong punishment
+            (Eq. 13) grows from 0 to -1: L_cache. `None`: no punishment.
+        overlong_weight (`float`, *optional*, defaults to `1.0`):
+            Weight of the soft overlong punishment in the reward.
+        token_normalization (`str`, *optional*, defaults to `"step"`):
+            `"step"` divides by the trained tokens of the optimizer step (Eq. 12); `"group"` by those of each prompt's
+            group (Eq. 8 read literally).
+        balance_micro_batches (`bool`, *optional*, defaults to `True`):
+            Cut each optimizer step into micro-batches of nearly equal cost instead of equal row counts: the same
+            gradient with less padding.
+
+    > [!NOTE]
+    > These parameters have default values different from [`~trl.GRPOConfig`]:
+    > - `lr_scheduler_type`: `"constant_with_warmup"` instead of `"linear"`.
+    > - `warmup_steps`: `None`, computed from `warmup_rollouts`.
+    > - `num_generations_eval`: fitted to the evaluation batch if not given.
+    > - `vllm_importance_sampling_mode`: `"token_truncate"` instead of `"sequence_mask"`, with
+    >   `vllm_importance_sampling_clip_max` `2.0`: a correction by sequence masks long completions.
+    """
+
+    epsilon_high: float | None = field(
+        default=0.28, metadata={"help": "Upper clip bound: clip-higher (DAPO Sec. 3.1)."}
+    )
+    num_generations: int | None = field(default=16, metadata={"help": "Completions per prompt, G."})
+    updates_per_rollout: int = field(
+        default=16,
+        metadata={
+            "help": "Optimizer steps per pass over a rollout. Sets steps_per_generation; overwritten with the real "
+            "number if steps_per_generation or generation_batch_size is given."
+        },
+    )
+    warmup_rollouts: int = field(
+        default=20,
+        metadata={"help": "Linear warm-up of the learning rate in rollouts. A given warmup_steps wins."},
+    )
+    dynamic_sampling: bool = field(
+        default=True,
+        metadata={"help": "Train only on groups with right and wrong completions (DAPO Sec. 3.2)."},
+    )
+    dynamic_sampling_metric: str | None = field(
+        default=None,
+        metadata={
+            "help": "Name of the reward function that decides whether a completion is right. May be left out with "
+            "exactly one reward function."
+        },
+    )
+    max_rounds: int = field(
+        default=10, metadata={"help": "Generation rounds per rollout before it counts as a shortage."}
+    )
+    on_shortage: str = field(
+        default="train_partial",
+        metadata={
+            "help": "What happens when a rollout cannot be filled with informative groups.",
+            "choices": ["train_partial", "raise"],
+        },
+    )
+    max_oversampling: float = field(
+        default=3.0,
+        metadata={"help": "Bound on the prompts of one round, as a multiple of the prompts of a rollout."},
+    )
+    soft_punish_cache: int | None = field(
+        default=None,
+        metadata={
+            "help": "Tokens before max_completion_length in which the soft overlong punishment (DAPO Eq. 13) grows "
+            "from 0 to -1. None: no punishment."
+        },
+    )
+    overlong_weight: float = field(
+        default=1.0, metadata={"help": "Weight of the soft overlong punishment in the reward."}
+    )
+    token_normalization: str = field(
+        default="step",
+        metadata={
+            "help": "Divide by the trained tokens of the optimizer step (DAPO Eq. 12) or of each group (Eq. 8).",
+            "choices": ["step", "group"],
+        },
+    )
+    balance_micro_batches: bool = field(
+        default=True,
+        metadata={"help": "Micro-batches of nearly equal cost: the same gradient with less padding."},
+    )
+
+    lr_scheduler_type: str = field(default="constant_with_warmup", metadata={"help": "Schedule of the learning rate."})
+    warmup_steps: float | None = field(
+        default=None,
+        metadata={
+            "help": "Linear warm-up in optimizer steps (a number below 1 is a share of all steps). None: "
+            "warmup_rollouts decides."
+        },
+    )
+    vllm_importance_sampling_mode: str = field(
+        default="token_truncate",
+        metadata={"help": "How the mismatch between vLLM and the trainer is corrected (see GRPOConfig)."},
+    )
+    vllm_importance_sampling_clip_max: float | None = field(
+        default=2.0, metadata={"help": "Upper bound of the importance sampling ratio (see GRPOConfig)."}
+    )
+
+    def __post_init__(self):
+        self._check_own_fields()
+        if self.steps_per_generation is None and self.generation_batch_size is None:
+            self.steps_per_generation = self.updates_per_rollout * self.gradient_accumulation_steps
+        is_warmup_given, is_eval_group_given = self.warmup_steps is not None, self.num_generations_eval is not None
+        # Both depend on what the parent sets up; these values pass its checks until then.
+        self.warmup_steps = self.warmup_steps if is_warmup_given else 0
+        self.num_generations_eval = self.num_generations_eval if is_eval_group_given else 1
+
+        super().__post_init__()
+
+        self._check_steps()
+        self.updates_per_rollout = self.steps_per_generation // self.gradient_accumulation_steps
+        if not is_warmup_given:
+            self._set_warmup()
+        if not is_eval_group_given:
+            global_eval_batch_size = self.per_device_eval_batch_size * self.world_size
+            self.num_generations_eval = math.gcd(self.num_generations, global_eval_batch_size)
+        self._check_combinations()
+        self._warn()
+
+    @property
+    def prompts_per_rollout(self) -> int:
+        """Groups that one rollout is made of, P."""
+        return self.generation_batch_size // self.num_generations
+
+    @property
+    def owns_batches(self) -> bool:
+        """Whether micro-batches are cut by this project, not by TRL."""
+        return self.dynamic_sampling or self.balance_micro_batches
+
+    def _check_own_fields(self) -> None:
+        """Fields on their own."""
+        at_least = {
+            "epsilon": 0,
+            "epsilon_high": 0,
+            "num_generations": 2,
+            "updates_per_rollout": 1,
+            "warmup_rollouts": 0,
+            "max_rounds": 1,
+            "max_oversampling": 1,
+            "gradient_accumulation_steps": 1,
+        }
+        for name, least in at_least.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name}={value} is below {least}. Set {name} to {least} or more.")
+        choices = {"on_shortage": ("train_partial", "raise"), "token_normalization": ("step", "group")}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}={getattr(self, name)!r} is unknown. Set {name} to one of {list(allowed)}.")
+        cache = self.soft_punish_cache
+        if cache is not None and not 0 < cache <= (self.max_completion_length or 0):
+            raise ValueError(
+                f"soft_punish_cache={cache} tokens must be above 0 and at most max_completion_length="
+                f"{self.max_completion_length} tokens, the end of the interval in which the punishment grows. Set "
+                "soft_punish_cache accordingly (a fifth in the paper), or to null for no soft overlong punishment."
+            )
+
+    def _check_steps(self) -> None:
+        """The rollout is a whole number of optimizer steps."""
+        if self.steps_per_generation % self.gradient_accumulation_steps != 0:
+            raise ValueError(
+                f"steps_per_generation={self.steps_per_generation} micro-batches must be a multiple of "
+                f"gradient_accumulation_steps={self.gradient_accumulation_steps}, because no optimizer step may span "
+                "two rollouts. Leave out steps_per_generation and generation_batch_size and set updates_per_rollout "
+                "instead, or change one of them."
+            )
+
+    def _set_warmup(self) -> None:
+        self.warmup_steps = self.warmup_rollouts * self.updates_per_rollout * self.num_iterations
+        if self.warmup_steps and self.lr_scheduler_type == "constant":
+            raise ValueError(
+                f"lr_scheduler_type='constant' has no warm-up, but warmup_rollouts={self.warmup_rollouts} asks for "
+                "one. Set lr_scheduler_type to 'constant_with_warmup', or warmup_rollouts to 0."
+            )
+
+    def _check_combinations(self) -> None:
+        """What cannot be combined, because the gradient would not be the one asked for."""
+        own = [name for name in ("dynamic_sampling", "balance_micro_batches") if getattr(self, name)]
+        if own and self.loss_type not in OWN_LOSS_TYPES:
+            raise ValueError(
+                f"loss_type={self.loss_type!r} cannot be combined with {' and '.join(own)}: only "
+                f"{list(OWN_LOSS_TYPES)} can. Change loss_type, or set {' and '.join(own)} to false."
+            )
+        if self.token_normalization == "group" and self.beta != 0:
+            raise ValueError(
+                f"token_normalization='group' cannot be combined with beta={self.beta}: its weights ride on the "
+                "advantages and would not reach the KL term. Set beta to 0 (the paper's value), or "
+                "token_normalization to 'step'."
+            )
+        if self.token_normalization == "group" and self.loss_type not in TOKEN_LOSS_TYPES:
+            raise ValueError(
+                f"token_normalization='group' needs a loss that sums over tokens, but loss_type={self.loss_type!r} "
+                f"averages in its own way. Set loss_type to one of {list(TOKEN_LOSS_TYPES)}, or token_normalization "
+                "to 'step'."
+            )
+        if self.balance_micro_batches:
+            self._check_balancing()
+        is_row_mean = self.loss_type in OWN_LOSS_TYPES and self.loss_type not in TOKEN_LOSS_TYPES
+        if self.dynamic_sampling and is_row_mean and self.beta != 0 and self.on_shortage == "train_partial":
+            raise ValueError(
+                f"loss_type={self.loss_type!r} with beta={self.beta} cannot train on a partial rollout: the weights "
+                "of the rows ride on the advantages and would not reach the KL term. Set on_shortage to 'raise', beta "
+                "to 0, or loss_type to 'dapo'."
+            )
+
+    def _check_balancing(self) -> None:
+        per_micro_batch = {
+            "top_entropy_quantile": (self.top_entropy_quantile, 1.0),
+            "entropy_coef": (self.entropy_coef, 0.0),
+            "use_adaptive_entropy": (self.use_adaptive_entropy, False),
+        }
+        for name, (value, neutral) in per_micro_batch.items():
+            if value != neutral:
+                raise ValueError(
+                    f"{name}={value} cannot be combined with balance_micro_batches: it is computed per micro-batch, "
+                    f"so micro-batches of other rows would change the gradient. Set {name} to {neutral}, or "
+                    "balance_micro_batches to false."
+                )
+
+    def _warn(self) -> None:
+        """What works, but probably not as meant."""
+        if self.updates_per_rollout * self.num_iterations == 1 and self.epsilon_high != self.epsilon:
+            _warn_user(
+                f"Clip-higher (epsilon_high={self.epsilon_high}) has no effect: with one optimizer step per rollout "
+                "the policy that trains is the one that generated, and every ratio is 1. Raise updates_per_rollout "
+                "(16 in the paper)."
+            )
+        if self.mask_truncated_completions and self.soft_punish_cache is not None:
+            _warn_user(
+                "mask_truncated_completions=True takes truncated completions out of the loss, so that the largest "
+                f"punishment of soft_punish_cache={self.soft_punish_cache} never trains them. The paper's best runs "
+                "use the soft punishment alone: set mask_truncated_completions to false."
+            )
+        is_by_sequence = self.vllm_importance_sampling_mode.startswith("sequence")
+        if self.use_vllm and self.vllm_importance_sampling_correction and is_by_sequence:
+            if self.max_completion_length >= LONG_COMPLETION:
+                _warn_user(
+                    f"vllm_importance_sampling_mode={self.vllm_importance_sampling_mode!r} with "
+                    f"max_completion_length={self.max_completion_length}: the ratio of a whole sequence leaves its "
+                    "bounds from the rounding of many tokens alone, so that long completions are masked or truncated. "
+                    "Set vllm_importance_sampling_mode to 'token_truncate' and vllm_importance_sampling_clip_max to 2."
+                )
+        if self.balance_micro_batches and self.gradient_accumulation_steps == 1:
+            _warn_user(
+                "balance_micro_batches=True with gradient_accumulation_steps=1: an optimizer step is one micro-batch, "
+                "so there is nothing to balance; micro-batches are only trimmed to their longest row. Lower "
+                "per_device_train_batch_size and raise gradient_accumulation_steps to save padding."
+            )
+
+
+def _warn_user(message: str) -> None:
+    # 5: this function, `_warn`, `__post_init__`, the generated `__init__`, and the caller.
+    warnings.warn(message, UserWarning, stacklevel=5)

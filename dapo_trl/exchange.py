@@ -1,0 +1,44 @@
+"""Objects move between processes: each process sends to each other process just what that one needs."""
+
+import pickle
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+
+
+def exchange(outgoing: list[list[Any]], accelerator: Accelerator) -> list[Any]:
+    """
+    Sends lists of objects to their processes (an all-to-all); what stays is not serialized.
+
+    Must be called by all processes together.
+
+    Args:
+        outgoing (`list[list[Any]]` of length R): picklable objects for each process; tensors must be on the CPU.
+        accelerator (`Accelerator`): tells the number of processes and the device the communication runs on.
+
+    Returns:
+        `list[Any]`: the objects sent to this process, ordered by sender.
+    """
+    rank, num_processes = accelerator.process_index, accelerator.num_processes
+    if num_processes == 1:
+        return list(outgoing[0])
+    staying = outgoing[rank]
+    blobs = [pickle.dumps(objects) if objects and r != rank else b"" for r, objects in enumerate(outgoing)]
+
+    sizes = torch.tensor([len(blob) for blob in blobs], device=accelerator.device)
+    received_sizes = torch.empty_like(sizes)
+    dist.all_to_all_single(received_sizes, sizes)
+
+    sent = torch.frombuffer(bytearray(b"".join(blobs)) or bytearray(1), dtype=torch.uint8)[: sizes.sum()]
+    received = torch.empty(received_sizes.sum().item(), dtype=torch.uint8, device=accelerator.device)
+    dist.all_to_all_single(received, sent.to(accelerator.device), received_sizes.tolist(), sizes.tolist())
+
+    incoming = []
+    for sender, blob in enumerate(received.cpu().split(received_sizes.tolist())):
+        if sender == rank:
+            incoming += staying
+        elif len(blob):
+            incoming += pickle.loads(blob.numpy().tobytes())
+    return incoming

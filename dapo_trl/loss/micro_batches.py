@@ -1,0 +1,153 @@
+"""
+Cut one optimizer step into micro-batches: same rows, same gradient, less padding.
+
+Every process runs its k-th micro-batch at the same time as the others run theirs, and the step waits for the slowest.
+So the cut is made once for all processes: the rows are sorted by length and taken in tuples, one row for each process,
+and a run of consecutive tuples makes the k-th micro-batch of every process. Row counts are equal on all processes,
+lengths nearly so.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+FILLER = -1
+"""Stands for a row that weighs nothing, where a step has fewer rows than its micro-batches need."""
+
+
+class Lengths(NamedTuple):
+    """Tokens of one row."""
+
+    prompt: int
+    completion: int
+
+
+Cut = list[list[list[int]]]
+"""Rows of each micro-batch: `cut[process][micro_batch]` is a list of row numbers or `FILLER`."""
+
+
+def cut_balanced(lengths: list[Lengths], num_processes: int, num_micro_batches: int) -> Cut:
+    """
+    Micro-batches of nearly equal cost and different row counts.
+
+    The cost of a micro-batch is what is computed: rows times (longest prompt + longest completion). Among the cuts
+    whose costliest micro-batch is at most 15% above the least possible, the one with the least padding is taken.
+
+    Args:
+        lengths (`list[Lengths]`): tokens of each row of the optimizer step, on all processes.
+        num_processes (`int`): R.
+        num_micro_batches (`int`): K, micro-batches per process.
+
+    Returns:
+        `Cut`: every row once; as many rows in the k-th micro-batch of each process.
+    """
+    tuples = _deal_tuples(
+        _by_length(lengths), num_processes, max(num_micro_batches, -(-len(lengths) // num_processes))
+    )
+    cost = _segment_costs([[_length(lengths, row) for row in rows] for rows in tuples])
+    least = _least_bound(cost, num_micro_batches)
+    ends = _cheapest_ends(cost, num_micro_batches, bound=1.15 * least)
+    return _cut_at(tuples, ends)
+
+
+def cut_equal(lengths: list[Lengths], num_processes: int, num_micro_batches: int, is_sorted: bool) -> Cut:
+    """
+    Micro-batches of equal row counts, for losses that average over the rows of a micro-batch.
+
+    Args:
+        lengths (`list[Lengths]`): tokens of each row of the optimizer step, on all processes.
+        num_processes (`int`): R.
+        num_micro_batches (`int`): K, micro-batches per process.
+        is_sorted (`bool`): rows of similar length share a micro-batch; otherwise rows keep their order.
+
+    Returns:
+        `Cut`: every row once, and fillers where the rows do not suffice.
+    """
+    num_rows = -(-len(lengths) // (num_processes * num_micro_batches))
+    order = _by_length(lengths) if is_sorted else list(range(len(lengths)))
+    tuples = _deal_tuples(order, num_processes, num_rows * num_micro_batches)
+    return _cut_at(tuples, [num_rows * (k + 1) for k in range(num_micro_batches)])
+
+
+def micro_batch_tokens(rows: list[int], lengths: list[Lengths]) -> int:
+    """Tokens computed for one micro-batch, padding included: rows times (longest prompt + longest completion)."""
+    of_rows = [_length(lengths, row) for row in rows]
+    return len(rows) * (max(row.prompt for row in of_rows) + max(row.completion for row in of_rows))
+
+
+def _length(lengths: list[Lengths], row: int) -> Lengths:
+    return Lengths(1, 1) if row == FILLER else lengths[row]
+
+
+def _by_length(lengths: list[Lengths]) -> list[int]:
+    return sorted(range(len(lengths)), key=lambda row: (-sum(lengths[row]), row))
+
+
+def _deal_tuples(order: list[int], num_processes: int, num_tuples: int) -> list[list[int]]:
+    """`num_tuples` tuples of R rows each; the direction alternates, so that no process always gets the longest."""
+    filled = order + [FILLER] * (num_tuples * num_processes - len(order))
+    tuples = [filled[i : i + num_processes] for i in range(0, len(filled), num_processes)]
+    return [rows if i % 2 == 0 else rows[::-1] for i, rows in enumerate(tuples)]
+
+
+def _segment_costs(tuples: list[list[Lengths]]) -> np.ndarray:
+    """`(M, M + 1)`: cost of a micro-batch that holds the tuples i to j - 1; infinite where j <= i."""
+    num_tuples = len(tuples)
+    prompts = np.array([max(row.prompt for row in rows) for rows in tuples])
+    completions = np.array([max(row.completion for row in rows) for rows in tuples])
+    cost = np.full((num_tuples, num_tuples + 1), np.inf)
+    for i in range(num_tuples):
+        width = np.maximum.accumulate(prompts[i:]) + np.maximum.accumulate(completions[i:])
+        cost[i, i + 1 :] = width * np.arange(1, num_tuples - i + 1)
+    return cost
+
+
+def _least_bound(cost: np.ndarray, num_segments: int) -> float:
+    """The least possible cost of the costliest of `num_segments` segments."""
+    candidates = np.unique(cost[np.isfinite(cost)])
+    low, high = 0, len(candidates) - 1
+    while low < high:
+        middle = (low + high) // 2
+        if _segments_needed(cost, candidates[middle]) <= num_segments:
+            high = middle
+        else:
+            low = middle + 1
+    return float(candidates[low])
+
+
+def _segments_needed(cost: np.ndarray, bound: float) -> float:
+    """Segments that a greedy cut needs under the bound: exact, because a longer segment never costs less."""
+    start, count = 0, 0
+    while start < len(cost):
+        row = cost[start, start + 1 :]
+        fitting = int(np.searchsorted(row, bound, side="right"))
+        if fitting == 0:
+            return np.inf
+        start, count = start + fitting, count + 1
+    return count
+
+
+def _cheapest_ends(cost: np.ndarray, num_segments: int, bound: float) -> list[int]:
+    """Ends of exactly `num_segments` segments of least total cost, none above the bound (dynamic programme)."""
+    allowed = np.where(cost <= bound, cost, np.inf)
+    best = np.full(cost.shape[1], np.inf)
+    best[0] = 0.0
+    starts = []
+    for _ in range(num_segments):
+        total = best[:-1, None] + allowed
+        starts.append(total.argmin(axis=0))
+        best = total.min(axis=0)
+    ends = [cost.shape[1] - 1]
+    for start in reversed(starts[1:]):
+        ends.append(int(start[ends[-1]]))
+    return ends[::-1]
+
+
+def _cut_at(tuples: list[list[int]], ends: list[int]) -> Cut:
+    num_processes = len(tuples[0])
+    begins = [0, *ends[:-1]]
+    return [
+        [[rows[process] for rows in tuples[begin:end]] for begin, end in zip(begins, ends, strict=True)]
+        for process in range(num_processes)
+    ]

@@ -1,0 +1,85 @@
+"""Rows without padding, and micro-batches padded to their own longest prompt and completion."""
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+
+Row = dict[str, torch.Tensor]
+"""One row of TRL's batch without padding: 1-D tensors, the scalar `advantages` as a tensor of one element."""
+
+
+def unpad(batch: dict[str, torch.Tensor]) -> list[Row]:
+    """
+    Cuts a batch as TRL pads it (prompts left, completions right) into rows without padding, on the CPU.
+
+    Lengths follow the attention masks, not the loss mask: tokens that are context but not trained on stay. At least one
+    completion token stays of a row that is masked out altogether, because a loss over no columns is not defined.
+
+    Args:
+        batch (`dict[str, torch.Tensor]`):
+            `prompt_ids` and `prompt_mask` of shape `(B, P)`; `completion_ids`, `completion_mask` and, optionally, other
+            tensors of shape `(B, T)` or `(B, 1)`; `advantages` of shape `(B,)`. Zero-dimensional tensors are left out.
+
+    Returns:
+        `list[dict[str, torch.Tensor]]` of length B.
+    """
+    batch = {name: tensor.cpu() for name, tensor in batch.items() if tensor.dim() > 0}
+    prompt_lengths = batch["prompt_mask"].sum(dim=1).tolist()
+    completion_lengths = batch["completion_mask"].sum(dim=1).clamp(min=1).tolist()
+    rows = []
+    for i, (prompt_length, completion_length) in enumerate(zip(prompt_lengths, completion_lengths, strict=True)):
+        row = {}
+        for name, tensor in batch.items():
+            if name.startswith("prompt_"):
+                row[name] = tensor[i, tensor.size(1) - prompt_length :].clone()
+            else:
+                row[name] = tensor[i].reshape(-1)[:completion_length].clone()
+        rows.append(row)
+    return rows
+
+
+def filler_row(like: Row, pad_token_id: int) -> Row:
+    """A row of one prompt and one completion token that is not trained on, with the tensors that `like` has."""
+    row = {name: torch.zeros(1, dtype=tensor.dtype) for name, tensor in like.items()}
+    row["prompt_ids"] += pad_token_id
+    row["completion_ids"] += pad_token_id
+    row["prompt_mask"] += 1
+    return row
+
+
+def pad_rows(
+    rows: list[Row], pad_token_id: int, device: torch.device, pad_to_multiple_of: int | None = None
+) -> dict[str, torch.Tensor]:
+    """
+    The inverse of [`unpad`]: one micro-batch, padded to its own longest prompt and completion.
+
+    Args:
+        rows (`list[dict[str, torch.Tensor]]`): rows with the same tensors.
+        pad_token_id (`int`): fills `prompt_ids` and `completion_ids`; everything else is filled with 0.
+        device (`torch.device`): where the micro-batch goes.
+        pad_to_multiple_of (`int`, *optional*): both lengths are padded to a multiple of this.
+
+    Returns:
+        `dict[str, torch.Tensor]`: tensors as TRL's loss expects them.
+    """
+    longest_completion = max(row["completion_ids"].numel() for row in rows)
+    batch = {}
+    for name in rows[0]:
+        values = [row[name] for row in rows]
+        if name == "advantages":
+            batch[name] = torch.cat(values).to(device)
+            continue
+        is_prompt = name.startswith("prompt_")
+        if not is_prompt and longest_completion > 1 and all(value.numel() == 1 for value in values):
+            batch[name] = torch.stack(values).to(device)  # one value per row: a sequence-level importance ratio
+            continue
+        side = "left" if is_prompt else "right"
+        padding_value = pad_token_id if name.endswith("_ids") else 0
+        padded = pad_sequence(values, batch_first=True, padding_value=padding_value, padding_side=side)
+        batch[name] = _pad_to_multiple(padded, pad_to_multiple_of, padding_value, side).to(device)
+    return batch
+
+
+def _pad_to_multiple(padded: torch.Tensor, multiple: int | None, value: float, side: str) -> torch.Tensor:
+    missing = -padded.size(1) % multiple if multiple else 0
+    return torch.nn.functional.pad(padded, (missing, 0) if side == "left" else (0, missing), value=value)

@@ -1,0 +1,132 @@
+"""Metrics that TRL averages over calls or micro-batches, weighed by what they describe: rows or tokens."""
+
+import math
+from collections import defaultdict
+from itertools import filterfalse
+
+import torch
+from trl.trainer.utils import nanstd
+
+
+TOKEN_MEANS = (
+    "kl",
+    "entropy",
+    "clip_ratio/low_mean",
+    "clip_ratio/high_mean",
+    "clip_ratio/region_mean",
+    "cispo_clip_ratio",
+)
+"""Metrics of `_compute_loss` that are means over the trained tokens of one micro-batch of every process."""
+
+
+EXTREMES = {"clip_ratio/low_min": min, "clip_ratio/high_max": max}
+"""Metrics of `_compute_loss` that are the extreme row of one micro-batch of every process."""
+
+
+class MicroBatchMetrics:
+    """What `_compute_loss` recorded over micro-batches of different sizes, as if they had been one."""
+
+    def __init__(self):
+        self._sums: dict[str, float] = defaultdict(float)
+        self._tokens: dict[str, int] = defaultdict(int)
+        self._extremes: dict[str, float] = {}
+
+    def add(self, metrics: dict[str, list[float]], num_tokens: int) -> None:
+        """
+        Takes token means and extremes out of what one micro-batch recorded.
+
+        Args:
+            metrics (`dict[str, list[float]]`): as recorded; the entries taken are removed.
+            num_tokens (`int`): trained tokens of the micro-batch, over all processes.
+        """
+        for name in TOKEN_MEANS:
+            for value in metrics.pop(name, []):
+                self._sums[name] += value * num_tokens
+                self._tokens[name] += num_tokens
+        for name, extreme in EXTREMES.items():
+            # NaN: a process's micro-batch held nothing but rows that are not trained on.
+            for value in filterfalse(math.isnan, metrics.pop(name, [])):
+                self._extremes[name] = extreme(self._extremes.get(name, value), value)
+
+    def flush(self) -> dict[str, float]:
+        """The metrics since the last flush; names without any trained token are left out."""
+        means = {name: self._sums[name] / tokens for name, tokens in self._tokens.items() if tokens}
+        flushed = means | self._extremes
+        self.__init__()
+        return flushed
+
+
+def merge_completion_metrics(calls: list[tuple[int, dict[str, float]]]) -> dict[str, float]:
+    """
+    TRL's `completions/*` metrics of several generation calls as if they had been one.
+
+    Args:
+        calls (`list[tuple[int, dict[str, float]]]`): rows generated and metrics recorded, per call.
+
+    Returns:
+        `dict[str, float]`: minima of minima, maxima of maxima, everything else weighed by rows; lengths of terminated
+        completions only over calls in which any terminated.
+    """
+    merged = {}
+    for name in calls[0][1]:
+        weights, values = [], []
+        for num_rows, metrics in calls:
+            is_terminated = "terminated" in name
+            share = 1 - metrics["completions/clipped_ratio"] if is_terminated else 1.0
+            weights.append(num_rows * share)
+            values.append(metrics[name])
+        present = [(weight, value) for weight, value in zip(weights, values, strict=True) if weight > 0]
+        merged[name] = _merge(name, present) if present else 0.0
+    return merged
+
+
+def _merge(name: str, weighted: list[tuple[float, float]]) -> float:
+    if "/min_" in name:
+        return min(value for _, value in weighted)
+    if "/max_" in name:
+        return max(value for _, value in weighted)
+    return sum(weight * value for weight, value in weighted) / sum(weight for weight, _ in weighted)
+
+
+def total_rewards(rewards_per_func: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """
+    Weighted sum of the rewards of each row.
+
+    Args:
+        rewards_per_func (`torch.Tensor` of shape `(B, F)`): NaN where a function does not apply.
+        weights (`torch.Tensor` of shape `(F,)`): weights of the functions.
+
+    Returns:
+        `torch.Tensor` of shape `(B,)`: NaN where no function applies.
+    """
+    total = (rewards_per_func * weights.to(rewards_per_func.device)).nansum(dim=1)
+    return total.masked_fill(torch.isnan(rewards_per_func).all(dim=1), torch.nan)
+
+
+def reward_metrics(
+    rewards_per_func: torch.Tensor, weights: torch.Tensor, names: list[str], num_generations: int
+) -> dict[str, float]:
+    """
+    TRL's reward metrics over the given rows.
+
+    Args:
+        rewards_per_func (`torch.Tensor` of shape `(P * G, F)`): rewards of all generated rows, groups contiguous.
+        weights (`torch.Tensor` of shape `(F,)`): weights of the functions.
+        names (`list[str]` of length F): names of the functions.
+        num_generations (`int`): G.
+
+    Returns:
+        `dict[str, float]`: `reward`, `reward_std`, `frac_reward_zero_std`, `rewards/<name>/mean`, `rewards/<name>/std`.
+    """
+    metrics = {}
+    for i, name in enumerate(names):
+        metrics[f"rewards/{name}/mean"] = torch.nanmean(rewards_per_func[:, i]).item()
+        metrics[f"rewards/{name}/std"] = nanstd(rewards_per_func[:, i]).item()
+    total = total_rewards(rewards_per_func, weights)
+    metrics["reward"] = torch.nanmean(total).item()
+    metrics["reward_std"] = nanstd(total).item()
+    groups = total.view(-1, num_generations)
+    is_constant = groups.nan_to_num(-torch.inf).amax(dim=1) <= groups.nan_to_num(torch.inf).amin(dim=1)
+    is_constant &= ~torch.isnan(groups).all(dim=1)
+    metrics["frac_reward_zero_std"] = is_constant.float().mean().item()
+    return metrics

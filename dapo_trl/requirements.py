@@ -1,0 +1,91 @@
+"""What a trainer is given, checked before anything expensive happens."""
+
+from collections.abc import Sized
+from typing import Any
+
+from datasets import IterableDataset
+
+from .config import DAPOConfig
+
+
+def check_supported(args: DAPOConfig, train_dataset: Any, tools: list | None, environment_factory: Any) -> None:
+    """
+    Refuses what dynamic sampling and balanced micro-batches cannot be combined with.
+
+    Raises:
+        ValueError: for tools, environments, images or an iterable data set.
+    """
+    if not args.owns_batches:
+        return
+    columns = getattr(train_dataset, "column_names", None) or []
+    unsupported = {
+        "tools": bool(tools),
+        "environment_factory": environment_factory is not None,
+        "a train_dataset with images": "image" in columns or "images" in columns,
+        "an iterable train_dataset": isinstance(train_dataset, IterableDataset),
+    }
+    for name, is_given in unsupported.items():
+        if is_given:
+            raise ValueError(
+                f"{name} cannot be combined with dynamic_sampling={args.dynamic_sampling} or "
+                f"balance_micro_batches={args.balance_micro_batches}. Set both to false to train as GRPOTrainer does"
+                + (", or load the data set without streaming." if "iterable" in name else ".")
+            )
+
+
+def check_dataset_size(args: DAPOConfig, train_dataset: Any) -> None:
+    """
+    A rollout needs its prompts to be different ones.
+
+    Raises:
+        ValueError: if the data set is smaller than one rollout.
+    """
+    if isinstance(train_dataset, Sized) and len(train_dataset) < args.prompts_per_rollout:
+        raise ValueError(
+            f"train_dataset has {len(train_dataset)} prompts, but one rollout needs {args.prompts_per_rollout} "
+            f"different ones (generation_batch_size={args.generation_batch_size} completions / num_generations="
+            f"{args.num_generations}). Use more prompts, or lower updates_per_rollout, per_device_train_batch_size or "
+            "gradient_accumulation_steps."
+        )
+
+
+def check_reward_weights(args: DAPOConfig, num_rewards: int) -> None:
+    """
+    One weight for each of the user's reward functions; the overlong punishment has a weight of its own.
+
+    Raises:
+        ValueError: if the numbers differ.
+    """
+    if args.reward_weights is not None and len(args.reward_weights) != num_rewards:
+        raise ValueError(
+            f"reward_weights={args.reward_weights} has {len(args.reward_weights)} weights for {num_rewards} reward "
+            "functions. Give one weight per function in reward_funcs; the soft overlong punishment is weighed by "
+            "overlong_weight."
+        )
+
+
+def deciding_reward(args: DAPOConfig, names: list[str]) -> int:
+    """
+    Index of the reward function that decides which groups are informative.
+
+    Args:
+        args (`DAPOConfig`): `dynamic_sampling_metric` names it, or is None.
+        names (`list[str]`): names of the user's reward functions.
+
+    Raises:
+        ValueError: if the name is missing with several functions, unknown, or not unique.
+    """
+    metric = args.dynamic_sampling_metric
+    if metric is None and len(names) == 1:
+        return 0
+    if metric is None:
+        raise ValueError(
+            f"dynamic_sampling_metric is not set, but there are {len(names)} reward functions: {names}. Set it to the "
+            "one that says whether a completion is right: groups are filtered on correctness, not on a sum of rewards."
+        )
+    if names.count(metric) != 1:
+        raise ValueError(
+            f"dynamic_sampling_metric={metric!r} must be the name of exactly one reward function, but there are "
+            f"{names}. Set it to one of them, and give functions of the same name different names."
+        )
+    return names.index(metric)

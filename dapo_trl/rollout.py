@@ -1,0 +1,122 @@
+"""A rollout being trained on: how its rows are spread over optimizer steps, micro-batches and processes."""
+
+from dataclasses import dataclass
+
+from .loss import FILLER, Cut, Lengths, Row, cut_balanced, cut_equal, micro_batch_tokens, step_denominators
+
+
+@dataclass
+class RolloutPlan:
+    """
+    What every process knows of the whole rollout. Rows are numbered in draw order, groups contiguous.
+
+    Args:
+        lengths (`list[Lengths]`): tokens of each row.
+        trained_tokens (`list[int]`): tokens of each row that enter the loss.
+        steps (`list[list[int]]`): rows of each optimizer step.
+        cuts (`list[Cut]`): micro-batches of each optimizer step.
+        denominators (`list[float]`): what each optimizer step's summed token losses are divided by.
+    """
+
+    lengths: list[Lengths]
+    trained_tokens: list[int]
+    steps: list[list[int]]
+    cuts: list[Cut]
+    denominators: list[float]
+
+    @classmethod
+    def build(
+        cls,
+        lengths: list[Lengths],
+        trained_tokens: list[int],
+        steps: list[list[int]],
+        *,
+        num_processes: int,
+        num_micro_batches: int,
+        num_generations: int,
+        token_normalization: str,
+        is_balanced: bool,
+        has_equal_rows: bool,
+    ) -> "RolloutPlan":
+        """
+        Cuts the optimizer steps into micro-batches and computes their denominators.
+
+        Args:
+            lengths, trained_tokens, steps: see the class.
+            num_processes (`int`): R.
+            num_micro_batches (`int`): micro-batches per optimizer step and process.
+            num_generations (`int`): G.
+            token_normalization (`str`): see [`~dapo_trl.loss.step_denominators`].
+            is_balanced (`bool`): sort rows by length before cutting.
+            has_equal_rows (`bool`): every micro-batch has as many rows.
+
+        Returns:
+            `RolloutPlan`: the same on every process that passes the same.
+        """
+        cuts = []
+        for rows in steps:
+            of_step = [lengths[row] for row in rows]
+            if is_balanced and not has_equal_rows:
+                cut = cut_balanced(of_step, num_processes, num_micro_batches)
+            else:
+                cut = cut_equal(of_step, num_processes, num_micro_batches, is_sorted=is_balanced)
+            cuts.append(_renumber(cut, rows))
+        num_groups = len(lengths) // num_generations
+        denominators = step_denominators(steps, trained_tokens, token_normalization, num_groups)
+        return cls(lengths, trained_tokens, steps, cuts, denominators)
+
+    def owners(self) -> dict[int, int]:
+        """The process that trains on each row."""
+        return {
+            row: process
+            for cut in self.cuts
+            for process, micro_batches in enumerate(cut)
+            for rows in micro_batches
+            for row in rows
+            if row != FILLER
+        }
+
+    def num_trained_tokens(self, step: int, micro_batch: int) -> int:
+        """Tokens that enter the loss of the k-th micro-batches of all processes together."""
+        rows = [row for process in self.cuts[step] for row in process[micro_batch]]
+        return sum(self.trained_tokens[row] for row in rows if row != FILLER)
+
+    def row_mean_scale(self, step: int) -> float:
+        """By how much a mean over a step's rows, fillers included, is too small: 1 without fillers."""
+        num_slots = sum(len(rows) for process in self.cuts[step] for rows in process)
+        return num_slots / len(self.steps[step])
+
+    def padding_metrics(self) -> dict[str, float]:
+        """`efficiency` (useful tokens / computed tokens, all processes) and `max_micro_batch_tokens`."""
+        computed = [micro_batch_tokens(rows, self.lengths) for cut in self.cuts for process in cut for rows in process]
+        useful = sum(sum(length) for length in self.lengths)
+        return {"efficiency": useful / sum(computed), "max_micro_batch_tokens": max(computed)}
+
+
+def _renumber(cut: Cut, rows: list[int]) -> Cut:
+    """From positions in a step to row numbers of the rollout."""
+    return [
+        [[FILLER if position == FILLER else rows[position] for position in positions] for positions in micro_batches]
+        for micro_batches in cut
+    ]
+
+
+@dataclass
+class Rollout:
+    """
+    This process's rows of a rollout.
+
+    Args:
+        plan (`RolloutPlan`): the same on every process.
+        rows (`dict[int, Row]`): the rows this process trains on, by number.
+        filler (`Row`): a row that weighs nothing, with the same tensors.
+    """
+
+    plan: RolloutPlan
+    rows: dict[int, Row]
+    filler: Row
+
+    def micro_batch(self, step: int, process: int, micro_batch: int) -> list[Row]:
+        """Rows of one micro-batch, fillers included."""
+        numbers = self.plan.cuts[step][process][micro_batch]
+        return [self.filler if number == FILLER else self.rows[number] for number in numbers]

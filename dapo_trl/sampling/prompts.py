@@ -1,0 +1,107 @@
+"""Which prompts to generate for next: a seeded cursor over the data set that can be saved and restored."""
+
+import torch
+
+
+class PromptStream:
+    """
+    Prompts in a fresh seeded permutation per pass over the data set, each prompt once per pass.
+
+    Within one rollout no prompt is drawn twice: when a rollout crosses the end of a pass, the prompts it has drawn
+    already go to the end of the new permutation. The sequence depends on nothing but the seed and the rollouts'
+    boundaries, so every process draws the same, and any number of processes draws the same.
+
+    Args:
+        num_prompts (`int`): number of rows of the data set.
+        seed (`int`): seed of the permutations.
+        shuffle (`bool`): `False` draws in data order.
+
+    Raises:
+        ValueError: if `num_prompts` is not positive.
+    """
+
+    def __init__(self, num_prompts: int, seed: int, shuffle: bool = True):
+        if num_prompts <= 0:
+            raise ValueError(f"num_prompts is {num_prompts}, but at least one prompt is needed to draw from.")
+        self.num_prompts = num_prompts
+        self.seed = seed
+        self.shuffle = shuffle
+        self._pass = 0
+        self._cursor = 0
+        self._deferred: list[int] = []
+        self._order = self._permutation()
+        self._drawn_in_rollout: set[int] = set()
+
+    @property
+    def epoch(self) -> float:
+        """Passes over the data set drawn so far."""
+        return self._pass + self._cursor / self.num_prompts
+
+    def begin_rollout(self) -> None:
+        """From here on, prompts drawn before may come again."""
+        self._drawn_in_rollout.clear()
+
+    def draw(self, num_prompts: int, multiple_of: int = 1) -> list[int]:
+        """
+        Row indices of the next prompts.
+
+        Args:
+            num_prompts (`int`): how many to draw.
+            multiple_of (`int`): the number drawn is cut to a multiple of this.
+
+        Returns:
+            `list[int]`: fewer than `num_prompts`, possibly none, when this rollout has drawn nearly the whole data set.
+        """
+        num_left = self.num_prompts - len(self._drawn_in_rollout)
+        num_drawn = min(num_prompts, num_left) // multiple_of * multiple_of
+        drawn = [self._next() for _ in range(num_drawn)]
+        return drawn
+
+    def _next(self) -> int:
+        if self._cursor == self.num_prompts:
+            self._pass += 1
+            self._cursor = 0
+            # A rollout never meets these again: it has drawn the whole data set before it reaches them.
+            self._deferred = sorted(self._drawn_in_rollout)
+            self._order = self._permutation()
+        index = self._order[self._cursor]
+        self._cursor += 1
+        self._drawn_in_rollout.add(index)
+        return index
+
+    def _permutation(self) -> list[int]:
+        order = range(self.num_prompts)
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self._pass)
+            order = torch.randperm(self.num_prompts, generator=generator).tolist()
+        deferred = set(self._deferred)
+        return [index for index in order if index not in deferred] + [index for index in order if index in deferred]
+
+    def state_dict(self) -> dict:
+        """State from which the stream goes on exactly as if it had not been interrupted, between two rollouts."""
+        return {
+            "num_prompts": self.num_prompts,
+            "seed": self.seed,
+            "shuffle": self.shuffle,
+            "pass": self._pass,
+            "cursor": self._cursor,
+            "deferred": list(self._deferred),
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """
+        Goes on where `state` was taken.
+
+        Raises:
+            ValueError: if the state belongs to another data set, seed or order.
+        """
+        for name in ("num_prompts", "seed", "shuffle"):
+            if state[name] != getattr(self, name):
+                raise ValueError(
+                    f"The checkpoint's prompt stream was written with {name}={state[name]}, but this run has "
+                    f"{name}={getattr(self, name)}: the prompts would not go on where they stopped. Resume with the "
+                    "same data set, seed and shuffle_dataset, or start a new run from the checkpoint's weights."
+                )
+        self._pass, self._cursor = state["pass"], state["cursor"]
+        self._deferred = list(state["deferred"])
+        self._order = self._permutation()

@@ -1,0 +1,175 @@
+"""How many prompts to draw next, the pool of informative groups being filled, and what a shortage means."""
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+
+from .groups import Outcome
+
+
+class AcceptanceRate:
+    """
+    Share of drawn groups that were informative, in recent rounds: older rounds fade by `decay` per round.
+
+    Args:
+        decay (`float`): weight of a round relative to the one after it.
+    """
+
+    def __init__(self, decay: float = 0.7):
+        self.decay = decay
+        self._accepted = 0.0
+        self._drawn = 0.0
+
+    def observe(self, num_accepted: int, num_drawn: int) -> None:
+        """Counts one round."""
+        self._accepted = self.decay * self._accepted + num_accepted
+        self._drawn = self.decay * self._drawn + num_drawn
+
+    def estimate(self) -> float:
+        """Acceptance rate in (0, 1]; 1 before the first round. One imagined acceptance keeps it above zero."""
+        return (self._accepted + 1) / (self._drawn + 1)
+
+    def state_dict(self) -> dict[str, float]:
+        """The two faded counts."""
+        return {"accepted": self._accepted, "drawn": self._drawn}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Restores the two faded counts."""
+        self._accepted, self._drawn = state["accepted"], state["drawn"]
+
+
+def round_size(num_missing: int, acceptance: float, max_prompts: int, multiple_of: int = 1) -> int:
+    r"""
+    Prompts to draw so that the missing groups are probably found in one round.
+
+    With acceptance rate p, n prompts yield np ± sqrt(np(1-p)) informative groups. The smallest n whose yield less one
+    standard deviation reaches the m missing groups:
+
+    $$ n = \left( \frac{s + \sqrt{s^2 + 4 m}}{2} \right)^2 / p, \quad s = \sqrt{1 - p} $$
+
+    Args:
+        num_missing (`int`): informative groups still needed, m.
+        acceptance (`float`): expected share of informative groups, p in (0, 1].
+        max_prompts (`int`): bound on one round.
+        multiple_of (`int`): the result is rounded up to a multiple of this, also beyond `max_prompts`.
+
+    Returns:
+        `int`: number of prompts.
+    """
+    deviation = math.sqrt(1 - acceptance)
+    wanted = ((deviation + math.sqrt(deviation**2 + 4 * num_missing)) / 2) ** 2 / acceptance
+    # The float may exceed a whole number by rounding alone.
+    num_prompts = min(math.ceil(wanted - 1e-9), max_prompts)
+    return math.ceil(num_prompts / multiple_of) * multiple_of
+
+
+def equal_share_multiple(num_generations: int, num_processes: int) -> int:
+    """
+    Smallest number of prompts whose completions can be shared equally by all processes.
+
+    Args:
+        num_generations (`int`): G, completions per prompt.
+        num_processes (`int`): R.
+
+    Returns:
+        `int`: R / gcd(R, G).
+    """
+    return num_processes // math.gcd(num_processes, num_generations)
+
+
+@dataclass
+class GroupPool:
+    """
+    The informative groups of one rollout, accepted in the order in which their prompts were drawn.
+
+    Args:
+        size (`int`): groups the rollout needs.
+    """
+
+    size: int
+    accepted: list[int] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+    num_rounds: int = 0
+
+    @property
+    def num_missing(self) -> int:
+        """Groups still needed."""
+        return self.size - len(self.accepted)
+
+    @property
+    def num_drawn(self) -> int:
+        """Groups generated so far."""
+        return len(self.outcomes)
+
+    @property
+    def num_surplus(self) -> int:
+        """Informative groups beyond the size of the pool."""
+        return self.outcomes.count(Outcome.INFORMATIVE) - len(self.accepted)
+
+    def add_round(self, outcomes: list[Outcome]) -> None:
+        """Takes the outcomes of one round's groups, in draw order; informative ones are accepted while there is room."""
+        first = self.num_drawn
+        informative = [first + i for i, outcome in enumerate(outcomes) if outcome is Outcome.INFORMATIVE]
+        self.accepted += informative[: self.num_missing]
+        self.outcomes += outcomes
+        self.num_rounds += 1
+
+    def fate(self, group: int) -> str:
+        """What became of a group: `"kept"`, `"surplus"`, or the outcome for which it was dropped."""
+        outcome = self.outcomes[group]
+        if outcome is not Outcome.INFORMATIVE:
+            return outcome.value
+        return "kept" if group <= self.accepted[-1] else "surplus"
+
+    def metrics(self) -> dict[str, float]:
+        """The rollout's `dynamic_sampling/*` counts and fractions, over all generated groups."""
+        counts, num_drawn = Counter(self.outcomes), max(1, self.num_drawn)
+        return {
+            "rounds": self.num_rounds,
+            "acceptance_rate": counts[Outcome.INFORMATIVE] / num_drawn,
+            "frac_all_correct": counts[Outcome.ALL_CORRECT] / num_drawn,
+            "frac_all_wrong": counts[Outcome.ALL_WRONG] / num_drawn,
+            "frac_unscorable": counts[Outcome.UNSCORABLE] / num_drawn,
+            "num_surplus_groups": self.num_surplus,
+            "generated_per_trained": self.num_drawn / max(1, len(self.accepted)),
+        }
+
+
+class ShortageError(RuntimeError):
+    """A rollout could not be filled with informative groups."""
+
+
+def shortage_message(pool: GroupPool, max_rounds: int, num_prompts: int) -> str:
+    """
+    Why a rollout could not be filled, and what to change.
+
+    Args:
+        pool (`GroupPool`): the pool as far as it was filled.
+        max_rounds (`int`): the bound on rounds.
+        num_prompts (`int`): rows of the data set.
+
+    Returns:
+        `str`: counts by outcome, the reason, and the remedy for the most frequent outcome.
+    """
+    counts = Counter(pool.outcomes)
+    reason = (
+        f"max_rounds={max_rounds} rounds are used up"
+        if pool.num_rounds >= max_rounds
+        else f"this rollout has drawn the whole data set ({num_prompts} prompts)"
+    )
+    remedies = {
+        Outcome.ALL_CORRECT: "The prompts are too easy for the model: use harder ones.",
+        Outcome.ALL_WRONG: (
+            "The prompts are too hard, or the reward cannot read the answers: check rewards on a few completions, use "
+            "easier prompts, or raise num_generations."
+        ),
+        Outcome.UNSCORABLE: "The deciding reward returns None: check the data set's gold answers.",
+    }
+    dropped = {outcome: counts[outcome] for outcome in remedies}
+    remedy = remedies[max(dropped, key=dropped.get)] if any(dropped.values()) else "Use a larger data set."
+    return (
+        f"Only {len(pool.accepted)} of the {pool.size} informative groups of a rollout were found among "
+        f"{pool.num_drawn} generated ({counts[Outcome.ALL_CORRECT]} all correct, {counts[Outcome.ALL_WRONG]} all "
+        f"wrong, {counts[Outcome.UNSCORABLE]} unscorable), and {reason}. {remedy} Raising max_rounds or "
+        "max_oversampling, or a smaller rollout, also helps."
+    )

@@ -1,0 +1,189 @@
+"""
+Train a model with DAPO from a YAML recipe.
+
+```bash
+accelerate launch --config_file recipes/accelerate_configs/zero3.yaml -m dapo_trl.train --config recipe.yaml
+```
+
+Every field can be given on the command line too (`--learning_rate 1e-6`), where it beats the recipe.
+"""
+
+import os
+from dataclasses import dataclass, field
+
+import torch
+from accelerate.logging import get_logger
+from datasets import Dataset
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
+
+from .checkpoint import is_complete, last_complete_checkpoint
+from .config import DAPOConfig
+from .data.load import load_prompts
+from .rewards import load_reward
+from .trainer import DAPOTrainer
+
+
+logger = get_logger(__name__)
+
+
+@dataclass
+class DAPOScriptArguments:
+    """
+    What to train on and how it is rewarded.
+
+    Parameters:
+        dataset_name (`str`):
+            Training data: id of a data set on the Hub, or path of a local `.json`, `.jsonl` or `.parquet` file.
+        dataset_config (`str`, *optional*):
+            Configuration (subset) of a data set on the Hub.
+        dataset_train_split (`str`, *optional*, defaults to `"train"`):
+            Split to train on.
+        eval_dataset_name (`str`, *optional*):
+            Evaluation data, used with `eval_strategy`: as `dataset_name`. Defaults to `dataset_test_split` of the
+            training data.
+        dataset_test_split (`str`, *optional*, defaults to `"test"`):
+            Split to evaluate on.
+        prompt_column (`str`, *optional*):
+            Column with the prompt or problem; found by its name if not given.
+        solution_column (`str`, *optional*):
+            Column with the gold answer; found by its name if not given.
+        prompt_template (`str`, *optional*):
+            Name of a template (`dapo`, `boxed`, `plain`) or a text with `{problem}`.
+        reward_funcs (`list[str]`, *optional*, defaults to `["accuracy"]`):
+            Reward functions: names, or dotted paths of your own (`my_package.rewards.my_reward`).
+        answer_rule (`str`, *optional*, defaults to `"auto"`):
+            Rule by which the `accuracy` reward finds the answer in a completion.
+    """
+
+    dataset_name: str = field(metadata={"help": "Hub id, or path of a local .json, .jsonl or .parquet file."})
+    dataset_config: str | None = field(
+        default=None, metadata={"help": "Configuration (subset) of a data set on the Hub."}
+    )
+    dataset_train_split: str = field(default="train", metadata={"help": "Split to train on."})
+    eval_dataset_name: str | None = field(
+        default=None, metadata={"help": "Evaluation data. Defaults to dataset_test_split of the training data."}
+    )
+    dataset_test_split: str = field(default="test", metadata={"help": "Split to evaluate on."})
+    prompt_column: str | None = field(default=None, metadata={"help": "Column with the prompt or problem."})
+    solution_column: str | None = field(default=None, metadata={"help": "Column with the gold answer."})
+    prompt_template: str | None = field(
+        default=None, metadata={"help": "Template by name (dapo, boxed, plain), or a text with {problem}."}
+    )
+    reward_funcs: list[str] = field(
+        default_factory=lambda: ["accuracy"], metadata={"help": "Reward functions: names or dotted paths."}
+    )
+    answer_rule: str = field(
+        default="auto", metadata={"help": "Rule by which the accuracy reward finds the answer in a completion."}
+    )
+
+
+def make_parser() -> TrlParser:
+    """The parser of this command: unknown keys, on the command line or in a recipe, are errors."""
+    return TrlParser((DAPOScriptArguments, DAPOConfig, ModelConfig), prog="dapo_trl.train")
+
+
+def load_tokenizer(model_args: ModelConfig, training_args: DAPOConfig) -> PreTrainedTokenizerBase:
+    """The model's tokenizer, as generation needs it: padding and truncation on the left."""
+    return AutoTokenizer.from_pretrained(
+        model_args.model_name_or_path,
+        revision=model_args.model_revision,
+        trust_remote_code=training_args.trust_remote_code,
+        padding_side="left",
+        truncation_side="left",
+    )
+
+
+def load_datasets(
+    script_args: DAPOScriptArguments, training_args: DAPOConfig, is_conversational: bool
+) -> tuple[Dataset, Dataset | None]:
+    """Training data, and evaluation data if the run evaluates."""
+    options = {
+        "config": script_args.dataset_config,
+        "prompt_column": script_args.prompt_column,
+        "solution_column": script_args.solution_column,
+        "prompt_template": script_args.prompt_template,
+        "conversational": True if is_conversational else None,
+    }
+    with training_args.main_process_first(desc="loading the data set"):
+        train_dataset = load_prompts(script_args.dataset_name, split=script_args.dataset_train_split, **options)
+        if training_args.eval_strategy == "no":
+            return train_dataset, None
+        source = script_args.eval_dataset_name or script_args.dataset_name
+        return train_dataset, load_prompts(source, split=script_args.dataset_test_split, **options)
+
+
+def checkpoint_to_resume(value: str | bool | None, output_dir: str) -> str | None:
+    """
+    The checkpoint that `resume_from_checkpoint` means.
+
+    Args:
+        value (`str` or `bool`, *optional*): a path, or true for the last complete checkpoint of the output directory.
+        output_dir (`str`): the run's output directory.
+
+    Returns:
+        `str`, or None for a fresh start.
+
+    Raises:
+        ValueError: if a given path holds no complete checkpoint.
+    """
+    if value is None or str(value).lower() in ("false", "none", "null"):
+        return None
+    if str(value).lower() == "true":
+        checkpoint = last_complete_checkpoint(output_dir)
+        if checkpoint is None:
+            logger.warning(f"resume_from_checkpoint: no complete checkpoint in {output_dir!r}; starting afresh.")
+        else:
+            logger.info(f"Resuming from {checkpoint}.")
+        return checkpoint
+    if not is_complete(value):
+        raise ValueError(
+            f"resume_from_checkpoint={value!r} is not a complete checkpoint: there is no readable trainer_state.json. "
+            "Give the path of a checkpoint-<step> directory, or true for the last complete one of output_dir."
+        )
+    return value
+
+
+def build_trainer(script_args: DAPOScriptArguments, training_args: DAPOConfig, model_args: ModelConfig) -> DAPOTrainer:
+    """The trainer of a recipe, with its model, data and rewards."""
+    if model_args.model_name_or_path is None:
+        raise ValueError("model_name_or_path is not set. Set it to a model id on the Hub or a local directory.")
+    training_args.model_init_kwargs = {
+        "revision": model_args.model_revision,
+        "attn_implementation": model_args.attn_implementation,
+        "dtype": model_args.dtype,
+        **(training_args.model_init_kwargs or {}),
+    }
+    tokenizer = load_tokenizer(model_args, training_args)
+    train_dataset, eval_dataset = load_datasets(script_args, training_args, tokenizer.chat_template is not None)
+    return DAPOTrainer(
+        model=model_args.model_name_or_path,
+        reward_funcs=[load_reward(name, answer_rule=script_args.answer_rule) for name in script_args.reward_funcs],
+        args=training_args,
+        train_dataset=train_dataset,
+        eval_dataset=eval_dataset,
+        processing_class=tokenizer,
+        quantization_config=get_quantization_config(model_args),
+        peft_config=get_peft_config(model_args),
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parse, build, train, save, and push if asked."""
+    script_args, training_args, model_args = make_parser().parse_args_and_config(argv)
+    checkpoint = checkpoint_to_resume(training_args.resume_from_checkpoint, training_args.output_dir)
+    trainer = build_trainer(script_args, training_args, model_args)
+    trainer.train(resume_from_checkpoint=checkpoint)
+
+    trainer.save_model(training_args.output_dir)
+    trainer.accelerator.print(f"Model saved to {training_args.output_dir}.")
+    if training_args.push_to_hub:
+        dataset_name = None if os.path.exists(script_args.dataset_name) else script_args.dataset_name
+        trainer.push_to_hub(dataset_name=dataset_name)
+        trainer.accelerator.print(f"Model pushed to https://huggingface.co/{trainer.hub_model_id}.")
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
