@@ -1,0 +1,68 @@
+r"""
+Is an answer equal to the gold? The cheap rules: the same text, or the same number.
+
+They decide what needs no algebra, in microseconds, and leave the rest (`None`) to math-verify.
+"""
+
+import re
+from fractions import Fraction
+
+from .canonical import canonical
+from .plain_numbers import Number, read_number
+
+
+# What math-verify rounds decimals to; numbers with more places that differ are left to math-verify.
+DECIMAL_PLACES = 6
+
+
+def compare(answer: str, gold: str) -> bool | None:
+    """
+    Compare by the cheap rules.
+
+    Args:
+        answer (`str`): the final answer of a completion, without anything around it.
+        gold (`str`): the reference answer.
+
+    Returns:
+        `bool` or `None`: whether they are equal; `None` if that takes algebra.
+    """
+    answer, gold = canonical(answer), canonical(gold)
+    if _without_spaces(answer) == _without_spaces(gold):
+        return True
+    if _is_text(gold) and _is_text(answer):
+        return _bare_text(answer) == _bare_text(gold)
+    gold_number = read_number(gold)
+    answer_number = read_number(answer) if gold_number else None
+    if gold_number is None or answer_number is None:
+        return None
+    return _compare_numbers(answer_number, gold_number)
+
+
+def _without_spaces(text: str) -> str:
+    """Drop spaces, except between digits: `1 2` is not `12`."""
+    return re.sub(r"(?<![0-9]) | (?![0-9])", "", text)
+
+
+def _is_text(text: str) -> bool:
+    """Words only, no mathematics: `Evelyn`, `no solution`; or a choice such as `C`, `(C)`."""
+    return bool(re.fullmatch(r"\(?[A-Z]\)?|[A-Za-z][A-Za-z' -]{2,}", text)) and "\\" not in text
+
+
+def _bare_text(text: str) -> str:
+    return re.sub(r"[^a-z]", "", text.lower())
+
+
+def _compare_numbers(answer: Number, gold: Number) -> bool | None:
+    if answer.value == gold.value:
+        return True
+    if answer.is_percent != gold.is_percent:
+        percent, plain = (answer, gold) if answer.is_percent else (gold, answer)
+        return percent.value == 100 * plain.value
+    if _is_short(answer.value) and _is_short(gold.value):
+        return False
+    return None
+
+
+def _is_short(value: Fraction) -> bool:
+    """Whether the decimal expansion ends within [`DECIMAL_PLACES`]."""
+    return (value * 10**DECIMAL_PLACES).denominator == 1
