@@ -15,7 +15,7 @@ _HOMES = {
     "accuracy": "rewards",
 }
 
-__all__ = [*_HOMES, "__version__"]
+__all__ = ["AccuracyReward", "DAPOConfig", "DAPOTrainer", "SoftOverlongPunishment", "accuracy"]
 
 if TYPE_CHECKING:
     from .config import DAPOConfig

@@ -10,7 +10,7 @@ from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from .loss import Lengths, Row
-from .rollout import Rollout
+from .rollout import Rollout, RolloutPlan
 
 
 FORMAT_VERSION = 1
@@ -160,9 +160,41 @@ def rows_from_state(state: dict) -> dict[int, Row]:
 
 
 def plan_inputs_from_state(state: dict) -> tuple[list[Lengths], list[int], list[list[int]]]:
-    """`lengths`, `trained_tokens` and `steps`, from which [`~dapo_trl.rollout.RolloutPlan.build`] makes the same plan again."""
+    """`lengths`, `trained_tokens` and `steps`: what [`~dapo_trl.rollout.RolloutPlan`] makes the same plan from."""
     return (
         [Lengths(*length) for length in state["lengths"].tolist()],
         state["trained_tokens"].tolist(),
         [rows.tolist() for rows in state["steps"]],
     )
+
+
+def restore_rollout(checkpoint: str, state: dict, plan: RolloutPlan, process: int) -> Rollout:
+    """
+    The rollout in use, on one process.
+
+    Args:
+        checkpoint (`str`): the checkpoint's directory.
+        state (`dict`): the state this process has read.
+        plan (`RolloutPlan`): the plan of the rollout, made for the present number of processes.
+        process (`int`): this process's number.
+
+    Returns:
+        `Rollout`.
+
+    Raises:
+        CheckpointError: if rows are missing that this process trains on.
+    """
+    mine = {row for row, owner in plan.owners().items() if owner == process}
+    rows = rows_from_state(state["rollout"])
+    # Written by another number of processes: the rows may be in any of its files.
+    for writer in range(state["num_processes"]):
+        if mine <= rows.keys():
+            break
+        other = load_state(checkpoint, writer)
+        rows |= rows_from_state(other["rollout"]) if other else {}
+    if not mine <= rows.keys():
+        raise CheckpointError(
+            f"{checkpoint} lacks {len(mine - rows.keys())} rows of the rollout in use: the files of some of its "
+            f"{state['num_processes']} processes are missing. Put them back, or resume from another checkpoint."
+        )
+    return Rollout(plan, {number: rows[number] for number in mine}, state["rollout"]["filler"])

@@ -1,11 +1,14 @@
 """Completions collected over the rounds of a rollout, until they are handed to TRL as if generated in one call."""
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 
+from .exchange import exchange
 from .metrics import merge_completion_metrics
 from .sampling import GroupPool
 
@@ -90,6 +93,16 @@ class Collection:
         """`(P * G, F)`: rewards of all rows generated so far, in draw order."""
         return torch.cat(self.rewards)
 
+    def dropped(self, pool: GroupPool) -> list[tuple[int, GeneratedRow]]:
+        """This process's rows that are not trained on, by number, each with its fate among the table's columns."""
+        dropped = []
+        for number, row in self.rows.items():
+            fate = self.fate(number, pool)
+            if fate != "kept":
+                row.extra[FATE_COLUMN] = fate
+                dropped.append((number, row))
+        return dropped
+
     def kept_numbers(self, pool: GroupPool) -> list[int]:
         """Numbers of the rows of the accepted groups, in draw order, on all processes."""
         return [
@@ -118,6 +131,11 @@ class Replay:
     num_rows: int
     has_logprobs: bool
 
+    @property
+    def num_fillers(self) -> int:
+        """Fillers on all processes."""
+        return len(self.rewards) - self.num_rows
+
     def inputs(self) -> list[dict[str, Any]]:
         """Rows of the data set, one per completion."""
         return [row.inputs for row in self.rows]
@@ -140,6 +158,39 @@ class Replay:
     def extra_columns(self) -> dict[str, list]:
         """Columns of the completions table, one value per row."""
         return rows_to_columns([row.extra for row in self.rows])
+
+
+def build_replay(
+    collection: Collection, pool: GroupPool, accelerator: Accelerator, filler: GeneratedRow, has_logprobs: bool
+) -> Replay:
+    """
+    Moves the kept rows as TRL wants them: groups contiguous over the processes, equally many rows on each.
+
+    Args:
+        collection (`Collection`): the rows collected.
+        pool (`GroupPool`): says which groups are kept.
+        accelerator (`Accelerator`): see [`exchange`].
+        filler (`GeneratedRow`): makes the shares equal when the rollout is partial.
+        has_logprobs (`bool`): see [`Replay`].
+
+    Returns:
+        `Replay`.
+    """
+    kept = collection.kept_numbers(pool)
+    whole_groups = math.lcm(collection.num_generations, accelerator.num_processes)
+    num_slots = -(-len(kept) // whole_groups) * whole_groups
+    share = num_slots // accelerator.num_processes
+    outgoing = [[] for _ in range(accelerator.num_processes)]
+    for position, number in enumerate(kept):
+        if number in collection.rows:
+            row = collection.rows[number]
+            row.extra[FATE_COLUMN] = "kept"
+            outgoing[position // share].append((position, row))
+    received = sorted(exchange(outgoing, accelerator), key=lambda item: item[0])
+    rows = [row for _, row in received]
+    rewards = collection.rewards_per_func()[kept]
+    missing = rewards.new_full((num_slots - len(kept), rewards.size(1)), torch.nan)
+    return Replay(rows + [filler] * (share - len(rows)), torch.cat([rewards, missing]), len(kept), has_logprobs)
 
 
 def columns_to_rows(columns: dict[str, list], num_rows: int) -> list[dict[str, Any]]:

@@ -289,14 +289,14 @@ class DAPOConfig(GRPOConfig):
                 "use the soft punishment alone: set mask_truncated_completions to false."
             )
         is_by_sequence = self.vllm_importance_sampling_mode.startswith("sequence")
-        if self.use_vllm and self.vllm_importance_sampling_correction and is_by_sequence:
-            if self.max_completion_length >= LONG_COMPLETION:
-                _warn_user(
-                    f"vllm_importance_sampling_mode={self.vllm_importance_sampling_mode!r} with "
-                    f"max_completion_length={self.max_completion_length}: the ratio of a whole sequence leaves its "
-                    "bounds from the rounding of many tokens alone, so that long completions are masked or truncated. "
-                    "Set vllm_importance_sampling_mode to 'token_truncate' and vllm_importance_sampling_clip_max to 2."
-                )
+        is_corrected = self.use_vllm and self.vllm_importance_sampling_correction
+        if is_corrected and is_by_sequence and self.max_completion_length >= LONG_COMPLETION:
+            _warn_user(
+                f"vllm_importance_sampling_mode={self.vllm_importance_sampling_mode!r} with "
+                f"max_completion_length={self.max_completion_length}: the ratio of a whole sequence leaves its "
+                "bounds from the rounding of many tokens alone, so that long completions are masked or truncated. "
+                "Set vllm_importance_sampling_mode to 'token_truncate' and vllm_importance_sampling_clip_max to 2."
+            )
         if self.balance_micro_batches and self.gradient_accumulation_steps == 1:
             _warn_user(
                 "balance_micro_batches=True with gradient_accumulation_steps=1: an optimizer step is one micro-batch, "

@@ -116,7 +116,8 @@ def reward_metrics(
         num_generations (`int`): G.
 
     Returns:
-        `dict[str, float]`: `reward`, `reward_std`, `frac_reward_zero_std`, `rewards/<name>/mean`, `rewards/<name>/std`.
+        `dict[str, float]`: `reward`, `reward_std`, `frac_reward_zero_std`, and `rewards/<name>/mean` and
+        `rewards/<name>/std` for each function.
     """
     metrics = {}
     for i, name in enumerate(names):
@@ -130,3 +131,22 @@ def reward_metrics(
     is_constant &= ~torch.isnan(groups).all(dim=1)
     metrics["frac_reward_zero_std"] = is_constant.float().mean().item()
     return metrics
+
+
+def constant_value(rewards_per_func: torch.Tensor, weights: torch.Tensor, deciding: int) -> float | None:
+    """
+    The value of a deciding reward that never varies although the total reward does: a sign of a broken reward.
+
+    Args:
+        rewards_per_func (`torch.Tensor` of shape `(B, F)`): rewards of all generated rows.
+        weights (`torch.Tensor` of shape `(F,)`): weights of the functions.
+        deciding (`int`): index of the deciding reward.
+
+    Returns:
+        `float`, or None if the deciding reward varies, is missing everywhere, or the total reward is constant too.
+    """
+    values, total = rewards_per_func[:, deciding], total_rewards(rewards_per_func, weights)
+    values, total = values[~values.isnan()], total[~total.isnan()]
+    if len(values) and values.max() == values.min() and total.max() > total.min():
+        return values[0].item()
+    return None

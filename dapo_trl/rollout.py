@@ -2,7 +2,23 @@
 
 from dataclasses import dataclass
 
-from .loss import FILLER, Cut, Lengths, Row, cut_balanced, cut_equal, micro_batch_tokens, step_denominators
+import torch
+from accelerate import Accelerator
+
+from .exchange import exchange
+from .loss import (
+    FILLER,
+    Cut,
+    Lengths,
+    Row,
+    cut_balanced,
+    cut_equal,
+    filler_row,
+    loss_mask,
+    micro_batch_tokens,
+    step_denominators,
+    unpad,
+)
 
 
 @dataclass
@@ -116,7 +132,47 @@ class Rollout:
     rows: dict[int, Row]
     filler: Row
 
+    @classmethod
+    def distribute(
+        cls, scored: dict[str, torch.Tensor], plan: RolloutPlan, accelerator: Accelerator, pad_token_id: int
+    ) -> "Rollout":
+        """
+        Moves every row to the process that trains on it.
+
+        Args:
+            scored (`dict[str, torch.Tensor]`): this process's rows as TRL returns them, contiguous over processes.
+            plan (`RolloutPlan`): the plan; rows beyond it are fillers and stay behind.
+            accelerator (`Accelerator`): see [`exchange`].
+            pad_token_id (`int`): token of this process's own fillers.
+
+        Returns:
+            `Rollout`.
+        """
+        rows, owners = unpad(scored), plan.owners()
+        outgoing = [[] for _ in range(accelerator.num_processes)]
+        for number, row in enumerate(rows, start=accelerator.process_index * len(rows)):
+            if number in owners:
+                outgoing[owners[number]].append((number, row))
+        return cls(plan, dict(exchange(outgoing, accelerator)), filler_row(rows[0], pad_token_id))
+
     def micro_batch(self, step: int, process: int, micro_batch: int) -> list[Row]:
         """Rows of one micro-batch, fillers included."""
         numbers = self.plan.cuts[step][process][micro_batch]
         return [self.filler if number == FILLER else self.rows[number] for number in numbers]
+
+
+def gather_lengths(scored: dict[str, torch.Tensor], accelerator: Accelerator) -> tuple[list[Lengths], list[int]]:
+    """
+    Lengths and trained tokens of each row of a rollout, on all processes.
+
+    Args:
+        scored (`dict[str, torch.Tensor]`): this process's rows as TRL returns them.
+        accelerator (`Accelerator`): gathers.
+
+    Returns:
+        `tuple[list[Lengths], list[int]]`.
+    """
+    masks = (scored["prompt_mask"], scored["completion_mask"], loss_mask(scored))
+    counts = accelerator.gather(torch.stack([mask.sum(dim=1) for mask in masks], dim=1)).tolist()
+    # A row that is masked out keeps one completion token: see `unpad`.
+    return [Lengths(prompt, max(1, completion)) for prompt, completion, _ in counts], [row[2] for row in counts]

@@ -1,11 +1,9 @@
 """DAPOTrainer: Algorithm 1 of the DAPO paper on top of TRL's GRPOTrainer."""
 
-import contextlib
 import copy
 import math
 import textwrap
 from collections import defaultdict
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -18,29 +16,29 @@ from .checkpoint import (
     CheckpointError,
     load_state,
     plan_inputs_from_state,
+    restore_rollout,
     rollout_state,
-    rows_from_state,
     save_state,
 )
-from .collection import FATE_COLUMN, Collection, GeneratedRow, Replay, columns_to_rows, filler_completion
+from .collection import FATE_COLUMN, Collection, GeneratedRow, Replay, build_replay, columns_to_rows, filler_completion
 from .completions_table import append_dropped, remove_last, reset_table
 from .config import TOKEN_LOSS_TYPES, DAPOConfig
 from .exchange import exchange
-from .loss import Lengths, deal_rows, filler_row, group_weights, pad_rows, unpad
-from .metrics import MicroBatchMetrics, reward_metrics, total_rewards
+from .loss import Lengths, deal_rows, group_weights, loss_mask, pad_rows
+from .metrics import MicroBatchMetrics, constant_value, reward_metrics
 from .requirements import check_dataset_size, check_reward_weights, check_supported, deciding_reward
-from .rewards.functions import SoftOverlongPunishment
-from .rollout import Rollout, RolloutPlan
+from .rewards.overlong import SoftOverlongPunishment
+from .rollout import Rollout, RolloutPlan, gather_lengths
 from .sampling import (
     AcceptanceRate,
     GroupPool,
     Outcome,
     PromptStream,
     ShortageError,
+    check_filled,
     equal_share_multiple,
     group_outcomes,
     round_size,
-    shortage_message,
 )
 
 
@@ -52,10 +50,10 @@ class DAPOTrainer(GRPOTrainer):
     Trainer for Decoupled Clip and Dynamic sAmpling Policy Optimization (DAPO,
     https://huggingface.co/papers/2503.14476).
 
-    Clip-higher (Sec. 3.1) and group advantages (Eq. 9) are TRL's. This class adds dynamic sampling (Sec. 3.2), the exact
-    token-level normalization of every optimizer step (Sec. 3.3, Eq. 12), the soft overlong punishment (Sec. 3.4,
-    Eq. 13), and micro-batches without needless padding. With `dynamic_sampling=False`, `balance_micro_batches=False` and
-    one update per rollout it trains bit for bit as [`~trl.GRPOTrainer`].
+    Clip-higher (Sec. 3.1) and group advantages (Eq. 9) are TRL's. This class adds dynamic sampling (Sec. 3.2), the
+    exact token-level normalization of every optimizer step (Sec. 3.3, Eq. 12), the soft overlong punishment (Sec. 3.4,
+    Eq. 13), and micro-batches without needless padding. With `dynamic_sampling=False`, `balance_micro_batches=False`
+    and one update per rollout it trains bit for bit as [`~trl.GRPOTrainer`].
 
     Example:
 
@@ -76,15 +74,15 @@ class DAPOTrainer(GRPOTrainer):
 
     Methods of the parents that are overridden, and why:
 
-    | method | reason |
-    |---|---|
-    | `_prepare_inputs` | deals the rollout's rows to optimizer steps and cuts balanced micro-batches, each with the count that makes TRL's normalizer exact |
-    | `_generate_and_score_completions` | fills the rollout with informative groups first, then lets the parent score exactly these |
-    | `_generate`, `_calculate_rewards` | answer from the collected rows while the parent scores them |
-    | `_compute_loss` | weighs the parent's metrics by tokens |
-    | `log` | hands these metrics over |
-    | `_run_epoch` | a rollout that cannot be filled ends the run with a checkpoint |
-    | `_save_rng_state`, `_load_rng_state` | the prompt stream and the rollout in use are saved and restored where the random state is |
+    - `_prepare_inputs`: deals the rollout's rows to optimizer steps and cuts balanced micro-batches, each with the
+      count that makes TRL's normalizer exact.
+    - `_generate_and_score_completions`: fills the rollout with informative groups first, then lets the parent score
+      exactly these.
+    - `_generate`, `_calculate_rewards`: answer from the collected rows while the parent scores them.
+    - `_compute_loss`: weighs the parent's metrics by tokens. `log`: hands these metrics over.
+    - `_run_epoch`: a rollout that cannot be filled ends the run with a checkpoint.
+    - `_save_rng_state`, `_load_rng_state`: the prompt stream and the rollout in use are saved and restored where the
+      random state is.
 
     Raises:
         ValueError: for arguments that cannot work together; the message says what to change.
@@ -99,7 +97,7 @@ class DAPOTrainer(GRPOTrainer):
         "citation": textwrap.dedent("""\
             @article{yu2025dapo,
                 title        = {{DAPO: An Open-Source LLM Reinforcement Learning System at Scale}},
-                author       = {Qiying Yu and Zheng Zhang and Ruofei Zhu and Yufeng Yuan and Xiaochen Zuo and Yu Yue and others},
+                author       = {Qiying Yu and Zheng Zhang and Ruofei Zhu and Yufeng Yuan and others},
                 year         = 2025,
                 eprint       = {arXiv:2503.14476},
             }"""),
@@ -202,7 +200,7 @@ class DAPOTrainer(GRPOTrainer):
             return inputs  # nothing new, or TRL's average over one optimizer step is exact
         if self.loss_type in (*TOKEN_LOSS_TYPES, "vespo") and self.args.token_normalization == "step":
             accumulation = self.args.gradient_accumulation_steps
-            tokens = torch.stack([_loss_mask(batch).sum() for batch in self._buffered_inputs])
+            tokens = torch.stack([loss_mask(batch).sum() for batch in self._buffered_inputs])
             step_tokens = self.accelerator.reduce(tokens.view(-1, accumulation).sum(dim=1), reduction="sum")
             for i, batch in enumerate(self._buffered_inputs):
                 batch["num_items_in_batch"] = step_tokens[i // accumulation] * self.args.updates_per_rollout
@@ -211,28 +209,13 @@ class DAPOTrainer(GRPOTrainer):
     def _start_rollout(self, generation_batch) -> Rollout:
         """Generates and scores a rollout, deals its rows to optimizer steps, and moves each to its process."""
         scored = self._generate_and_score_completions(generation_batch)
-        lengths, trained_tokens = self._gather_lengths(scored)
+        lengths, trained_tokens = gather_lengths(scored, self.accelerator)
+        if self.args.dynamic_sampling:
+            lengths, trained_tokens = lengths[: self._num_kept_rows], trained_tokens[: self._num_kept_rows]
         plan = self._plan(lengths, trained_tokens, self._deal(len(lengths)))
         for name, value in plan.padding_metrics().items():
             self._metrics["train"][f"padding/{name}"].append(value)
-
-        rows = unpad(scored)
-        first, owners = self.accelerator.process_index * len(rows), plan.owners()
-        outgoing = [[] for _ in range(self.accelerator.num_processes)]
-        for number, row in enumerate(rows, start=first):
-            if number in owners:  # the others are fillers
-                outgoing[owners[number]].append((number, row))
-        filler = filler_row(rows[0], self._tokenizer.pad_token_id)
-        return Rollout(plan, dict(exchange(outgoing, self.accelerator)), filler)
-
-    def _gather_lengths(self, scored: dict[str, torch.Tensor]) -> tuple[list[Lengths], list[int]]:
-        """Prompt and completion length and trained tokens of each row of the rollout, without fillers."""
-        masks = (scored["prompt_mask"], scored["completion_mask"], _loss_mask(scored))
-        counts = self.accelerator.gather(torch.stack([mask.sum(dim=1) for mask in masks], dim=1)).tolist()
-        if self.args.dynamic_sampling:
-            counts = counts[: self._num_replayed_rows]
-        # A row that is masked out keeps one completion token: see `unpad`.
-        return [Lengths(prompt, max(1, completion)) for prompt, completion, _ in counts], [row[2] for row in counts]
+        return Rollout.distribute(scored, plan, self.accelerator, self._tokenizer.pad_token_id)
 
     def _deal(self, num_rows: int) -> list[list[int]]:
         """Rows of each optimizer step."""
@@ -282,7 +265,7 @@ class DAPOTrainer(GRPOTrainer):
         else:
             scored = super()._generate_and_score_completions(inputs)
         if self.args.token_normalization == "group":
-            trained_tokens = self.accelerator.gather(_loss_mask(scored).sum(dim=1))
+            trained_tokens = self.accelerator.gather(loss_mask(scored).sum(dim=1))
             weights = group_weights(trained_tokens, self.num_generations)
             scored["advantages"] = (
                 scored["advantages"] * weights.chunk(self.accelerator.num_processes)[self.accelerator.process_index]
@@ -292,15 +275,19 @@ class DAPOTrainer(GRPOTrainer):
     def _generate_and_score_informative_groups(self) -> dict[str, torch.Tensor]:
         """Collects a rollout, then lets the parent pad it and compute log-probabilities and advantages, once."""
         pool, collection = self._collect_informative_groups()
-        replay = self._build_replay(pool, collection)
-        self._num_replayed_rows = replay.num_rows
+        filler = filler_completion(dict(self._prompts[0]), self.eos_token_ids[0])
+        replay = build_replay(collection, pool, self.accelerator, filler, has_logprobs=self.use_vllm)
+        self._num_kept_rows = replay.num_rows
         if self.log_completions:
-            reset_table(self._logs, collection.num_rows + len(replay.rewards))
-        with self._replaying(replay):
+            reset_table(self._logs, collection.num_rows + replay.num_fillers)
+        self._replayed = replay
+        try:
             scored = super()._generate_and_score_completions(replay.inputs())
+        finally:
+            self._replayed = None
         self._record_metrics(pool, collection)
         if self.log_completions:
-            self._complete_table(pool, collection, num_fillers=len(replay.rewards) - replay.num_rows)
+            self._complete_table(pool, collection, replay.num_fillers)
         return scored
 
     def _collect_informative_groups(self) -> tuple[GroupPool, Collection]:
@@ -323,8 +310,15 @@ class DAPOTrainer(GRPOTrainer):
                 f"Round {pool.num_rounds}: {pool.num_drawn} groups generated, {len(pool.accepted)} of {pool.size} kept"
             )
         self._warn_if_constant(collection)
-        if pool.num_missing > 0:
-            self._handle_shortage(pool)
+        shortage = check_filled(
+            pool,
+            is_partial_allowed=self.args.on_shortage == "train_partial",
+            min_groups=-(-self.args.updates_per_rollout // self.num_generations),
+            max_rounds=self.args.max_rounds,
+            num_prompts=len(self._prompts),
+        )
+        if shortage:
+            logger.warning(shortage)
         return pool, collection
 
     def _draw_prompts(self, pool: GroupPool) -> list[int]:
@@ -382,67 +376,19 @@ class DAPOTrainer(GRPOTrainer):
             self._metrics["train"][name] = call_metrics[name]
         collection.add_call(rows, self.accelerator.process_index, rewards, length_metrics)
 
-    def _handle_shortage(self, pool: GroupPool) -> None:
-        message = shortage_message(pool, self.args.max_rounds, len(self._prompts))
-        if self.args.on_shortage == "raise":
-            raise ShortageError(message)
-        num_rows = len(pool.accepted) * self.num_generations
-        if num_rows < self.args.updates_per_rollout:
-            raise ShortageError(
-                f"{message} {num_rows} rows cannot fill {self.args.updates_per_rollout} optimizer steps."
-            )
-        logger.warning(f"{message} Training on these, because on_shortage='train_partial'.")
-
     def _warn_if_constant(self, collection: Collection) -> None:
         if not collection.rewards:
             return
-        rewards = collection.rewards_per_func()
-        deciding = rewards[:, self._deciding_reward]
-        total = total_rewards(rewards, self.reward_weights)
-        scored, shaped = deciding[~deciding.isnan()], total[~total.isnan()]
-        if len(scored) and scored.max() == scored.min() and shaped.max() > shaped.min():
+        value = constant_value(collection.rewards_per_func(), self.reward_weights, self._deciding_reward)
+        if value is not None:
             logger.warning(
-                f"The deciding reward {self.reward_func_names[self._deciding_reward]!r} is {scored[0].item()} for all "
-                f"{len(scored)} completions of this rollout, while the total reward is not constant: there is no group "
-                "to train on. Check that this reward reads the model's answers, and that dynamic_sampling_metric names "
-                "the right one."
+                f"The deciding reward {self.reward_func_names[self._deciding_reward]!r} is {value} for all "
+                "completions of this rollout, while the total reward is not constant: there is no group to train on. "
+                "Check that this reward reads the model's answers, and that dynamic_sampling_metric names the right "
+                "one."
             )
 
     # Replay: the parent scores the kept rows
-
-    def _build_replay(self, pool: GroupPool, collection: Collection) -> Replay:
-        """Moves the kept rows so that groups are contiguous and processes have equally many, as the parent wants."""
-        num_processes, num_generations = self.accelerator.num_processes, self.num_generations
-        kept = collection.kept_numbers(pool)
-        whole = math.lcm(num_generations, num_processes)
-        num_slots = -(-len(kept) // whole) * whole
-        share = num_slots // num_processes
-
-        outgoing = [[] for _ in range(num_processes)]
-        for position, number in enumerate(kept):
-            if number in collection.rows:
-                row = collection.rows[number]
-                row.extra[FATE_COLUMN] = "kept"
-                outgoing[position // share].append((position, row))
-        received = sorted(exchange(outgoing, self.accelerator), key=lambda item: item[0])
-        rows = [row for _, row in received]
-        filler = filler_completion(dict(self._prompts[0]), self.eos_token_ids[0])
-        rewards = collection.rewards_per_func()[kept]
-        missing = rewards.new_full((num_slots - len(kept), rewards.size(1)), torch.nan)
-        return Replay(
-            rows + [filler] * (share - len(rows)),
-            torch.cat([rewards, missing]),
-            num_rows=len(kept),
-            has_logprobs=self.use_vllm,
-        )
-
-    @contextlib.contextmanager
-    def _replaying(self, replay: Replay) -> Iterator[None]:
-        self._replayed = replay
-        try:
-            yield
-        finally:
-            self._replayed = None
 
     def _generate(self, prompts):
         if self._replayed is not None:
@@ -464,7 +410,7 @@ class DAPOTrainer(GRPOTrainer):
     # Metrics
 
     def _record_metrics(self, pool: GroupPool, collection: Collection) -> None:
-        """Rewards and lengths of all generated rows, where the parent saw the kept ones only; and how they were found."""
+        """Rewards and lengths of all generated rows, where the parent saw the kept ones only; how they were found."""
         metrics, rewards = self._metrics["train"], collection.rewards_per_func()
         metrics["dynamic_sampling/trained_reward"].append(metrics["reward"][-1])
         generated = reward_metrics(rewards, self.reward_weights, self.reward_func_names, self.num_generations)
@@ -484,17 +430,16 @@ class DAPOTrainer(GRPOTrainer):
 
     def _complete_table(self, pool: GroupPool, collection: Collection, num_fillers: int) -> None:
         """The main process gets the dropped rows for the completions table."""
-        dropped = []
-        for number, row in collection.rows.items():
-            fate = collection.fate(number, pool)
-            if fate != "kept":
-                row.extra[FATE_COLUMN] = fate
-                dropped.append((number, row))
         nobody_else = [[] for _ in range(self.accelerator.num_processes - 1)]
-        rows = sorted(exchange([dropped, *nobody_else], self.accelerator), key=lambda item: item[0])
+        rows = exchange([collection.dropped(pool), *nobody_else], self.accelerator)
         if self.accelerator.is_main_process:
             remove_last(self._logs, num_fillers)
-            append_dropped(self._logs, rows, collection.rewards_per_func(), self.reward_func_names)
+            append_dropped(
+                self._logs,
+                sorted(rows, key=lambda item: item[0]),
+                collection.rewards_per_func(),
+                self.reward_func_names,
+            )
 
     def _compute_loss(self, model, inputs):
         if "num_trained_tokens" not in inputs:
@@ -562,28 +507,12 @@ class DAPOTrainer(GRPOTrainer):
             self._prompt_stream.load_state_dict(state["prompt_stream"])
             self._acceptance.load_state_dict(state["acceptance"])
         if state["rollout"] is not None:
-            self._rollout = self._restore_rollout(checkpoint, state)
-
-    def _restore_rollout(self, checkpoint: str, state: dict) -> Rollout:
-        plan = self._plan(*plan_inputs_from_state(state["rollout"]))
-        mine = {row for row, owner in plan.owners().items() if owner == self.accelerator.process_index}
-        rows = rows_from_state(state["rollout"])
-        # Written by another number of processes: the rows may be in any of its files.
-        for process in range(state["num_processes"]):
-            if mine <= rows.keys():
-                break
-            other = load_state(checkpoint, process)
-            rows |= rows_from_state(other["rollout"]) if other else {}
-        if not mine <= rows.keys():
-            raise CheckpointError(
-                f"{checkpoint} lacks {len(mine - rows.keys())} rows of the rollout in use: the files of some of its "
-                f"{state['num_processes']} processes are missing. Put them back, or resume from another checkpoint."
-            )
-        return Rollout(plan, {number: rows[number] for number in mine}, state["rollout"]["filler"])
+            plan = self._plan(*plan_inputs_from_state(state["rollout"]))
+            self._rollout = restore_rollout(checkpoint, state, plan, self.accelerator.process_index)
 
     def _skip_trained_prompts(self, checkpoint: str) -> None:
         logger.warning(
-            f"{checkpoint} holds no state of DAPOTrainer (it was written by another trainer, or with save_only_model). "
+            f"{checkpoint} holds no state of DAPOTrainer: it was written by another trainer, or with save_only_model. "
             "A rollout in use is generated anew, and the prompts of the rollouts trained so far are passed over."
         )
         if self.args.dynamic_sampling:
@@ -597,9 +526,3 @@ def _as_list(value: Any) -> list:
     if value is None:
         return []
     return list(value) if isinstance(value, list | tuple) else [value]
-
-
-def _loss_mask(batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Tokens that enter the loss, `(B, T)`: not those of an environment, nor those of masked completions."""
-    mask = batch["completion_mask"]
-    return mask * batch["tool_mask"] if "tool_mask" in batch else mask

@@ -3,7 +3,7 @@
 from .dealing import deal_rows
 from .micro_batches import FILLER, Cut, Lengths, cut_balanced, cut_equal, micro_batch_tokens
 from .normalization import group_weights, step_denominators
-from .padding import Row, filler_row, pad_rows, unpad
+from .padding import Row, filler_row, loss_mask, pad_rows, unpad
 
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "deal_rows",
     "filler_row",
     "group_weights",
+    "loss_mask",
     "micro_batch_tokens",
     "pad_rows",
     "step_denominators",

@@ -8,17 +8,24 @@ Row = dict[str, torch.Tensor]
 """One row of TRL's batch without padding: 1-D tensors, the scalar `advantages` as a tensor of one element."""
 
 
+def loss_mask(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Tokens that enter the loss, `(B, T)`: not those of an environment, nor those of masked completions."""
+    mask = batch["completion_mask"]
+    return mask * batch["tool_mask"] if "tool_mask" in batch else mask
+
+
 def unpad(batch: dict[str, torch.Tensor]) -> list[Row]:
     """
     Cuts a batch as TRL pads it (prompts left, completions right) into rows without padding, on the CPU.
 
-    Lengths follow the attention masks, not the loss mask: tokens that are context but not trained on stay. At least one
-    completion token stays of a row that is masked out altogether, because a loss over no columns is not defined.
+    Lengths follow the attention masks, not the loss mask: tokens that are context but not trained on stay. At least
+    one completion token stays of a row that is masked out altogether, because a loss over no columns is not defined.
 
     Args:
         batch (`dict[str, torch.Tensor]`):
-            `prompt_ids` and `prompt_mask` of shape `(B, P)`; `completion_ids`, `completion_mask` and, optionally, other
-            tensors of shape `(B, T)` or `(B, 1)`; `advantages` of shape `(B,)`. Zero-dimensional tensors are left out.
+            `prompt_ids` and `prompt_mask` of shape `(B, P)`; `completion_ids`, `completion_mask` and, optionally,
+            other tensors of shape `(B, T)` or `(B, 1)`; `advantages` of shape `(B,)`. Zero-dimensional tensors are
+            left out.
 
     Returns:
         `list[dict[str, torch.Tensor]]` of length B.

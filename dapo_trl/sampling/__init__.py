@@ -2,7 +2,7 @@
 
 from .groups import Outcome, group_outcomes, informative_groups
 from .prompts import PromptStream
-from .refill import AcceptanceRate, GroupPool, ShortageError, equal_share_multiple, round_size, shortage_message
+from .refill import AcceptanceRate, GroupPool, ShortageError, check_filled, equal_share_multiple, round_size
 
 
 __all__ = [
@@ -11,9 +11,9 @@ __all__ = [
     "Outcome",
     "PromptStream",
     "ShortageError",
+    "check_filled",
     "equal_share_multiple",
     "group_outcomes",
     "informative_groups",
     "round_size",
-    "shortage_message",
 ]

@@ -50,7 +50,7 @@ class PromptStream:
             multiple_of (`int`): the number drawn is cut to a multiple of this.
 
         Returns:
-            `list[int]`: fewer than `num_prompts`, possibly none, when this rollout has drawn nearly the whole data set.
+            `list[int]`: fewer than `num_prompts`, possibly none, when this rollout has drawn nearly all there are.
         """
         num_left = self.num_prompts - len(self._drawn_in_rollout)
         num_drawn = min(num_prompts, num_left) // multiple_of * multiple_of

@@ -107,7 +107,7 @@ class GroupPool:
         return self.outcomes.count(Outcome.INFORMATIVE) - len(self.accepted)
 
     def add_round(self, outcomes: list[Outcome]) -> None:
-        """Takes the outcomes of one round's groups, in draw order; informative ones are accepted while there is room."""
+        """Takes the outcomes of one round's groups, in draw order; accepts informative ones while there is room."""
         first = self.num_drawn
         informative = [first + i for i, outcome in enumerate(outcomes) if outcome is Outcome.INFORMATIVE]
         self.accepted += informative[: self.num_missing]
@@ -137,6 +137,35 @@ class GroupPool:
 
 class ShortageError(RuntimeError):
     """A rollout could not be filled with informative groups."""
+
+
+def check_filled(
+    pool: GroupPool, *, is_partial_allowed: bool, min_groups: int, max_rounds: int, num_prompts: int
+) -> str:
+    """
+    Decides whether a rollout can be trained on.
+
+    Args:
+        pool (`GroupPool`): the pool when no further round may or can follow.
+        is_partial_allowed (`bool`): train on fewer groups than the pool's size.
+        min_groups (`int`): groups without which some optimizer step would have no row.
+        max_rounds (`int`): the bound on rounds.
+        num_prompts (`int`): rows of the data set.
+
+    Returns:
+        `str`: a warning if the rollout is partial, else an empty string.
+
+    Raises:
+        ShortageError: if it cannot be trained on.
+    """
+    if pool.num_missing == 0:
+        return ""
+    message = shortage_message(pool, max_rounds, num_prompts)
+    if not is_partial_allowed:
+        raise ShortageError(message)
+    if len(pool.accepted) < min_groups:
+        raise ShortageError(f"{message} At least {min_groups} are needed to give every optimizer step a row.")
+    return f"{message} Training on these, because on_shortage='train_partial'."
 
 
 def shortage_message(pool: GroupPool, max_rounds: int, num_prompts: int) -> str:
