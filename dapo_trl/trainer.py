@@ -196,14 +196,15 @@ class DAPOTrainer(GRPOTrainer):
         """TRL's own micro-batches; only their normalizer is made exact for each optimizer step."""
         buffered = self._buffered_inputs
         inputs = super()._prepare_inputs(generation_batch)
-        if self._buffered_inputs is buffered or self.args.updates_per_rollout == 1:
-            return inputs  # nothing new, or TRL's average over one optimizer step is exact
-        if self.loss_type in (*TOKEN_LOSS_TYPES, "vespo") and self.args.token_normalization == "step":
-            accumulation = self.args.gradient_accumulation_steps
-            tokens = torch.stack([loss_mask(batch).sum() for batch in self._buffered_inputs])
-            step_tokens = self.accelerator.reduce(tokens.view(-1, accumulation).sum(dim=1), reduction="sum")
-            for i, batch in enumerate(self._buffered_inputs):
-                batch["num_items_in_batch"] = step_tokens[i // accumulation] * self.args.updates_per_rollout
+        if self._buffered_inputs is buffered or self.loss_type not in (*TOKEN_LOSS_TYPES, "vespo"):
+            return inputs
+        accumulation = self.args.gradient_accumulation_steps
+        tokens = torch.stack([loss_mask(batch).sum() for batch in self._buffered_inputs])
+        denominators = self.accelerator.reduce(tokens.view(-1, accumulation).sum(dim=1), reduction="sum")
+        if self.args.token_normalization == "group":
+            denominators = torch.full_like(denominators, self.args.prompts_per_rollout) / len(denominators)
+        for i, batch in enumerate(self._buffered_inputs):
+            batch["num_items_in_batch"] = denominators[i // accumulation] * self.args.updates_per_rollout
         return inputs
 
     def _start_rollout(self, generation_batch) -> Rollout:

@@ -69,7 +69,7 @@ def pad_rows(
     Returns:
         `dict[str, torch.Tensor]`: tensors as TRL's loss expects them.
     """
-    longest_completion = max(row["completion_ids"].numel() for row in rows)
+    longest = max(row["completion_ids"].numel() for row in rows)
     batch = {}
     for name in rows[0]:
         values = [row[name] for row in rows]
@@ -77,16 +77,16 @@ def pad_rows(
             batch[name] = torch.cat(values).to(device)
             continue
         is_prompt = name.startswith("prompt_")
-        if not is_prompt and longest_completion > 1 and all(value.numel() == 1 for value in values):
+        if not is_prompt and longest > 1 and all(value.numel() == 1 for value in values):
             batch[name] = torch.stack(values).to(device)  # one value per row: a sequence-level importance ratio
             continue
         side = "left" if is_prompt else "right"
         padding_value = pad_token_id if name.endswith("_ids") else 0
         padded = pad_sequence(values, batch_first=True, padding_value=padding_value, padding_side=side)
-        batch[name] = _pad_to_multiple(padded, pad_to_multiple_of, padding_value, side).to(device)
+        # TRL takes tensors of one column for one value per row, so completions get two at least.
+        missing = max(0, (1 if is_prompt else 2) - padded.size(1))
+        if pad_to_multiple_of:
+            missing += -(padded.size(1) + missing) % pad_to_multiple_of
+        columns = (missing, 0) if is_prompt else (0, missing)
+        batch[name] = torch.nn.functional.pad(padded, columns, value=padding_value).to(device)
     return batch
-
-
-def _pad_to_multiple(padded: torch.Tensor, multiple: int | None, value: float, side: str) -> torch.Tensor:
-    missing = -padded.size(1) % multiple if multiple else 0
-    return torch.nn.functional.pad(padded, (missing, 0) if side == "left" else (0, missing), value=value)
