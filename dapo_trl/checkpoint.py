@@ -72,6 +72,21 @@ def load_state(checkpoint: str, process: int) -> dict | None:
     return state
 
 
+def check_same_rollouts(state: dict, checkpoint: str, optimizer_steps: int) -> None:
+    """
+    A rollout in use cannot be dealt to another number of optimizer steps than it was begun with.
+
+    Raises:
+        CheckpointError: if the checkpoint's run had another number of optimizer steps per rollout.
+    """
+    written = state["optimizer_steps_per_rollout"]
+    if written != optimizer_steps:
+        raise CheckpointError(
+            f"{checkpoint} was written with {written} optimizer steps per rollout, but this run has {optimizer_steps} "
+            "(updates_per_rollout * num_iterations). Resume with the same updates_per_rollout and num_iterations."
+        )
+
+
 def last_complete_checkpoint(output_dir: str) -> str | None:
     """
     The newest checkpoint that was written to its end; half-written ones are passed over.

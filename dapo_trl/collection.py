@@ -160,6 +160,24 @@ class Replay:
         return rows_to_columns([row.extra for row in self.rows])
 
 
+def generated_rows(inputs: list[dict[str, Any]], generation: tuple, extra: list[dict[str, Any]]) -> list[GeneratedRow]:
+    """
+    The rows of one generation call.
+
+    Args:
+        inputs (`list[dict]` of length B): rows of the data set.
+        generation (`tuple`): what `GRPOTrainer._generate` returned.
+        extra (`list[dict]` of length B): what reward functions logged of each row.
+
+    Returns:
+        `list[GeneratedRow]` of length B.
+    """
+    prompt_ids, completion_ids, tool_mask, completions, logprobs, *_ = generation
+    missing = [None] * len(inputs)
+    columns = (inputs, prompt_ids, completion_ids, completions, tool_mask or missing, logprobs or missing, extra)
+    return [GeneratedRow(*row) for row in zip(*columns, strict=True)]
+
+
 def build_replay(
     collection: Collection, pool: GroupPool, accelerator: Accelerator, filler: GeneratedRow, has_logprobs: bool
 ) -> Replay:

@@ -95,7 +95,8 @@ def _reward_funcs(config: PrepareConfig) -> list:
     # Imported here, because preparing without check or pass rates needs no rewards.
     from .rewards import load_reward
 
-    return [load_reward(name) for name in config.reward_funcs]
+    options = {"answer_rule": config.answer_rule} if config.answer_rule else {}
+    return [load_reward(name, **(options if name == "accuracy" else {})) for name in config.reward_funcs]
 
 
 def _say(text: str) -> None:

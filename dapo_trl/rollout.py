@@ -14,6 +14,7 @@ from .loss import (
     cut_balanced,
     cut_equal,
     filler_row,
+    group_weights,
     loss_mask,
     micro_batch_tokens,
     step_denominators,
@@ -176,3 +177,46 @@ def gather_lengths(scored: dict[str, torch.Tensor], accelerator: Accelerator) ->
     counts = accelerator.gather(torch.stack([mask.sum(dim=1) for mask in masks], dim=1)).tolist()
     # A row that is masked out keeps one completion token: see `unpad`.
     return [Lengths(prompt, max(1, completion)) for prompt, completion, _ in counts], [row[2] for row in counts]
+
+
+def weigh_by_group(scored: dict[str, torch.Tensor], accelerator: Accelerator, num_generations: int) -> torch.Tensor:
+    """
+    Advantages that carry the weights of Eq. 8: see [`~dapo_trl.loss.group_weights`].
+
+    Args:
+        scored (`dict[str, torch.Tensor]`): this process's rows as TRL returns them, groups contiguous over processes.
+        accelerator (`Accelerator`): gathers.
+        num_generations (`int`): G.
+
+    Returns:
+        `torch.Tensor` of shape `(B,)`.
+    """
+    weights = group_weights(accelerator.gather(loss_mask(scored).sum(dim=1)), num_generations)
+    return scored["advantages"] * weights.chunk(accelerator.num_processes)[accelerator.process_index]
+
+
+def buffered_denominators(
+    batches: list[dict[str, torch.Tensor]],
+    accelerator: Accelerator,
+    num_steps: int,
+    token_normalization: str,
+    num_groups: int,
+) -> torch.Tensor:
+    """
+    Exact denominators for micro-batches that TRL has cut: see [`~dapo_trl.loss.step_denominators`].
+
+    Args:
+        batches (`list[dict[str, torch.Tensor]]`): this process's micro-batches of a rollout.
+        accelerator (`Accelerator`): sums over processes.
+        num_steps (`int`): optimizer steps they belong to, equally many to each.
+        token_normalization (`str`): `"step"` or `"group"`.
+        num_groups (`int`): groups in the rollout.
+
+    Returns:
+        `torch.Tensor` of shape `(num_steps,)`.
+    """
+    tokens = torch.stack([loss_mask(batch).sum() for batch in batches]).view(num_steps, -1).sum(dim=1)
+    tokens = accelerator.reduce(tokens, reduction="sum")
+    steps = [[step] for step in range(num_steps)]
+    denominators = step_denominators(steps, tokens.tolist(), token_normalization, num_groups)
+    return torch.tensor(denominators, device=tokens.device)

@@ -1,9 +1,11 @@
 """DAPOTrainer: Algorithm 1 of the DAPO paper on top of TRL's GRPOTrainer."""
 
+import contextlib
 import copy
 import math
 import textwrap
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -13,22 +15,30 @@ from trl import GRPOTrainer
 from trl.trainer.utils import get_config_model_id, shuffle_sequence_dict
 
 from .checkpoint import (
-    CheckpointError,
+    check_same_rollouts,
     load_state,
     plan_inputs_from_state,
     restore_rollout,
     rollout_state,
     save_state,
 )
-from .collection import FATE_COLUMN, Collection, GeneratedRow, Replay, build_replay, columns_to_rows, filler_completion
+from .collection import (
+    FATE_COLUMN,
+    Collection,
+    Replay,
+    build_replay,
+    columns_to_rows,
+    filler_completion,
+    generated_rows,
+)
 from .completions_table import append_dropped, remove_last, reset_table
 from .config import TOKEN_LOSS_TYPES, DAPOConfig
 from .exchange import exchange
-from .loss import Lengths, deal_rows, group_weights, loss_mask, pad_rows
+from .loss import Lengths, deal_rows, pad_rows
 from .metrics import MicroBatchMetrics, constant_value, reward_metrics
 from .requirements import check_dataset_size, check_reward_weights, check_supported, deciding_reward
 from .rewards.overlong import SoftOverlongPunishment
-from .rollout import Rollout, RolloutPlan, gather_lengths
+from .rollout import Rollout, RolloutPlan, buffered_denominators, gather_lengths, weigh_by_group
 from .sampling import (
     AcceptanceRate,
     GroupPool,
@@ -198,13 +208,16 @@ class DAPOTrainer(GRPOTrainer):
         inputs = super()._prepare_inputs(generation_batch)
         if self._buffered_inputs is buffered or self.loss_type not in (*TOKEN_LOSS_TYPES, "vespo"):
             return inputs
-        accumulation = self.args.gradient_accumulation_steps
-        tokens = torch.stack([loss_mask(batch).sum() for batch in self._buffered_inputs])
-        denominators = self.accelerator.reduce(tokens.view(-1, accumulation).sum(dim=1), reduction="sum")
-        if self.args.token_normalization == "group":
-            denominators = torch.full_like(denominators, self.args.prompts_per_rollout) / len(denominators)
+        denominators = buffered_denominators(
+            self._buffered_inputs,
+            self.accelerator,
+            self.args.updates_per_rollout,
+            self.args.token_normalization,
+            num_groups=self.args.prompts_per_rollout,
+        )
         for i, batch in enumerate(self._buffered_inputs):
-            batch["num_items_in_batch"] = denominators[i // accumulation] * self.args.updates_per_rollout
+            step = i // self.args.gradient_accumulation_steps
+            batch["num_items_in_batch"] = denominators[step] * self.args.updates_per_rollout
         return inputs
 
     def _start_rollout(self, generation_batch) -> Rollout:
@@ -266,11 +279,7 @@ class DAPOTrainer(GRPOTrainer):
         else:
             scored = super()._generate_and_score_completions(inputs)
         if self.args.token_normalization == "group":
-            trained_tokens = self.accelerator.gather(loss_mask(scored).sum(dim=1))
-            weights = group_weights(trained_tokens, self.num_generations)
-            scored["advantages"] = (
-                scored["advantages"] * weights.chunk(self.accelerator.num_processes)[self.accelerator.process_index]
-            )
+            scored["advantages"] = weigh_by_group(scored, self.accelerator, self.num_generations)
         return scored
 
     def _generate_and_score_informative_groups(self) -> dict[str, torch.Tensor]:
@@ -348,33 +357,23 @@ class DAPOTrainer(GRPOTrainer):
         inputs = [dict(self._prompts[indices[number // self.num_generations]]) for number in numbers]
         prompts = [row["prompt"] for row in inputs]
 
-        recorded, self._metrics["train"] = self._metrics["train"], defaultdict(list)
-        prompt_ids, completion_ids, tool_mask, completions, logprobs, extra_fields, images, _ = self._generate(prompts)
-        call_metrics, self._metrics["train"] = self._metrics["train"], recorded
+        with self._recorded_metrics() as recorded:
+            generation = self._generate(prompts)
+        extra_fields, images = generation[5], generation[6]
         if images is not None:
             raise ValueError("A prompt holds an image, which dynamic_sampling does not support. Set it to false.")
         for i, row in enumerate(inputs):
             row.update({key: value[i] if isinstance(value, list) else value for key, value in extra_fields.items()})
-        rewards = self._calculate_rewards(inputs, prompts, completions, completion_ids)
+        rewards = self._calculate_rewards(
+            inputs, prompts, completions=generation[3], completion_ids_list=generation[1]
+        )
         extra = columns_to_rows(self._pending_extra_logs, num_rows)
         self._pending_extra_logs.clear()
 
-        rows = [
-            GeneratedRow(*fields)
-            for fields in zip(
-                inputs,
-                prompt_ids,
-                completion_ids,
-                completions,
-                tool_mask or [None] * num_rows,
-                logprobs or [None] * num_rows,
-                extra,
-                strict=True,
-            )
-        ]
-        length_metrics = {name: values[-1] for name, values in call_metrics.items() if name.startswith("completions/")}
-        for name in call_metrics.keys() - length_metrics.keys():
-            self._metrics["train"][name] = call_metrics[name]
+        length_metrics = {name: values[-1] for name, values in recorded.items() if name.startswith("completions/")}
+        for name in recorded.keys() - length_metrics.keys():
+            self._metrics["train"][name] = recorded[name]
+        rows = generated_rows(inputs, generation, extra)
         collection.add_call(rows, self.accelerator.process_index, rewards, length_metrics)
 
     def _warn_if_constant(self, collection: Collection) -> None:
@@ -409,6 +408,16 @@ class DAPOTrainer(GRPOTrainer):
         return rewards_per_func
 
     # Metrics
+
+    @contextlib.contextmanager
+    def _recorded_metrics(self) -> Iterator[dict[str, list[float]]]:
+        """What the parent records inside goes into the dict, not into the log."""
+        kept, recorded = self._metrics["train"], defaultdict(list)
+        self._metrics["train"] = recorded
+        try:
+            yield recorded
+        finally:
+            self._metrics["train"] = kept
 
     def _record_metrics(self, pool: GroupPool, collection: Collection) -> None:
         """Rewards and lengths of all generated rows, where the parent saw the kept ones only; how they were found."""
@@ -445,11 +454,10 @@ class DAPOTrainer(GRPOTrainer):
     def _compute_loss(self, model, inputs):
         if "num_trained_tokens" not in inputs:
             return super()._compute_loss(model, inputs)
-        recorded, self._metrics["train"] = self._metrics["train"], defaultdict(list)
-        loss = super()._compute_loss(model, inputs)
-        micro_batch_metrics, self._metrics["train"] = self._metrics["train"], recorded
-        self._micro_batch_metrics.add(micro_batch_metrics, inputs["num_trained_tokens"])
-        for name, values in micro_batch_metrics.items():
+        with self._recorded_metrics() as recorded:
+            loss = super()._compute_loss(model, inputs)
+        self._micro_batch_metrics.add(recorded, inputs["num_trained_tokens"])
+        for name, values in recorded.items():
             self._metrics["train"][name].extend(values)
         return loss
 
@@ -498,12 +506,7 @@ class DAPOTrainer(GRPOTrainer):
         if state is None:
             self._skip_trained_prompts(checkpoint)
             return
-        if state["optimizer_steps_per_rollout"] != self._optimizer_steps_per_rollout:
-            raise CheckpointError(
-                f"{checkpoint} was written with {state['optimizer_steps_per_rollout']} optimizer steps per rollout, "
-                f"but this run has {self._optimizer_steps_per_rollout} (updates_per_rollout="
-                f"{self.args.updates_per_rollout} * num_iterations={self.num_iterations}). Resume with the same."
-            )
+        check_same_rollouts(state, checkpoint, self._optimizer_steps_per_rollout)
         if self.args.dynamic_sampling and "prompt_stream" in state:
             self._prompt_stream.load_state_dict(state["prompt_stream"])
             self._acceptance.load_state_dict(state["acceptance"])
