@@ -14,17 +14,24 @@ _CHARACTERS = str.maketrans(
 _REWRITES = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
-        (r"\\(?:left|right|displaystyle|quad|qquad|,|!|;|:|>|limits)(?![A-Za-z])|\\ |~", " "),
-        (r"\{,\}", ","),
+        (r"(?<!\\)\\! *|\{,\}(?=[0-9])|(?<=,)\{\}", lambda match: "," if match[0] == "{,}" else ""),
+        # Not the spaces after \\, which ends the row of a matrix.
+        (r"(?<!\\)\\(?:left|right|displaystyle|limits|quad|qquad)(?![A-Za-z])|(?<!\\)\\[,;:> ]|~", " "),
         (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
-        (r"\\(?:text|textbf|textit|textrm|mbox|mathrm|mathbf|mathit|operatorname|boxed|fbox) *\{([^{}]*)\}", r" \1 "),
+        (r"\\(?:text|textbf|textit|textrm|textnormal|mbox|mathrm|mathbf|mathit|operatorname) *\{([^{}]*)\}", r" \1 "),
+        (r"\\f?boxe?d? *\{([^{}]*)\}", r"\1"),
         (r"\^ *\{? *(?:\\circ|\\degree) *\}?|\\degree(?![A-Za-z])|°", " degrees"),
+        (r"\\(?:neq|not *=)(?![A-Za-z])|!=|\\not *=", r"\\ne "),
+        (r"\\leq(?:slant)?(?![A-Za-z])|<=", r"\\le "),
+        (r"\\geq(?:slant)?(?![A-Za-z])|>=", r"\\ge "),
+        (r"\\lt(?![A-Za-z])", "<"),
+        (r"\\gt(?![A-Za-z])", ">"),
         (r"\\?%", "%"),
-        (r"(?<=[0-9]) *, *(?=[0-9]{3}(?:[^0-9]|$))", ","),  # "1, 024" and "1,\!024"
-        (r"\\[\$£€]|\$", " "),
-        (r"\\([\(\)\[\]])", " "),
+        (r"(?<!\\)\\[$£€]|\$", " "),
+        (r"(?<!\\)\\[()\[\]]", " "),
         (r"\*\*", "^"),
         (r"\s+", " "),
+        (r"(?<=[^\\]\{) | (?=\})", ""),
     )
 )
 
@@ -35,8 +42,8 @@ def canonical(text: str) -> str:
 
     Example:
     ```python
-    >>> canonical(r"$\left(1{,}024\,\text{cm}\right)$")
-    '( 1,024 cm )'
+    >>> canonical(r"$\dfrac{1{,}024}{ 3 }\,\text{cm}$.")
+    '\\frac{1,024}{3} cm'
     ```
     """
     text = text.translate(_CHARACTERS)

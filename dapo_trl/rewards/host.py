@@ -33,7 +33,7 @@ def main(num_workers: int) -> None:
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints must not end up between the replies
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([worker.__name__])  # imported once: a new worker is one fork away
+    context.set_forkserver_preload([f"{__package__}.preload"])  # a new worker is one fork away
     pool = ProcessPool(max_workers=num_workers, context=context, initializer=worker.prepare_worker)
     try:
         while line := _next_request():

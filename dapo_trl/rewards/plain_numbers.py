@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 
-_INTEGER = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,3}(?: [0-9]{3})+|[0-9]+)"
+_INTEGER = r"(?:[1-9][0-9]{0,2}(?:,[0-9]{3})+|[1-9][0-9]{0,2}(?: [0-9]{3})+|[0-9]+)"
 _DECIMAL = rf"(?:{_INTEGER}(?:\.[0-9]*)?|\.[0-9]+)"
 _FRAC = (
     rf"\\frac *(?:\{{ *(?P<top>-? *{_DECIMAL}) *\}}|(?P<top1>[0-9]))"
@@ -20,7 +20,8 @@ _NUMBER = re.compile(
     rf"|(?P<whole2>[0-9]+) (?P<over>[0-9]+) */ *(?P<under>[0-9]+)"
     rf"|(?P<decimal>{_DECIMAL})(?: */ *(?P<divisor>{_DECIMAL}))?)(?![0-9]|[.,/][0-9])"
 )
-_EQUATION = re.compile(r"^[^=<>!,;]{1,80}=(?![=])")
+# Names only on the left: `x`, `f(2)`, `P(A)`, `\angle ABC`, `total cost`; never `2x + z`.
+_EQUATION = re.compile(r"^(?:\\?[A-Za-z]{1,20}'?(?:_\{?[A-Za-z0-9]{1,9}\}?)?(?:\([A-Za-z0-9,]{1,9}\))? *){1,5}=(?!=)")
 _SHORT_UNIT = r"(?:cm|mm|km|kg|mg|ml|ft|in|hr|mph)"
 _EXPONENT = r"(?:\^\{?[23]\}?)?"
 _ATTACHED_UNIT = re.compile(rf"(?:{_SHORT_UNIT}|hrs|min|sec|cents|degrees){_EXPONENT}[.,]?")
@@ -31,7 +32,7 @@ _NOT_UNIT = re.compile(
     r"|pi|theta|alpha|beta|gamma|delta|lambda|sigma|omega|phi|sin|cos|tan|log|exp|sqrt|infinity|squared|cubed|factorial"
     r"|choose|root|base|power|divided|not|more|less|than|least|most|between|about|except|either"
 )
-_LONE_NUMBER = re.compile(rf"(?:^|(?<=[ :]))[-$€£]?{_DECIMAL}%?(?=[ .,!?]|$)")
+_LONE_NUMBER = re.compile(rf"(?:^|(?<=[ :]))-?[$€£]?{_DECIMAL}[%€]?(?=[ .,!?]|$)")
 
 
 @dataclass(frozen=True)
@@ -109,5 +110,12 @@ def _number_in_prose(text: str) -> Number | None:
         return None
     if any(_NOT_UNIT.fullmatch(token) or (len(token) == 1 and token != "a") for token in tokens):  # "5 or", "x"
         return None
-    digits = found[0].replace(",", "").replace(" ", "").strip("$€£%").replace("$", "")
-    return Number(Fraction(digits.rstrip(".")), found[0].endswith("%"))
+    digits = found[0].replace(",", "").replace(" ", "").strip("-$€£%")
+    value = Fraction(digits.rstrip("."))
+    return Number(-value if found[0].startswith("-") else value, found[0].endswith("%"))
+
+
+def leaves_number_alone(words: str) -> bool:
+    """Whether these are plain words that neither change a value beside them nor hedge."""
+    plain = re.fullmatch(r"[A-Za-z ,.:'!?()-]*", words) is not None
+    return plain and not any(_NOT_UNIT.fullmatch(word.strip(".,:'!?()")) for word in words.split())

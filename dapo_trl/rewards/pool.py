@@ -19,7 +19,7 @@ from .outcome import Outcome, Reason
 logger = logging.getLogger(__name__)
 
 # A hung answer occupies its worker for a whole time-out: with few workers, a handful of them would hold up all others.
-MIN_WORKERS = 4
+MIN_WORKERS = 8
 MAX_WORKERS = 32
 START_SECONDS = 60.0
 STOP_SECONDS = 3.0
@@ -38,7 +38,7 @@ class VerifierPool:
 
     Args:
         num_workers (`int`, *optional*):
-            Number of worker processes. Defaults to the cores of this machine divided by the ranks on it, at least 4.
+            Number of worker processes. Defaults to the cores of this machine divided by the ranks on it, within [8, 32].
     """
 
     def __init__(self, num_workers: int | None = None):

@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from .answers import MAX_ANSWER_CHARS, clean_answer, find_boxed, get_answer_rule
+from .answers import clean_answer, find_auto, get_answer_rule
 from .canonical import is_readable
 from .equivalence import compare
 from .outcome import Outcome, Reason
@@ -114,7 +114,7 @@ def read_gold(gold) -> str | None:
     r"""
     The reference answer within a gold column's value.
 
-    A whole worked solution is accepted: what counts is then its `\boxed{...}`, or what follows `####` (GSM8K).
+    A whole worked solution is accepted: what counts is then the answer that it states.
 
     Returns:
         `str` or `None`: `None` if there is nothing to compare with: empty, neither text nor number, braces not closed.
@@ -123,7 +123,5 @@ def read_gold(gold) -> str | None:
         return str(gold)
     if not isinstance(gold, str):
         return None
-    if "\\boxed" in gold:
-        gold = find_boxed(gold) or ""
-    gold = clean_answer(gold.rsplit("####", 1)[-1][-2 * MAX_ANSWER_CHARS :])
+    gold = find_auto(gold) or clean_answer(gold)
     return gold if gold is not None and is_readable(gold) else None

@@ -21,6 +21,10 @@ MEMORY_LIMIT_BYTES = 4 * 1024**3
 # A worker whose owner died cannot be killed by it any more; the alarm of the kernel then ends it.
 ORPHAN_GRACE_SECONDS = 15
 
+# What sympy raises where it has no way to compare two expressions, such as x != 3 with a set. [`self_test`] tells a
+# broken installation apart.
+_INCOMPARABLE = (TypeError, ValueError, KeyError, NotImplementedError, ArithmeticError, RecursionError, MemoryError)
+
 _EXTRACTION = (
     LatexExtractionConfig(
         boxed_match_priority=0,
@@ -36,7 +40,20 @@ def prepare_worker() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a Python handler would wait for a running big-integer power
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    self_test()
+
+
+def self_test() -> None:
+    """
+    Fail if this installation of math-verify does not work; on the way, build the tables of its parser.
+
+    Raises:
+        RuntimeError: if two known comparisons go wrong.
+    """
     logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # "timeout is disabled": on purpose
+    for answer, is_correct in ((r"\frac{\sqrt{4}}{3}", True), (r"\pi", False)):
+        if _check(answer, r"\frac{2}{3}") != (is_correct, Reason.MATH_VERIFY):
+            raise RuntimeError(f"math-verify does not work: {answer} == 2/3 is not {is_correct}.")
 
 
 def check(answer: str, gold: str, timeout: float) -> tuple[bool | None, str]:
@@ -49,8 +66,8 @@ def check(answer: str, gold: str, timeout: float) -> tuple[bool | None, str]:
         timeout (`float`): seconds after which this process is going to be killed.
 
     Returns:
-        `tuple[bool | None, str]`: verdict and [`Reason`]. An answer that cannot be read, or is too big to evaluate, is
-        wrong; a gold that cannot be read gives `None`.
+        `tuple[bool | None, str]`: verdict and [`Reason`]. An answer that cannot be read, or compared, or evaluated within
+        the memory limit, is wrong; a gold that cannot be read gives `None`.
     """
     signal.alarm(math.ceil(timeout) + ORPHAN_GRACE_SECONDS)
     try:
@@ -65,10 +82,11 @@ def _check(answer: str, gold: str) -> tuple[bool | None, str]:
         return None, Reason.GOLD_UNREADABLE
     try:
         parsed_answer = _parse(answer)
-        is_correct = verify(parsed_gold, parsed_answer, timeout_seconds=None, raise_on_error=True)
-    except (RecursionError, MemoryError, OverflowError):
-        # The fault of the answer, not of the verifier: it must not count towards stopping the run.
-        return False, Reason.MATH_VERIFY
+        is_correct = verify(
+            parsed_gold, parsed_answer, timeout_seconds=None, allow_set_relation_comp=True, raise_on_error=True
+        )
+    except _INCOMPARABLE:
+        return False, Reason.MATH_VERIFY  # no fault of the verifier: it must not count towards stopping the run
     return bool(is_correct), Reason.MATH_VERIFY
 
 
@@ -78,5 +96,6 @@ def _parse(text: str) -> list:
 
     Never as text in which to look for a number: "5 or 6" must not be read as 6.
     """
-    text = re.sub(r"\\sqrt (?=[0-9a-z(])", r"\\sqrt", canonical(text)).replace("\\sqrt(", "sqrt(")
+    text = re.sub(r"\\sqrt *\(", "sqrt(", canonical(text))
+    text = re.sub(r"(?<![A-Za-z\\])pi(?![A-Za-z])", r"\\pi ", text)
     return parse(f"${text}$", _EXTRACTION, fallback_mode="no_fallback", parsing_timeout=None, raise_on_error=True)
