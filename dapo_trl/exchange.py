@@ -8,6 +8,35 @@ import torch.distributed as dist
 from accelerate import Accelerator
 
 
+class DisagreementError(RuntimeError):
+    """Processes that must do the same are about to do different things."""
+
+
+def assert_agreement(values: dict[str, int], accelerator: Accelerator) -> None:
+    """
+    Fails on every process if they do not all pass the same values.
+
+    Without this, a disagreement would pair collectives that do not belong together: a hang, or wrong numbers.
+
+    Args:
+        values (`dict[str, int]`): what is to be done, by name.
+        accelerator (`Accelerator`): gathers.
+
+    Raises:
+        DisagreementError: naming each value that differs, for every process.
+    """
+    if accelerator.num_processes == 1:
+        return
+    gathered = accelerator.gather(torch.tensor([list(values.values())], device=accelerator.device))
+    by_name = dict(zip(values, gathered.T.tolist(), strict=True))
+    differing = {name: by_process for name, by_process in by_name.items() if len(set(by_process)) > 1}
+    if differing:
+        raise DisagreementError(
+            f"Processes disagree on {differing} (one value per process). Every decision must follow from gathered "
+            "data: check that reward functions, data set and settings are the same on all processes."
+        )
+
+
 def exchange(outgoing: list[list[Any]], accelerator: Accelerator) -> list[Any]:
     """
     Sends lists of objects to their processes (an all-to-all); what stays is not serialized.

@@ -9,17 +9,20 @@ Every field can be given on the command line too (`--learning_rate 1e-6`), where
 """
 
 import os
+import sys
 from dataclasses import dataclass, field
 
 import torch
 from accelerate.logging import get_logger
 from datasets import Dataset
+from torch.distributed.elastic.multiprocessing.errors import record
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
 from .checkpoint import is_complete, last_complete_checkpoint
 from .config import DAPOConfig
 from .data.load import load_prompts
+from .preemption import EXIT_CODE, mark_preempted, unmark_preempted
 from .rewards import load_reward
 from .trainer import DAPOTrainer
 
@@ -168,12 +171,19 @@ def build_trainer(script_args: DAPOScriptArguments, training_args: DAPOConfig, m
     )
 
 
+@record  # a launcher reports the error of the process that failed first
 def main(argv: list[str] | None = None) -> None:
     """Parse, build, train, save, and push if asked."""
     script_args, training_args, model_args = make_parser().parse_args_and_config(argv)
     checkpoint = checkpoint_to_resume(training_args.resume_from_checkpoint, training_args.output_dir)
     trainer = build_trainer(script_args, training_args, model_args)
-    trainer.train(resume_from_checkpoint=checkpoint)
+    unmark_preempted(training_args.output_dir)
+    with trainer.preemption.listen():
+        trainer.train(resume_from_checkpoint=checkpoint)
+    if trainer.preemption.is_requested:
+        trainer.accelerator.wait_for_everyone()
+        mark_preempted(training_args.output_dir, trainer.state.global_step)
+        sys.exit(EXIT_CODE)
 
     trainer.save_model(training_args.output_dir)
     trainer.accelerator.print(f"Model saved to {training_args.output_dir}.")

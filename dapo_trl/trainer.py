@@ -33,9 +33,11 @@ from .collection import (
 )
 from .completions_table import append_dropped, remove_last, reset_table
 from .config import TOKEN_LOSS_TYPES, DAPOConfig
-from .exchange import exchange
+from .exchange import assert_agreement, exchange
 from .loss import Lengths, deal_rows, pad_rows
 from .metrics import MicroBatchMetrics, constant_value, reward_metrics
+from .preemption import PreemptedError, Preemption
+from .random_state import get_random_state, set_random_state
 from .requirements import check_dataset_size, check_reward_weights, check_supported, deciding_reward
 from .rewards.overlong import SoftOverlongPunishment
 from .rollout import Rollout, RolloutPlan, buffered_denominators, gather_lengths, weigh_by_group
@@ -90,7 +92,7 @@ class DAPOTrainer(GRPOTrainer):
       exactly these.
     - `_generate`, `_calculate_rewards`: answer from the collected rows while the parent scores them.
     - `_compute_loss`: weighs the parent's metrics by tokens. `log`: hands these metrics over.
-    - `_run_epoch`: a rollout that cannot be filled ends the run with a checkpoint.
+    - `_run_epoch`: a rollout that cannot be filled, or SIGTERM, ends the run with a checkpoint.
     - `_save_rng_state`, `_load_rng_state`: the prompt stream and the rollout in use are saved and restored where the
       random state is.
 
@@ -173,6 +175,7 @@ class DAPOTrainer(GRPOTrainer):
                 "load-balancing loss is computed per micro-batch. Set router_aux_loss_coef to 0, or "
                 "balance_micro_batches to false."
             )
+        self.preemption = Preemption()
         self._micro_batch_metrics = MicroBatchMetrics()
         self._rollout: Rollout | None = None
         self._replayed: Replay | None = None
@@ -187,6 +190,8 @@ class DAPOTrainer(GRPOTrainer):
     def _prepare_inputs(self, generation_batch):
         if not self.model.training:
             return super()._prepare_inputs(generation_batch)
+        if self._step % self.args.gradient_accumulation_steps == 0:
+            self._stop_if_preempted()
         if not self.args.owns_batches:
             return self._prepare_trl_batch(generation_batch)
         if self._step % self._micro_steps_per_rollout == 0 or self._rollout is None:
@@ -284,7 +289,15 @@ class DAPOTrainer(GRPOTrainer):
 
     def _generate_and_score_informative_groups(self) -> dict[str, torch.Tensor]:
         """Collects a rollout, then lets the parent pad it and compute log-probabilities and advantages, once."""
-        pool, collection = self._collect_informative_groups()
+        before = self._prompt_stream.state_dict(), self._acceptance.state_dict(), get_random_state()
+        try:
+            pool, collection = self._collect_informative_groups()
+        except PreemptedError:
+            # The rollout in the making is abandoned: resumed, the run makes the very same one.
+            self._prompt_stream.load_state_dict(before[0])
+            self._acceptance.load_state_dict(before[1])
+            set_random_state(before[2])
+            raise
         filler = filler_completion(dict(self._prompts[0]), self.eos_token_ids[0])
         replay = build_replay(collection, pool, self.accelerator, filler, has_logprobs=self.use_vllm)
         self._num_kept_rows = replay.num_rows
@@ -305,10 +318,7 @@ class DAPOTrainer(GRPOTrainer):
         pool = GroupPool(self.args.prompts_per_rollout)
         collection = Collection(self.num_generations, keeps_dropped=self.log_completions)
         self._prompt_stream.begin_rollout()
-        while pool.num_missing > 0 and pool.num_rounds < self.args.max_rounds:
-            indices = self._draw_prompts(pool)  # line 2
-            if not indices:
-                break
+        while indices := self._draw_prompts(pool):  # line 2
             num_before = collection.num_rows
             self._generate_and_score_round(indices, collection)  # lines 4 and 5
             deciding = collection.rewards_per_func()[num_before:, self._deciding_reward]
@@ -316,6 +326,7 @@ class DAPOTrainer(GRPOTrainer):
             pool.add_round(outcomes)  # line 6
             self._acceptance.observe(outcomes.count(Outcome.INFORMATIVE), len(outcomes))
             collection.drop_rejected(pool)
+            self._stop_if_preempted()
             logger.info(
                 f"Round {pool.num_rounds}: {pool.num_drawn} groups generated, {len(pool.accepted)} of {pool.size} kept"
             )
@@ -332,16 +343,21 @@ class DAPOTrainer(GRPOTrainer):
         return pool, collection
 
     def _draw_prompts(self, pool: GroupPool) -> list[int]:
-        """Prompts of the next round: as many as will probably fill the rollout, the same on every process."""
-        equal_share = equal_share_multiple(self.num_generations, self.accelerator.num_processes)
-        num_prompts = round_size(
-            pool.num_missing,
-            acceptance=self._acceptance.estimate(),
-            max_prompts=int(self.args.max_oversampling * pool.size),
-            # A 64th of the rollout in any case, so that large and small numbers of processes draw the same rounds.
-            multiple_of=math.lcm(equal_share, max(1, pool.size // 64)),
-        )
-        return self._prompt_stream.draw(num_prompts, multiple_of=equal_share)
+        """Prompts of the next round, as many as will probably fill the rollout; none when no round is to follow."""
+        indices = []
+        if pool.num_missing > 0 and pool.num_rounds < self.args.max_rounds:
+            equal_share = equal_share_multiple(self.num_generations, self.accelerator.num_processes)
+            num_prompts = round_size(
+                pool.num_missing,
+                acceptance=self._acceptance.estimate(),
+                max_prompts=int(self.args.max_oversampling * pool.size),
+                # A 64th of the rollout in any case: large and small numbers of processes draw the same rounds.
+                multiple_of=math.lcm(equal_share, max(1, pool.size // 64)),
+            )
+            indices = self._prompt_stream.draw(num_prompts, multiple_of=equal_share)
+        plan = {"round": pool.num_rounds, "prompts": len(indices), "first_prompt": indices[0] if indices else -1}
+        assert_agreement(plan, self.accelerator)
+        return indices
 
     def _generate_and_score_round(self, indices: list[int], collection: Collection) -> None:
         # Transformers pads all rows of a call together, so that a larger call than TRL's own might not fit in memory.
@@ -472,14 +488,22 @@ class DAPOTrainer(GRPOTrainer):
     def _run_epoch(self, **kwargs):
         try:
             super()._run_epoch(**kwargs)
-        except ShortageError as shortage:
+        except (ShortageError, PreemptedError) as reason:
             if self.args.save_strategy != "no":
                 self._save_checkpoint(kwargs["model"], kwargs["trial"])
                 self.control = self.callback_handler.on_save(self.args, self.state, self.control)
-            if self.args.on_shortage == "raise":
+            if isinstance(reason, ShortageError) and self.args.on_shortage == "raise":
                 raise
-            logger.warning(f"Training ends before optimizer step {self.state.global_step + 1}. {shortage}")
+            logger.warning(f"Training ends before optimizer step {self.state.global_step + 1}. {reason}")
             self.control.should_training_stop = True
+
+    def _stop_if_preempted(self) -> None:
+        """Every process stops if any of them has been told to."""
+        if self.preemption.is_listening:
+            is_requested = torch.tensor(int(self.preemption.is_requested), device=self.accelerator.device)
+            if self.accelerator.reduce(is_requested, reduction="sum").item():
+                self.preemption.is_requested = True
+                raise PreemptedError("The run has been told to end (SIGTERM).")
 
     def _save_rng_state(self, output_dir):
         super()._save_rng_state(output_dir)

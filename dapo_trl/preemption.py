@@ -1,0 +1,62 @@
+"""A run that is told to end (SIGTERM, as a cluster sends before it takes the machine) ends with a checkpoint."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from accelerate.logging import get_logger
+
+
+logger = get_logger(__name__)
+
+EXIT_CODE = 128 + signal.SIGTERM
+"""Exit code of a process that ended on SIGTERM, as shells report it."""
+
+MARKER = "PREEMPTED"
+"""File in the output directory that tells so: launchers hide the exit codes of their workers."""
+
+
+class PreemptedError(RuntimeError):
+    """The run has been told to end."""
+
+
+class Preemption:
+    """Whether this process has been told to end, and whether that is listened for at all."""
+
+    def __init__(self):
+        self.is_listening = False
+        self.is_requested = False
+
+    @contextlib.contextmanager
+    def listen(self) -> Iterator[None]:
+        """
+        Takes SIGTERM as a request to end training with a checkpoint.
+
+        Signals reach the main thread only; elsewhere this does nothing. Every process of a run must listen, because
+        they agree on the request by a collective.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        previous = signal.signal(signal.SIGTERM, self._request)
+        self.is_listening = True
+        try:
+            yield
+        finally:
+            self.is_listening = False
+            signal.signal(signal.SIGTERM, previous)
+
+    def _request(self, signum, frame) -> None:
+        self.is_requested = True
+
+
+def mark_preempted(output_dir: str, global_step: int) -> None:
+    """Leaves the marker; a run that resumes removes it."""
+    Path(output_dir, MARKER).write_text(f"Ended on SIGTERM after optimizer step {global_step}; resume to go on.\n")
+
+
+def unmark_preempted(output_dir: str) -> None:
+    """Removes the marker of an earlier run."""
+    Path(output_dir, MARKER).unlink(missing_ok=True)
