@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from accelerate.logging import get_logger
 from datasets import Dataset
+from tqdm.auto import tqdm
 from trl import GRPOTrainer
 from trl.trainer.utils import get_config_model_id, shuffle_sequence_dict
 
@@ -318,6 +319,12 @@ class DAPOTrainer(GRPOTrainer):
         pool = GroupPool(self.args.prompts_per_rollout)
         collection = Collection(self.num_generations, keeps_dropped=self.log_completions)
         self._prompt_stream.begin_rollout()
+        progress = tqdm(
+            total=pool.size,
+            desc="Informative groups",
+            leave=False,
+            disable=self.args.disable_tqdm or not self.accelerator.is_main_process,
+        )
         while indices := self._draw_prompts(pool):  # line 2
             num_before = collection.num_rows
             self._generate_and_score_round(indices, collection)  # lines 4 and 5
@@ -327,9 +334,9 @@ class DAPOTrainer(GRPOTrainer):
             self._acceptance.observe(outcomes.count(Outcome.INFORMATIVE), len(outcomes))
             collection.drop_rejected(pool)
             self._stop_if_preempted()
-            logger.info(
-                f"Round {pool.num_rounds}: {pool.num_drawn} groups generated, {len(pool.accepted)} of {pool.size} kept"
-            )
+            progress.update(len(pool.accepted) - progress.n)
+            progress.set_postfix(rounds=pool.num_rounds, generated=pool.num_drawn)
+        progress.close()
         self._warn_if_constant(collection)
         shortage = check_filled(
             pool,
