@@ -128,7 +128,7 @@ def reward_metrics(
     metrics["reward_std"] = nanstd(total).item()
     groups = total.view(-1, num_generations)
     is_constant = groups.nan_to_num(-torch.inf).amax(dim=1) <= groups.nan_to_num(torch.inf).amin(dim=1)
-    is_constant &= ~torch.isnan(groups).all(dim=1)
+    is_constant &= (~torch.isnan(groups)).sum(dim=1) > 1  # one value alone has no deviation
     metrics["frac_reward_zero_std"] = is_constant.float().mean().item()
     return metrics
 
