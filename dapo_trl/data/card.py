@@ -37,7 +37,7 @@ _CARD = """---
 
 | column | content |
 |---|---|
-| `id` | 16 hexadecimal digits made from the problem, the same wherever the problem occurs |
+| `id` | 32 hexadecimal digits made from the problem, the same wherever the problem occurs |
 | `prompt` | what the model sees: {prompt_kind} |
 | `solution` | the gold answer |
 | `problem` | the problem, without the template around it |

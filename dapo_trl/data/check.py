@@ -1,5 +1,6 @@
 """Will the rewards work on this data set? Every gold answer, written as a completion, must score."""
 
+import logging
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ from .tokens import length_statistics, num_prompt_tokens
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+
+logger = logging.getLogger(__name__)
 
 _BATCH_SIZE = 256
 
@@ -85,6 +88,12 @@ def check_dataset(
     report.frac_right = {reward_name(func): num_right[reward_name(func)] / len(rows) for func in reward_funcs}
     report.prompt_tokens = length_statistics(lengths)
     _refuse_if_wrong(report, min_frac_right)
+    if report.num_duplicates:
+        logger.warning(
+            f"{report.num_duplicates} of {report.num_checked} rows repeat the problem of another row, "
+            f"{report.num_conflicting} of them with another gold: the same prompt may then be twice in one rollout. "
+            "Run `python -m dapo_trl.prepare_data` on the data set to keep each problem once."
+        )
     return report
 
 

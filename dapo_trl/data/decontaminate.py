@@ -6,8 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 from .layouts import find_prompt_column
-from .load import iter_rows, open_source
 from .prompts import build_prompt
+from .stream import stream_rows
 
 
 _WORD = re.compile(r"\w+")
@@ -88,7 +88,7 @@ def read_problems(source: str, split: str = "train") -> list[str]:
     """
     problems = []
     layout = None
-    for index, row in enumerate(iter_rows(open_source(source, split=split, streaming=True), source)):
+    for index, row in enumerate(stream_rows(source, split)):
         layout = layout or find_prompt_column(row, source)
         try:
             problems.append(build_prompt(row, layout)[1])

@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 from .counts import Counts
 from .records import Record
-from .text import canonical_gold, text_key
+from .text import canonical_gold
 
 
 def deduplicate(records: Iterable[Record], counts: Counts) -> Iterator[Record]:
@@ -35,7 +35,7 @@ def deduplicate(records: Iterable[Record], counts: Counts) -> Iterator[Record]:
     is_conflicting = bytearray()
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogatepass", prefix="dapo_trl_") as spool:
         for record in records:
-            key, gold = text_key(record.problem), _gold_hash(record.solution)
+            key, gold = bytes.fromhex(record.id), _gold_hash(record.solution)
             at = position.setdefault(key, len(golds))
             if at == len(golds):
                 golds.append(gold)

@@ -65,23 +65,21 @@ _PROMPT_NAMES = ("prompt", "problem", "question")
 _SOLUTION_NAMES = ("solution", "answer", "label", "reward_model.ground_truth")
 
 
-def get_column(row: Mapping[str, Any], path: str) -> Any:
-    """The value of a column or of a dotted path into a nested one. Raises `KeyError` if there is none."""
+_MISSING = object()
+
+
+def get_column(row: Mapping[str, Any], path: str, default: Any = None) -> Any:
+    """The value of a column or of a dotted path into a nested one; `default` if there is none."""
     if path in row:
         return row[path]
     head, _, rest = path.partition(".")
-    if not rest or not isinstance(row[head], Mapping):
-        raise KeyError(path)
-    return get_column(row[head], rest)
+    nested = row.get(head)
+    return get_column(nested, rest, default) if rest and isinstance(nested, Mapping) else default
 
 
 def has_column(row: Mapping[str, Any], path: str) -> bool:
     """Whether a row has this column, or this dotted path into a nested one."""
-    try:
-        get_column(row, path)
-    except KeyError:
-        return False
-    return True
+    return get_column(row, path, _MISSING) is not _MISSING
 
 
 def find_layout(

@@ -1,6 +1,7 @@
 """A data set from the Hub or from a local file, as the `prompt` and `solution` columns that training needs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +66,16 @@ def load_prompts(
         RowError: if a row has no prompt or no gold answer.
     """
     if prompt_template is not None:
-        prompt_template = resolve_template(prompt_template)
+        resolve_template(prompt_template)  # a mistake in it should not wait for a download
     dataset = open_source(source, split=split, config=config, streaming=streaming)
-    reader = make_reader(dataset, source, split, prompt_column, solution_column, prompt_template, conversational)
+    reader = make_reader(
+        next(iter_rows(dataset, source), None),
+        source,
+        prompt_column=prompt_column,
+        solution_column=solution_column,
+        prompt_template=prompt_template,
+        conversational=conversational,
+    )
     if streaming and dataset.features is None:
         dataset = dataset._resolve_features()
     prompt_feature = _MESSAGES if reader.conversational else Value("string")
@@ -87,42 +95,64 @@ def open_source(
         FileNotFoundError: if the source is neither a file that exists nor a data set on the Hub.
         ValueError: if a local file cannot be read.
     """
+    path = check_path(source)
+    try:
+        with with_both_readings(source):
+            if path.is_file():
+                files = {split.partition("[")[0]: str(path)}
+                builder = _BUILDERS[path.suffix.lower()]
+                return load_dataset(builder, data_files=files, split=split, streaming=streaming)
+            return load_dataset(str(path) if path.is_dir() else source, config, split=split, streaming=streaming)
+    except DatasetGenerationError as error:
+        raise ValueError(f"{source!r} cannot be read: {error.__cause__ or error}") from error
+
+
+def check_path(source: str) -> Path:
+    """
+    A source as a path, which need not exist if it may be a Hub id.
+
+    Raises:
+        FileNotFoundError: if it can only be a path, and nothing is there.
+        ValueError: if it is a file of another kind.
+    """
     path = Path(source).expanduser()
-    builder = _BUILDERS.get(path.suffix.lower())
-    if path.is_file() and builder is None:
+    is_data_file = path.suffix.lower() in _BUILDERS
+    if path.is_file() and not is_data_file:
         raise ValueError(f"{source!r}: files must end in {', '.join(_BUILDERS)}. Convert the file to one of these.")
-    if not path.exists() and (builder or path.is_absolute() or source.startswith(("./", "../", "~"))):
+    if not path.exists() and (is_data_file or path.is_absolute() or source.startswith(("./", "../", "~"))):
         raise FileNotFoundError(
             f"{source!r} looks like a local path, and there is no such file (looked for {path.absolute()}). Correct "
             "the path, or give the id of a data set on the Hub (`owner/name`)."
         )
+    return path
+
+
+@contextmanager
+def with_both_readings(source: str) -> Iterator[None]:
+    """Turns the errors of a Hub that does not know a data set into one that says both readings of the source."""
     try:
-        if path.is_file():
-            files = {split.partition("[")[0]: str(path)}
-            return load_dataset(builder, data_files=files, split=split, streaming=streaming)
-        return load_dataset(str(path) if path.is_dir() else source, config, split=split, streaming=streaming)
-    except DatasetGenerationError as error:
-        raise ValueError(f"{source!r} cannot be read: {error.__cause__ or error}") from error
+        yield
     except (DatasetNotFoundError, ConnectionError) as error:
         raise FileNotFoundError(
-            f"{source!r} is neither a local file or directory (looked for {path.absolute()}) nor a data set that "
-            f"could be reached on the Hub ({error}). Correct the path or the id; private data sets need a login."
+            f"{source!r} is neither a local file or directory (looked for {Path(source).absolute()}) nor a data set "
+            f"that could be reached on the Hub ({error}). Correct the path or the id; private data sets need a login."
         ) from error
 
 
 def make_reader(
-    dataset: Dataset | IterableDataset,
+    first: Mapping[str, Any] | None,
     source: str,
-    split: str,
-    prompt_column: str | None,
-    solution_column: str | None,
-    prompt_template: str | None,
-    conversational: bool | None,
+    *,
+    prompt_column: str | None = None,
+    solution_column: str | None = None,
+    prompt_template: str | None = None,
+    conversational: bool | None = None,
 ) -> RowReader:
-    """The reader of a data set's rows, by its first row and what the user named. See [`load_prompts`]."""
-    first = next(iter_rows(dataset, source), None)
+    """The reader of a data set's rows, by its first row (None if there is none) and what the user named."""
     if first is None:
-        raise ValueError(f"{source!r}, split {split!r}, has no rows. Name a file or split that has some.")
+        raise ValueError(f"{source!r} has no rows in this split. Name a file or split that has some.")
+    if prompt_template is not None:
+        prompt_template = resolve_template(prompt_template)
     layout = find_layout(first, source, prompt_column, solution_column)
     if conversational is None:
         conversational = isinstance(get_column(first, layout.prompt), list)

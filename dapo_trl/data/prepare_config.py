@@ -102,6 +102,9 @@ class PrepareConfig:
             "tells pass rates."
         },
     )
+    answer_rule: str | None = field(
+        default=None, metadata={"help": "Answer rule of the `accuracy` reward: `auto`, `boxed` or `math_dapo`."}
+    )
     check: bool = field(
         default=False,
         metadata={"help": "Score every gold as a completion; fail if fewer than `min_frac_right` are right."},

@@ -3,15 +3,16 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from .counts import Counts
 from .layouts import Layout
-from .load import iter_rows, make_reader, open_source
+from .load import make_reader
 from .prompts import Messages
 from .rows import RowError, RowReader
-from .templates import resolve_template
+from .stream import stream_rows
 from .text import text_key
 
 
@@ -27,7 +28,7 @@ class Record:
 
     Args:
         id (`str`):
-            16 hexadecimal digits made from the problem: the same problem has the same id in every prepared data set.
+            32 hexadecimal digits made from the problem, white space aside: the same everywhere for the same problem.
         prompt (`str` or `list[dict]`):
             What the model sees.
         solution (`str`):
@@ -50,7 +51,7 @@ class Record:
 
 class RecordReader:
     """
-    Iterates over the records of a source without holding it in memory; rows that cannot be read are counted.
+    Iterates once over the records of a source, without holding it in memory; rows that cannot be read are counted.
 
     Args:
         source (`str`):
@@ -74,14 +75,19 @@ class RecordReader:
         prompt_template: str | None = None,
         conversational: bool | None = None,
     ):
-        if prompt_template is not None:
-            prompt_template = resolve_template(prompt_template)
         self.source = source
         self.counts = counts
-        self._dataset = open_source(source, split=split, config=config, streaming=True)
+        rows = stream_rows(source, split, config)
+        first = next(rows, None)
         self._reader: RowReader = make_reader(
-            self._dataset, source, split, prompt_column, solution_column, prompt_template, conversational
+            first,
+            source,
+            prompt_column=prompt_column,
+            solution_column=solution_column,
+            prompt_template=prompt_template,
+            conversational=conversational,
         )
+        self._rows = chain([first], rows)
 
     @property
     def layout(self) -> Layout:
@@ -95,7 +101,7 @@ class RecordReader:
 
     def __iter__(self) -> Iterator[Record]:
         name = source_name(self.source)
-        for index, row in enumerate(iter_rows(self._dataset, self.source)):
+        for index, row in enumerate(self._rows):
             self.counts.num_read += 1
             try:
                 prompt, gold, problem = self._reader.read(row, index)
@@ -104,7 +110,7 @@ class RecordReader:
                 if self.counts.num_unreadable <= _MAX_LOGGED:
                     logger.warning("Left out: %s", error)
                 continue
-            yield Record(text_key(problem).hex()[:16], prompt, gold, problem, _own_source(row) or name)
+            yield Record(text_key(problem).hex(), prompt, gold, problem, _own_source(row) or name)
         if self.counts.num_unreadable * 2 > self.counts.num_read:
             raise ValueError(
                 f"{self.source!r}: {self.counts.num_unreadable} of {self.counts.num_read} rows have no readable "

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .layouts import Layout, describe_columns, get_column, has_column, read_gold
+from .layouts import Layout, describe_columns, get_column, read_gold
 from .prompts import Messages, as_messages, as_text, build_prompt
 
 
@@ -55,7 +55,7 @@ class RowReader:
 
     def _gold(self, row: Mapping[str, Any], index: int) -> str:
         column = self.layout.solution
-        value = get_column(row, column) if has_column(row, column) else None
+        value = get_column(row, column)
         try:
             gold = read_gold(value, self.layout.is_worked)
         except TypeError as error:

@@ -17,15 +17,16 @@ DEFAULT_TEMPLATE = "dapo"
 
 # Published copies of DAPO-Math-17k differ in the answer form they ask for (`Answer: $Answer (without quotes)` or
 # `Answer: \boxed{$Answer}`), in the quotes around `Answer:` and in the white space around the problem.
-_DAPO_WRAPPING = re.compile(
+_DAPO_BEFORE = re.compile(
     r"\s*Solve the following math problem step by step\. The last line of your response should be of the form "
-    r"Answer: (?:\$Answer|\\boxed\{\$Answer\})(?: \(without quotes\))? where \$Answer is the answer to the problem\."
-    r"\s+(?P<problem>.*?)\s*"
-    r"Remember to put your answer on its own line after [\"']Answer:[\"']\.?\s*",
-    re.DOTALL | re.IGNORECASE,
+    r"Answer: (?:\$Answer|\\boxed\{\$Answer\})(?: \(without quotes\))? where \$Answer is the answer to the problem\.\s"
 )
-_BOXED_WRAPPING = re.compile(
-    r"\s*(?P<problem>.*?)\s*Please reason step by step, and put your final answer within \\boxed\{\}\.?\s*", re.DOTALL
+_DAPO_AFTER = re.compile(r"Remember to put your answer on its own line after [\"']Answer:[\"']\.?\s*\Z")
+_BOXED_BEFORE = re.compile("")
+_BOXED_AFTER = re.compile(r"Please reason step by step, and put your final answer within \\boxed\{\}\.?\s*\Z")
+_WRAPPINGS = (
+    (_DAPO_BEFORE, "Remember to put your answer", _DAPO_AFTER),
+    (_BOXED_BEFORE, "Please reason step by step", _BOXED_AFTER),
 )
 
 
@@ -75,5 +76,9 @@ def undo_template(text: str) -> str | None:
     Returns:
         `str` or `None`: the problem, without white space around it; `None` if no known template is around it.
     """
-    match = _DAPO_WRAPPING.fullmatch(text) or _BOXED_WRAPPING.fullmatch(text)
-    return match["problem"] if match else None
+    for before, last_words, after in _WRAPPINGS:
+        # The last words are found from the end first: a search for the pattern would try every place in the text.
+        start, end = before.match(text), text.rfind(last_words)
+        if start and end >= start.end() and after.match(text, end):
+            return text[start.end() : end].strip()
+    return None

@@ -1,0 +1,69 @@
+import pytest
+
+from dapo_trl.data.layouts import last_boxed, read_gold
+from dapo_trl.data.text import answer_type, canonical_gold
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("\\boxed{1} then \\boxed{\\frac{1}{2}}", "\\frac{1}{2}"),
+        ("\\boxed{\\{1, 2\\}}", "\\{1, 2\\}"),
+        ("\\fbox{7}", "7"),
+        ("\\boxed{3} and \\boxed{4", "3"),
+        ("none", None),
+    ],
+)
+def test_last_boxed(text, expected):
+    assert last_boxed(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("2 * 3 = 6\n#### 6", "6"), (" 34 ", "34"), (5, "5"), (0.5, "0.5"), (["7"], "7"), ("", None), (None, None)],
+)
+def test_read_gold(value, expected):
+    assert read_gold(value) == expected
+
+
+@pytest.mark.parametrize("value", [True, {"a": 1}, ["1", "2"]])
+def test_gold_of_another_type(value):
+    with pytest.raises(TypeError, match="must be a text or a number"):
+        read_gold(value)
+
+
+@pytest.mark.parametrize(
+    ("gold", "expected"),
+    [
+        ("033", "33"),
+        ("540.0", "540"),
+        ("1,024", "1024"),
+        ("$-0.50$", "-0.5"),
+        ("100", "100"),
+        ("0.0", "0"),
+        ("x  + 1", "x + 1"),
+        ("1,2", "1,2"),
+    ],
+)
+def test_canonical_gold(gold, expected):
+    assert canonical_gold(gold) == expected
+
+
+@pytest.mark.parametrize(
+    ("gold", "expected"),
+    [
+        ("34", "integer"),
+        ("-1,024", "integer"),
+        ("0.5", "decimal"),
+        ("\\frac{1}{2}", "fraction"),
+        ("\\frac12", "fraction"),
+        ("3/4", "fraction"),
+        ("\\text{(B)}", "choice"),
+        ("\\text{east}", "text"),
+        ("Evelyn", "text"),
+        ("\\sqrt{3}", "expression"),
+        ("x + 1", "expression"),
+    ],
+)
+def test_answer_type(gold, expected):
+    assert answer_type(gold) == expected
