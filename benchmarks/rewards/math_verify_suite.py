@@ -4,9 +4,9 @@ The parametrized cases of math-verify's own test suite, through our verifier.
     pip download --no-deps --no-binary :all: math-verify==0.9.0
     python benchmarks/rewards/math_verify_suite.py math_verify-0.9.0.tar.gz
 
-A prediction is given as the completion. Where our rule finds no stated answer in it, it is a bare answer, and is given as
-`Answer: <prediction>`. Cases with options that our verifier does not have (non-strict comparison, string extraction) are
-counted apart.
+A prediction is given as the completion. Where our rule finds no stated answer in it, it is a bare answer, and is given
+as `Answer: <prediction>`. Cases with options that our verifier does not have (non-strict comparison, another precision,
+string extraction) are counted apart.
 """
 
 import ast
@@ -49,7 +49,9 @@ def read_cases(path: str) -> tuple[list[tuple[str, str, str, int]], int]:
                     for row in (dict(zip(names, value, strict=True)) for value in values):
                         expected = [row[name] for name in EXPECTED if name in row]
                         if "gold" in row and expected and has_our_options(row):
-                            cases.append((f"{Path(member.name).stem}::{function.name}", row["gold"], row["pred"], expected[0]))
+                            cases.append(
+                                (f"{Path(member.name).stem}::{function.name}", row["gold"], row["pred"], expected[0])
+                            )
                         else:
                             num_other += 1
     return cases, num_other

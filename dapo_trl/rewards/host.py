@@ -1,5 +1,5 @@
 """
-The process that owns the workers: `python -m dapo_trl.rewards.host`, started by [`VerifierPool`].
+The process that owns the workers, started by [`VerifierPool`].
 
 Reads one JSON object per line from standard input, `{"pairs": [[answer, gold], ...], "timeout": seconds}`, and writes
 one JSON list per line, `[[is_correct, reason, detail], ...]` in the same order. Ends when its input ends or its parent
@@ -71,7 +71,3 @@ def _next_request() -> str:
         if os.getppid() != parent:
             return ""
     return sys.stdin.readline()
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))

@@ -21,11 +21,12 @@ _NUMBER = re.compile(
     rf"|(?P<decimal>{_DECIMAL})(?: */ *(?P<divisor>{_DECIMAL}))?)(?![0-9]|[.,/][0-9])"
 )
 # Names only on the left: `x`, `f(2)`, `P(A)`, `\angle ABC`, `total cost`; never `2x + z`.
-_EQUATION = re.compile(r"^(?:\\?[A-Za-z]{1,20}'?(?:_\{?[A-Za-z0-9]{1,9}\}?)?(?:\([A-Za-z0-9,]{1,9}\))? *){1,5}=(?!=)")
+_NAME = r"\\?[A-Za-z]{1,20}+(?![A-Za-z])'?(?:_\{?[A-Za-z0-9]{1,9}\}?)?(?:\([A-Za-z0-9,]{1,9}\))?"
+_EQUATION = re.compile(rf"^(?:{_NAME} *){{1,5}}=(?!=)")
 _SHORT_UNIT = r"(?:cm|mm|km|kg|mg|ml|ft|in|hr|mph)"
 _EXPONENT = r"(?:\^\{?[23]\}?)?"
 _ATTACHED_UNIT = re.compile(rf"(?:{_SHORT_UNIT}|hrs|min|sec|cents|degrees){_EXPONENT}[.,]?")
-_WORD = re.compile(rf"(?:[A-Za-z]{{3,20}}|{_SHORT_UNIT}|of){_EXPONENT}[.,]?")
+_WORD = re.compile(rf"(?:[A-Za-z]{{3,20}}|{_SHORT_UNIT}|of|is|it|as|at|by|on|we|so|an){_EXPONENT}[.,]?")
 # Words that change the number before them, hedge, or name a constant or a function.
 _NOT_UNIT = re.compile(
     r"(?i)or|and|to|if|when|plus|minus|times|over|mod|million|thousand|hundred|billion|dozen|half|halves|thirds?|quarters?"

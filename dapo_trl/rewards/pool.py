@@ -38,7 +38,8 @@ class VerifierPool:
 
     Args:
         num_workers (`int`, *optional*):
-            Number of worker processes. Defaults to the cores of this machine divided by the ranks on it, within [8, 32].
+            Number of worker processes. Defaults to the cores of this machine divided by the ranks on it, within
+            [8, 32].
     """
 
     def __init__(self, num_workers: int | None = None):
@@ -123,7 +124,8 @@ def _start_host(num_workers: int) -> subprocess.Popen:
     root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     # -P: a file such as random.py in the working directory must not shadow a module of the host.
-    command = [sys.executable, "-P", "-m", f"{__package__}.host", str(num_workers)]
+    # -c rather than -m: a main module with a name would be imported again by every worker.
+    command = [sys.executable, "-P", "-c", f"from {__package__}.host import main; main({num_workers})"]
     environment = {**os.environ, "PYTHONPATH": path}
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
 

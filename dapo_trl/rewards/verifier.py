@@ -81,13 +81,15 @@ class Verifier:
     def _decide(self, completion: str | None, gold) -> tuple[Outcome | None, tuple[str, str]]:
         """The outcome, if that takes no math-verify, and what to verify otherwise."""
         answer = self.rule.find(completion or "")
-        gold = read_gold(gold)
-        if gold is None:
+        clean_gold = read_gold(gold)
+        if clean_gold is None:
             return Outcome(None, Reason.GOLD_UNREADABLE, answer), ("", "")
         if answer is None:
-            return Outcome(False, Reason.NO_ANSWER), ("", gold)
-        is_correct = (self.rule.equals or compare)(answer, gold)
-        return None if is_correct is None else Outcome(is_correct, Reason.RULE, answer), (answer, gold)
+            return Outcome(False, Reason.NO_ANSWER), ("", clean_gold)
+        if self.rule.equals is not None:
+            return Outcome(self.rule.equals(answer, str(gold)), Reason.RULE, answer), (answer, clean_gold)
+        is_correct = compare(answer, clean_gold)
+        return None if is_correct is None else Outcome(is_correct, Reason.RULE, answer), (answer, clean_gold)
 
     def _verify(self, pairs: list[tuple[str, str]]) -> dict[tuple[str, str], Outcome]:
         """Verdicts of distinct pairs, from the cache or from math-verify. Errors are not remembered."""

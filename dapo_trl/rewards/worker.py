@@ -17,7 +17,7 @@ from .canonical import canonical
 from .outcome import Reason
 
 
-MEMORY_LIMIT_BYTES = 4 * 1024**3
+MEMORY_LIMIT_BYTES = 1024**3
 # A worker whose owner died cannot be killed by it any more; the alarm of the kernel then ends it.
 ORPHAN_GRACE_SECONDS = 15
 
@@ -39,7 +39,9 @@ def prepare_worker() -> None:
     """Run once per worker: bound its memory, let signals end it at once, and build math-verify's tables."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a Python handler would wait for a running big-integer power
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    hard_limit = resource.getrlimit(resource.RLIMIT_AS)[1]
+    limit = MEMORY_LIMIT_BYTES if hard_limit == resource.RLIM_INFINITY else min(MEMORY_LIMIT_BYTES, hard_limit)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard_limit))
     self_test()
 
 
@@ -66,8 +68,8 @@ def check(answer: str, gold: str, timeout: float) -> tuple[bool | None, str]:
         timeout (`float`): seconds after which this process is going to be killed.
 
     Returns:
-        `tuple[bool | None, str]`: verdict and [`Reason`]. An answer that cannot be read, or compared, or evaluated within
-        the memory limit, is wrong; a gold that cannot be read gives `None`.
+        `tuple[bool | None, str]`: verdict and [`Reason`]. An answer that cannot be read, or compared, or evaluated
+        within the memory limit, is wrong; a gold that cannot be read gives `None`.
     """
     signal.alarm(math.ceil(timeout) + ORPHAN_GRACE_SECONDS)
     try:
