@@ -167,7 +167,8 @@ class DAPOConfig(GRPOConfig):
         self._check_steps()
         self.updates_per_rollout = self.steps_per_generation // self.gradient_accumulation_steps
         if not is_warmup_given:
-            self._set_warmup()
+            self.warmup_steps = self.warmup_rollouts * self.updates_per_rollout * self.num_iterations
+        self._check_warmup("warmup_steps" if is_warmup_given else "warmup_rollouts")
         if not is_eval_group_given:
             global_eval_batch_size = self.per_device_eval_batch_size * self.world_size
             self.num_generations_eval = math.gcd(self.num_generations, global_eval_batch_size)
@@ -222,12 +223,12 @@ class DAPOConfig(GRPOConfig):
                 "instead, or change one of them."
             )
 
-    def _set_warmup(self) -> None:
-        self.warmup_steps = self.warmup_rollouts * self.updates_per_rollout * self.num_iterations
+    def _check_warmup(self, name: str) -> None:
+        """`name` is the field that decided the warm-up."""
         if self.warmup_steps and self.lr_scheduler_type == "constant":
             raise ValueError(
-                f"lr_scheduler_type='constant' has no warm-up, but warmup_rollouts={self.warmup_rollouts} asks for "
-                "one. Set lr_scheduler_type to 'constant_with_warmup', or warmup_rollouts to 0."
+                f"lr_scheduler_type='constant' has no warm-up, but {name}={getattr(self, name)} asks for one. Set "
+                f"lr_scheduler_type to 'constant_with_warmup', or {name} to 0."
             )
 
     def _check_combinations(self) -> None:
