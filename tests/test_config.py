@@ -1,0 +1,285 @@
+"""Defaults of the paper, and every combination that cannot work."""
+
+import warnings
+
+import pytest
+from trl import GRPOConfig
+
+from dapo_trl import DAPOConfig
+
+
+CPU = {"use_cpu": True, "bf16": False, "report_to": "none"}
+SIX_UPDATES = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "num_generations": 4}
+
+
+def config(**fields) -> DAPOConfig:
+    """One that needs no warning."""
+    return DAPOConfig(**CPU | SIX_UPDATES | {"updates_per_rollout": 6} | fields)
+
+
+def warnings_of(**fields) -> list[warnings.WarningMessage]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        config(**fields)
+    return [warning for warning in caught if warning.category is UserWarning]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("epsilon", 0.2),
+        ("epsilon_high", 0.28),
+        ("num_generations", 16),
+        ("updates_per_rollout", 16),
+        ("warmup_rollouts", 20),
+        ("lr_scheduler_type", "constant_with_warmup"),
+        ("dynamic_sampling", True),
+        ("dynamic_sampling_metric", None),
+        ("max_rounds", 10),
+        ("on_shortage", "train_partial"),
+        ("max_oversampling", 3.0),
+        ("soft_punish_cache", None),
+        ("overlong_weight", 1.0),
+        ("token_normalization", "step"),
+        ("balance_micro_batches", True),
+        ("loss_type", "dapo"),
+        ("beta", 0.0),
+        ("mask_truncated_completions", False),
+        ("vllm_importance_sampling_mode", "token_truncate"),
+        ("vllm_importance_sampling_clip_max", 2.0),
+        # What follows from them: 16 updates of one micro-batch of 8 rows, 20 rollouts of 16 optimizer steps.
+        ("steps_per_generation", 16),
+        ("generation_batch_size", 128),
+        ("prompts_per_rollout", 8),
+        ("warmup_steps", 320),
+        ("num_generations_eval", 8),
+    ],
+)
+def test_defaults(field, value):
+    assert getattr(DAPOConfig(**CPU), field) == value
+
+
+def test_everything_else_is_as_in_grpo():
+    ours, theirs = DAPOConfig(**CPU).to_dict(), GRPOConfig(**CPU).to_dict()
+    assert {name for name, value in theirs.items() if ours[name] != value} == {
+        "epsilon_high",
+        "num_generations",
+        "steps_per_generation",
+        "generation_batch_size",
+        "num_generations_eval",
+        "lr_scheduler_type",
+        "warmup_steps",
+        "vllm_importance_sampling_mode",
+        "vllm_importance_sampling_clip_max",
+    }
+
+
+# How a rollout is divided
+
+
+def test_updates_per_rollout_sets_the_generation_batch():
+    args = config(updates_per_rollout=6)
+    # 6 updates of 2 micro-batches of 4 rows; 48 rows are 12 groups of 4.
+    assert (args.steps_per_generation, args.generation_batch_size, args.prompts_per_rollout) == (12, 48, 12)
+
+
+def test_steps_per_generation_overrides_updates_per_rollout():
+    args = config(updates_per_rollout=6, steps_per_generation=8)
+    assert (args.updates_per_rollout, args.generation_batch_size) == (4, 32)
+
+
+def test_generation_batch_size_overrides_updates_per_rollout():
+    args = config(updates_per_rollout=6, generation_batch_size=16)
+    assert (args.updates_per_rollout, args.steps_per_generation) == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("fields", "warmup_steps"),
+    [
+        ({}, 120),  # 20 rollouts * 6 updates
+        ({"warmup_rollouts": 3}, 18),
+        ({"warmup_rollouts": 3, "num_iterations": 2}, 36),
+        ({"warmup_rollouts": 3, "steps_per_generation": 8}, 12),  # 4 updates
+        ({"warmup_rollouts": 0}, 0),
+        ({"warmup_rollouts": 0, "lr_scheduler_type": "constant"}, 0),
+        ({"warmup_rollouts": 3, "warmup_steps": 7}, 7),
+        ({"warmup_rollouts": 3, "warmup_steps": 0}, 0),
+        ({"warmup_rollouts": 3, "warmup_steps": 0, "lr_scheduler_type": "constant"}, 0),
+        ({"warmup_steps": 0.1}, 0.1),
+    ],
+)
+def test_warmup_is_counted_in_rollouts(fields, warmup_steps):
+    assert config(**fields).warmup_steps == warmup_steps
+
+
+@pytest.mark.parametrize(
+    ("fields", "num_generations_eval"),
+    [
+        ({}, 4),  # of the 8 rows of an evaluation batch
+        ({"num_generations": 6, "per_device_train_batch_size": 6}, 2),
+        ({"per_device_eval_batch_size": 3}, 1),
+        ({"per_device_eval_batch_size": 16, "num_generations_eval": 8}, 8),
+    ],
+)
+def test_evaluation_is_fitted_to_its_batch(fields, num_generations_eval):
+    args = config(eval_strategy="steps", eval_steps=1, **fields)
+    assert args.num_generations_eval == num_generations_eval
+
+
+def test_a_given_num_generations_eval_must_fit():
+    with pytest.raises(ValueError, match=r"eval batch size \(8 \* 1\) must be divisible by .* \(3\)"):
+        config(eval_strategy="steps", eval_steps=1, num_generations_eval=3)
+
+
+# What cannot work: the message names field, value, rule, and what to change
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"epsilon": -0.1}, "epsilon=-0.1 is below 0. Set epsilon to 0 or more"),
+        ({"epsilon_high": -0.1}, "epsilon_high=-0.1 is below 0. Set epsilon_high to 0 or more"),
+        ({"num_generations": 1}, "num_generations=1 is below 2. Set num_generations to 2 or more"),
+        ({"updates_per_rollout": 0}, "updates_per_rollout=0 is below 1. Set updates_per_rollout to 1 or more"),
+        ({"warmup_rollouts": -1}, "warmup_rollouts=-1 is below 0. Set warmup_rollouts to 0 or more"),
+        ({"max_rounds": 0}, "max_rounds=0 is below 1. Set max_rounds to 1 or more"),
+        ({"max_oversampling": 0.5}, "max_oversampling=0.5 is below 1. Set max_oversampling to 1 or more"),
+        ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps=0 is below 1. Set gradient_accumulation_s"),
+        ({"on_shortage": "stop"}, r"on_shortage='stop' is unknown. Set .* to one of \['train_partial', 'raise'\]"),
+        ({"token_normalization": "batch"}, r"token_normalization='batch' is unknown. Set .* \['step', 'group'\]"),
+        ({"soft_punish_cache": 0}, "soft_punish_cache=0 tokens must be above 0 .* or to null"),
+        ({"soft_punish_cache": -4}, "soft_punish_cache=-4 tokens must be above 0"),
+        (
+            {"soft_punish_cache": 65, "max_completion_length": 64},
+            "soft_punish_cache=65 tokens must be above 0 and at most max_completion_length=64 tokens",
+        ),
+        (
+            {"soft_punish_cache": 8, "max_completion_length": None},
+            "soft_punish_cache=8 tokens must be above 0 and at most max_completion_length=None",
+        ),
+        (
+            {"steps_per_generation": 3},
+            "steps_per_generation=3 .* multiple of gradient_accumulation_steps=2, .* set updates_per_rollout instead",
+        ),
+        ({"generation_batch_size": 12}, "steps_per_generation=3 .* must be a multiple of gradient_accumulation_steps"),
+        (
+            {"warmup_rollouts": 3, "lr_scheduler_type": "constant"},
+            "lr_scheduler_type='constant' has no warm-up, but warmup_rollouts=3 .*'constant_with_warmup', or warm",
+        ),
+        (
+            {"warmup_steps": 5, "lr_scheduler_type": "constant"},
+            "lr_scheduler_type='constant' has no warm-up, but warmup_steps=5 .*'constant_with_warmup', or warmup",
+        ),
+        (
+            {"token_normalization": "group", "beta": 0.1},
+            "token_normalization='group' cannot be combined with beta=0.1: .* Set beta to 0",
+        ),
+        (
+            {"token_normalization": "group", "loss_type": "grpo"},
+            r"token_normalization='group' .* loss_type='grpo' .* Set loss_type to one of \['dapo', 'cispo'\]",
+        ),
+        (
+            {"top_entropy_quantile": 0.8},
+            "top_entropy_quantile=0.8 cannot be combined with balance_micro_batches: .* Set top_entropy_quantile to 1",
+        ),
+        ({"entropy_coef": 0.01}, "entropy_coef=0.01 cannot be combined with balance_micro_batches: .* Set entropy_co"),
+        (
+            {"use_adaptive_entropy": True, "entropy_target": 0.2},
+            "use_adaptive_entropy=True cannot be combined with balance_micro_batches",
+        ),
+        (
+            {"loss_type": "grpo", "beta": 0.1},
+            "loss_type='grpo' with beta=0.1 cannot train on a partial rollout: .* Set on_shortage to 'raise'",
+        ),
+        (
+            {"loss_type": "dr_grpo", "beta": 0.1},
+            "loss_type='dr_grpo' with beta=0.1 cannot train on a partial rollout: .* Set on_shortage to 'raise'",
+        ),
+    ],
+)
+def test_what_cannot_work_is_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        config(**fields)
+
+
+def test_groups_must_divide_the_rollout():
+    # One update of 2 * 3 rows holds one and a half groups of 4.
+    with pytest.raises(ValueError, match=r"generation_batch_size.*6.*num_generations.*4"):
+        config(per_device_train_batch_size=3, updates_per_rollout=1)
+
+
+@pytest.mark.parametrize("loss_type", ["bnpo", "luspo", "sapo", "vespo"])
+@pytest.mark.parametrize(
+    "own", [("dynamic_sampling",), ("balance_micro_batches",), ("dynamic_sampling", "balance_micro_batches")]
+)
+def test_other_losses_are_refused(loss_type, own):
+    switched = {name: name in own for name in ("dynamic_sampling", "balance_micro_batches")}
+    names = " and ".join(own)
+    message = f"loss_type='{loss_type}' cannot be combined with {names}: only .*'dr_grpo'.*set {names} to false"
+    with pytest.raises(ValueError, match=message):
+        config(loss_type=loss_type, **switched)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"loss_type": "sapo", "dynamic_sampling": False, "balance_micro_batches": False},
+        {"loss_type": "cispo", "token_normalization": "group"},
+        {"loss_type": "dr_grpo"},
+        {"loss_type": "grpo", "beta": 0.1, "on_shortage": "raise"},
+        {"loss_type": "grpo", "beta": 0.1, "dynamic_sampling": False},
+        {"loss_type": "dapo", "beta": 0.1},
+        {"top_entropy_quantile": 0.8, "balance_micro_batches": False},
+        {"entropy_coef": 0.01, "balance_micro_batches": False},
+        {"soft_punish_cache": 64, "max_completion_length": 64},
+        {"max_oversampling": 1.0},
+        {"epsilon_high": 0.0, "epsilon": 0.0},
+    ],
+)
+def test_what_can_be_combined(fields):
+    assert not warnings_of(**fields)
+
+
+# What works, but probably not as meant
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"updates_per_rollout": 1}, "Clip-higher (epsilon_high=0.28) has no effect"),
+        (
+            {"mask_truncated_completions": True, "soft_punish_cache": 8},
+            "mask_truncated_completions=True takes truncated completions out of the loss",
+        ),
+        (
+            {"use_vllm": True, "vllm_importance_sampling_mode": "sequence_mask", "max_completion_length": 1024},
+            "vllm_importance_sampling_mode='sequence_mask' with max_completion_length=1024",
+        ),
+        (
+            {"gradient_accumulation_steps": 1},
+            "balance_micro_batches=True with gradient_accumulation_steps=1: an optimizer step is one micro-batch",
+        ),
+    ],
+)
+def test_a_warning_is_given_once_and_points_to_the_caller(fields, message):
+    (warning,) = warnings_of(**fields)
+    assert message in str(warning.message)
+    assert warning.filename == __file__
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"updates_per_rollout": 1, "num_iterations": 2},
+        {"updates_per_rollout": 1, "epsilon_high": 0.2},
+        {"mask_truncated_completions": True},
+        {"soft_punish_cache": 8},
+        {"use_vllm": True, "max_completion_length": 1024},
+        {"use_vllm": True, "vllm_importance_sampling_mode": "sequence_mask", "max_completion_length": 1023},
+        {"vllm_importance_sampling_mode": "sequence_mask", "max_completion_length": 1024},
+        {"gradient_accumulation_steps": 1, "balance_micro_batches": False},
+    ],
+)
+def test_no_needless_warning(fields):
+    assert not warnings_of(**fields)
