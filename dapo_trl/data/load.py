@@ -1,20 +1,19 @@
 """A data set from the Hub or from a local file, as the `prompt` and `solution` columns that training needs."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from datasets import Dataset, Features, IterableDataset, List, Value, load_dataset
-from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
+from datasets.exceptions import DatasetGenerationError
 
 from .layouts import find_layout, get_column
 from .rows import RowReader
+from .sources import BUILDERS, check_path, file_suffix, find_files, with_both_readings
 from .templates import resolve_template
 
 
-_BUILDERS = {".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 _MESSAGES = List({"role": Value("string"), "content": Value("string")})
 
 
@@ -97,46 +96,17 @@ def open_source(
     """
     path = check_path(source)
     try:
+        if path.exists():
+            # Named file by file: `datasets` caches a directory with a data card by its name and card alone, and would
+            # return the rows of an earlier directory of that name.
+            name = split.partition("[")[0]
+            files = find_files(source, name, config)
+            builder = BUILDERS[file_suffix(files[0])]
+            return load_dataset(builder, data_files={name: files}, split=split, streaming=streaming)
         with with_both_readings(source):
-            if path.is_file():
-                files = {split.partition("[")[0]: str(path)}
-                builder = _BUILDERS[path.suffix.lower()]
-                return load_dataset(builder, data_files=files, split=split, streaming=streaming)
-            return load_dataset(str(path) if path.is_dir() else source, config, split=split, streaming=streaming)
+            return load_dataset(source, config, split=split, streaming=streaming)
     except DatasetGenerationError as error:
         raise ValueError(f"{source!r} cannot be read: {error.__cause__ or error}") from error
-
-
-def check_path(source: str) -> Path:
-    """
-    A source as a path, which need not exist if it may be a Hub id.
-
-    Raises:
-        FileNotFoundError: if it can only be a path, and nothing is there.
-        ValueError: if it is a file of another kind.
-    """
-    path = Path(source).expanduser()
-    is_data_file = path.suffix.lower() in _BUILDERS
-    if path.is_file() and not is_data_file:
-        raise ValueError(f"{source!r}: files must end in {', '.join(_BUILDERS)}. Convert the file to one of these.")
-    if not path.exists() and (is_data_file or path.is_absolute() or source.startswith(("./", "../", "~"))):
-        raise FileNotFoundError(
-            f"{source!r} looks like a local path, and there is no such file (looked for {path.absolute()}). Correct "
-            "the path, or give the id of a data set on the Hub (`owner/name`)."
-        )
-    return path
-
-
-@contextmanager
-def with_both_readings(source: str) -> Iterator[None]:
-    """Turns the errors of a Hub that does not know a data set into one that says both readings of the source."""
-    try:
-        yield
-    except (DatasetNotFoundError, ConnectionError) as error:
-        raise FileNotFoundError(
-            f"{source!r} is neither a local file or directory (looked for {Path(source).absolute()}) nor a data set "
-            f"that could be reached on the Hub ({error}). Correct the path or the id; private data sets need a login."
-        ) from error
 
 
 def make_reader(

@@ -7,15 +7,14 @@ rows it held 2 GB and took several times as long as pyarrow does here.
 
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import load_dataset_builder
 
-from .load import check_path, iter_rows, open_source, with_both_readings
+from .load import iter_rows, open_source
+from .sources import file_suffix, find_files
 
 
 Row = dict[str, Any]
@@ -29,37 +28,19 @@ def stream_rows(source: str, split: str = "train", config: str | None = None) ->
     The rows of a local file or directory, or of a data set on the Hub.
 
     Parquet and JSON-lines files are read piece by piece, also from the Hub; a `.json` file with one big list is read
-    whole; anything else is left to `datasets`.
+    whole; anything else on the Hub is left to `datasets`.
 
     Raises:
         FileNotFoundError: if the source is neither a file that exists nor a data set on the Hub.
         ValueError: if a file cannot be read, with its name and, for JSON, the line.
     """
-    files = _files(source, split, config)
-    if files is None or not all(_suffix(file) in _READERS for file in files):
+    files = find_files(source, split, config)
+    if files is None:
         yield from iter_rows(open_source(source, split=split, config=config, streaming=True), source)
         return
     for file in files:
         with fsspec.open(file, "rb") as stream:
-            yield from _READERS[_suffix(file)](stream, file)
-
-
-def _files(source: str, split: str, config: str | None) -> list[str] | None:
-    path = check_path(source)
-    if path.is_file():
-        return [str(path)]
-    with with_both_readings(source):
-        builder = load_dataset_builder(str(path) if path.is_dir() else source, config)
-    files = builder.config.data_files
-    if files is None:
-        return None
-    if split not in files:
-        raise ValueError(f"split={split!r}: {source!r} has the splits {', '.join(map(str, files))}. Choose one of them.")
-    return [str(file) for file in files[split]]
-
-
-def _suffix(file: str) -> str:
-    return Path(file).suffix.lower()
+            yield from _READERS[file_suffix(file)](stream, file)
 
 
 def _parquet_rows(stream: BinaryIO, file: str) -> Iterator[Row]:

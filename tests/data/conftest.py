@@ -1,6 +1,8 @@
 import json
 
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 
 @pytest.fixture
@@ -13,3 +15,16 @@ def write_jsonl(tmp_path):
         return str(path)
 
     return write
+
+
+@pytest.fixture(scope="session")
+def tokenizer_path(tmp_path_factory):
+    """A tokenizer that counts words, with a chat template that adds two: one before and one after the messages."""
+    words = {"[UNK]": 0, "[PAD]": 1, "a": 2, "Answer:": 3, "1": 4}
+    model = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    model.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=model, unk_token="[UNK]", pad_token="[PAD]")
+    tokenizer.chat_template = "a {% for m in messages %}{{ m.content }} {% endfor %}a"
+    path = str(tmp_path_factory.mktemp("tokenizer"))
+    tokenizer.save_pretrained(path)
+    return path

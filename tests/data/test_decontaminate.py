@@ -42,7 +42,7 @@ def test_no_words_are_nothing_in_common():
     assert not Decontaminator(["???", EVALUATION]).is_contaminated("!!!")
 
 
-@pytest.mark.parametrize(("options", "field"), [({"ngram_size": 0}, "ngram_size=0"), ({"min_overlap": 0}, "overlap=0")])
+@pytest.mark.parametrize(("options", "field"), [({"ngram_size": 0}, "ngram_size=0"), ({"min_overlap": 0}, "lap=0")])
 def test_bad_settings(options, field):
     with pytest.raises(ValueError, match=field):
         Decontaminator([EVALUATION], **options)

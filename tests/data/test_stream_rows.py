@@ -30,9 +30,12 @@ def test_directory_with_splits(tmp_path):
         list(stream_rows(str(tmp_path), "validation"))
 
 
-def test_other_kinds_of_files_are_left_to_datasets(tmp_path):
+def test_directory_with_other_files_or_none(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"doesn't contain any data files"):
+        list(stream_rows(str(tmp_path)))
     (tmp_path / "train.csv").write_text("problem,answer\nQ0?,0\n")
-    assert list(stream_rows(str(tmp_path))) == [ROWS[0]]
+    with pytest.raises(ValueError, match=r"the files in it must end in .json, .jsonl, .parquet"):
+        list(stream_rows(str(tmp_path)))
 
 
 @pytest.mark.parametrize(

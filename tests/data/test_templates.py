@@ -6,8 +6,8 @@ from dapo_trl.data import apply_template, undo_template
 def test_dapo_template_is_the_published_text():
     assert apply_template("dapo", "What is $\\frac{2}{1}$?") == (
         "Solve the following math problem step by step. The last line of your response should be of the form Answer: "
-        "$Answer (without quotes) where $Answer is the answer to the problem.\n\nWhat is $\\frac{2}{1}$?\n\nRemember to "
-        'put your answer on its own line after "Answer:".'
+        "$Answer (without quotes) where $Answer is the answer to the problem.\n\nWhat is $\\frac{2}{1}$?\n\nRemember "
+        'to put your answer on its own line after "Answer:".'
     )
 
 
