@@ -162,7 +162,16 @@ class DAPOConfig(GRPOConfig):
         self.warmup_steps = self.warmup_steps if is_warmup_given else 0
         self.num_generations_eval = self.num_generations_eval if is_eval_group_given else 1
 
-        super().__post_init__()
+        try:
+            super().__post_init__()
+        except ValueError as error:
+            if "must be divisible by num_generations" not in str(error):
+                raise
+            raise ValueError(
+                f"{error} A rollout is per_device_train_batch_size * gradient_accumulation_steps * updates_per_rollout "
+                "* number of processes completions, and is made of whole groups. Change one of these fields, or "
+                "num_generations."
+            ) from None
 
         self._check_steps()
         self.updates_per_rollout = self.steps_per_generation // self.gradient_accumulation_steps

@@ -10,6 +10,7 @@ Every field can be given on the command line too (`--learning_rate 1e-6`), where
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -21,9 +22,9 @@ from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
 from .checkpoint import is_complete, last_complete_checkpoint
 from .config import DAPOConfig
-from .data.load import load_prompts
+from .data import check_dataset, load_prompts
 from .preemption import EXIT_CODE, mark_preempted, unmark_preempted
-from .rewards import load_reward
+from .rewards import AccuracyReward, load_reward
 from .trainer import DAPOTrainer
 
 
@@ -57,6 +58,8 @@ class DAPOScriptArguments:
             Reward functions: names, or dotted paths of your own (`my_package.rewards.my_reward`).
         answer_rule (`str`, *optional*, defaults to `"auto"`):
             Rule by which the `accuracy` reward finds the answer in a completion.
+        check_rows (`int`, *optional*, defaults to `256`):
+            Rows of the training data whose gold answers must score before the run starts; 0 checks nothing.
     """
 
     dataset_name: str = field(metadata={"help": "Hub id, or path of a local .json, .jsonl or .parquet file."})
@@ -78,6 +81,9 @@ class DAPOScriptArguments:
     )
     answer_rule: str = field(
         default="auto", metadata={"help": "Rule by which the accuracy reward finds the answer in a completion."}
+    )
+    check_rows: int = field(
+        default=256, metadata={"help": "Rows whose gold answers must score before the run starts; 0: no check."}
     )
 
 
@@ -114,6 +120,29 @@ def load_datasets(
             return train_dataset, None
         source = script_args.eval_dataset_name or script_args.dataset_name
         return train_dataset, load_prompts(source, split=script_args.dataset_test_split, **options)
+
+
+def load_rewards(script_args: DAPOScriptArguments) -> list[Callable]:
+    """The reward functions by name or dotted path; `answer_rule` is an option of `accuracy`."""
+    options = {"accuracy": {"answer_rule": script_args.answer_rule}}
+    return [load_reward(name, **options.get(name, {})) for name in script_args.reward_funcs]
+
+
+def check_golds(dataset: Dataset, reward_funcs: list[Callable], num_rows: int) -> None:
+    """
+    Refuses data whose gold answers do not score: a reward that is silently wrong ruins the run.
+
+    Args:
+        dataset (`Dataset`): the training data.
+        reward_funcs (`list[Callable]`): the run's rewards; those that are [`AccuracyReward`] are checked.
+        num_rows (`int`): rows to sample; 0 checks nothing.
+
+    Raises:
+        CheckFailedError: if too few of the gold answers, written as completions, are right.
+    """
+    judges = [reward for reward in reward_funcs if isinstance(reward, AccuracyReward)]
+    if judges and num_rows:
+        check_dataset(dataset, judges, sample=num_rows)
 
 
 def checkpoint_to_resume(value: str | bool | None, output_dir: str) -> str | None:
@@ -158,10 +187,13 @@ def build_trainer(script_args: DAPOScriptArguments, training_args: DAPOConfig, m
         **(training_args.model_init_kwargs or {}),
     }
     tokenizer = load_tokenizer(model_args, training_args)
+    reward_funcs = load_rewards(script_args)
     train_dataset, eval_dataset = load_datasets(script_args, training_args, tokenizer.chat_template is not None)
+    if training_args.process_index == 0:
+        check_golds(train_dataset, reward_funcs, script_args.check_rows)
     return DAPOTrainer(
         model=model_args.model_name_or_path,
-        reward_funcs=[load_reward(name, answer_rule=script_args.answer_rule) for name in script_args.reward_funcs],
+        reward_funcs=reward_funcs,
         args=training_args,
         train_dataset=train_dataset,
         eval_dataset=eval_dataset,
