@@ -31,10 +31,8 @@ def main(timeout: float) -> None:
     expected = ["timeout" if row % 16 == 3 else "True" if row % 2 else "False" for row in range(64)]
     found = ["timeout" if outcome.reason == "timeout" else str(outcome.is_correct) for outcome in outcomes]
     agreed = sum(one == other for one, other in zip(found, expected, strict=True))
-    print(
     num_timeouts = found.count("timeout")
     print(f"{agreed} of 64 as expected, {num_timeouts} timed out, {seconds:.1f} s with a time-out of {timeout} s")
-    )
     pool.close()
     time.sleep(0.5)
     print(f"processes left: {num_descendants(os.getpid())}")

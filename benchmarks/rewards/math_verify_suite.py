@@ -4,9 +4,9 @@ The parametrized cases of math-verify's own test suite, through our verifier.
     pip download --no-deps --no-binary :all: math-verify==0.9.0
     python benchmarks/rewards/math_verify_suite.py math_verify-0.9.0.tar.gz
 
-A prediction is given as the completion. Where our rule finds no stated answer in it, it is a bare answer, and is given
-as `Answer: <prediction>`. Cases with options that our verifier does not have (non-strict comparison, another precision,
-string extraction) are counted apart.
+A prediction is given as the completion; where our rule finds no stated answer in it, as `Answer: <prediction>`.
+Cases with options that our verifier does not have (non-strict comparison, another precision, string extraction) are
+counted apart.
 """
 
 import ast

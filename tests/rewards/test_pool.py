@@ -15,9 +15,9 @@ from dapo_trl.rewards.pool import VerifierPool, default_num_workers
 HANGS = "10^{10^{10}}"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def pool():
-    pool = VerifierPool(num_workers=4)
+    pool = VerifierPool(num_workers=3)
     yield pool
     pool.close()
 
@@ -45,26 +45,18 @@ def wait_until(condition, seconds=30):
     return condition()
 
 
-def test_a_hung_answer_costs_only_itself_and_leaves_no_process(pool):
+def test_starts_lazily_and_a_hung_answer_costs_only_itself_and_close_leaves_no_process(pool):
+    assert pool.check([], timeout=5.0) == []
+    assert pool.host_pid is None
     pairs = [(HANGS, "7"), ("\\sqrt{4}", "2"), ("9999999!", "7"), ("\\sqrt{9}", "2"), ("\\sqrt{16}", "4")]
     outcomes = pool.check(pairs, timeout=2.0)
     assert [outcome.is_correct for outcome in outcomes] == [False, True, False, False, True]
     assert [outcome.reason for outcome in outcomes].count(Reason.TIMEOUT) == 2
     below = processes_below(pool.host_pid) | {pool.host_pid}
-    assert len(below) >= 5
+    assert len(below) >= 4
     pool.close()
+    assert pool.host_pid is None
     assert wait_until(lambda: not any(is_running(pid) for pid in below))
-
-
-def test_starts_lazily_and_again_after_close(pool):
-    assert pool.host_pid is None
-    assert pool.check([], timeout=5.0) == []
-    assert pool.host_pid is None
-    assert pool.check([("\\sqrt{4}", "2")], timeout=10.0)[0].is_correct
-    first = pool.host_pid
-    pool.close()
-    assert pool.check([("\\sqrt{4}", "2")], timeout=10.0)[0].is_correct
-    assert pool.host_pid not in (None, first)
 
 
 def test_a_dead_host_is_an_error_and_then_replaced(pool):
@@ -93,7 +85,7 @@ def test_works_from_several_threads(pool):
     assert results == {2: True, 3: True, 4: True, 5: True}
 
 
-def test_a_forked_child_starts_its_own_processes(pool):
+def test_a_forked_child_starts_its_own_processes_whatever_the_parent_is_doing(pool):
     assert pool.check([("\\sqrt{4}", "2")], timeout=10.0)[0].is_correct
     host = pool.host_pid
     receiver, sender = multiprocessing.get_context("fork").Pipe(duplex=False)
@@ -103,14 +95,31 @@ def test_a_forked_child_starts_its_own_processes(pool):
         sender.send((outcome.is_correct, pool.host_pid))
         pool.close()
 
+    busy = threading.Thread(target=pool.check, args=([(HANGS, "7")], 2.0))
+    busy.start()
+    time.sleep(0.3)
     process = multiprocessing.get_context("fork").Process(target=child)
     process.start()
-    is_correct, child_host = receiver.recv()
-    process.join()
+    try:
+        assert receiver.poll(30), "the child waits for a lock that only the parent can release"
+        is_correct, child_host = receiver.recv()
+    finally:
+        process.join(5)
+        process.kill()
+        busy.join()
     assert is_correct is True
     assert child_host != host
     assert pool.host_pid == host
     assert pool.check([("\\sqrt{4}", "2")], timeout=10.0)[0].is_correct
+
+
+def test_a_broken_installation_is_an_error(tmp_path, monkeypatch):
+    (tmp_path / "math_verify.py").write_text("raise ImportError('broken')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    outcome = VerifierPool(num_workers=2).check([("\\sqrt{4}", "2")], timeout=5.0)[0]
+    assert outcome.is_correct is None
+    assert outcome.reason is Reason.ERROR
+    assert "exit code 1" in outcome.detail
 
 
 @pytest.mark.parametrize("end", ["", "os.kill(os.getpid(), 9)"])
@@ -118,9 +127,8 @@ def test_no_process_outlives_its_owner(end, tmp_path):
     # No `if __name__ == "__main__"`: the workers must not run the user's script again.
     script = tmp_path / "script.py"
     script.write_text(
-        "import os\nfrom dapo_trl.rewards.pool import shared_pool\n"
-        "print(shared_pool().check([('\\\\sqrt{4}', '2')], 10.0)[0].is_correct, shared_pool().host_pid, flush=True)\n"
-        + end
+        "import os\nfrom dapo_trl.rewards.pool import VerifierPool\npool = VerifierPool(2)\n"
+        "print(pool.check([('\\\\sqrt{4}', '2')], 10.0)[0].is_correct, pool.host_pid, flush=True)\n" + end
     )
     output = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60).stdout
     (line,) = output.splitlines()
