@@ -168,9 +168,9 @@ class DAPOConfig(GRPOConfig):
             if "must be divisible by num_generations" not in str(error):
                 raise
             raise ValueError(
-                f"{error} A rollout is per_device_train_batch_size * gradient_accumulation_steps * updates_per_rollout "
-                "* number of processes completions, and is made of whole groups. Change one of these fields, or "
-                "num_generations."
+                f"{error} A rollout is made of whole groups: change num_generations, or a factor of its number of "
+                "completions (per_device_train_batch_size * gradient_accumulation_steps * updates_per_rollout * "
+                "number of processes)."
             ) from None
 
         self._check_steps()
