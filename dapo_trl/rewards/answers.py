@@ -19,8 +19,8 @@ from .plain_numbers import leaves_number_alone
 
 
 _MARKUP = "*_`"
-_ANSWER_LINE = re.compile(rf"(?i)answers?[ \t]{{0,8}}[{_MARKUP}]{{0,3}}[ \t]{{0,8}}[:：]")
-_ANSWER_IS = re.compile(r"(?i)answer\b[^\n.:=]{0,60}?\b(?:is|are|equals)\b[ \t]{0,8}:?")
+_ANSWER_LINE = re.compile(rf"answers?[ \t]{{0,8}}[{_MARKUP}]{{0,3}}[ \t]{{0,8}}[:：]")
+_ANSWER_IS = re.compile(r"answer\b[^\n.:=]{0,60}?\b(?:is|are|equals)\b[ \t]{0,8}:?")
 _HASHES = re.compile(r"(?m)^####[ \t]{1,8}(?=\S)")
 _LEAD_IN = re.compile(
     r"(?i)^(?:[^0-9=<>^_]{0,200}\b(?:is|are|equals)\b(?! (?:not|in|at|either)\b):?|(?:final )?answer\b:?)(?=[ $\\*])"
@@ -67,9 +67,13 @@ def find_auto(text: str) -> str | None:
     An `Answer:` line in any of the ways models write it (bold, trailing period, `$...$`, content on the next line), or
     a `\boxed{...}`, whichever comes last; only without any of these "the answer is 34", or `#### 34`.
     """
-    stated = [found for found in (_last_after(_ANSWER_LINE, text), last_boxes(text)) if found]
+    lower = text.lower()  # much faster to search than ignoring case
+    if len(lower) != len(text):  # a few letters, such as İ, become two
+        lower = "".join(char.lower() if char.isascii() else char for char in text)
+    stated = [found for found in (_last_after(_ANSWER_LINE, lower, text), last_boxes(text)) if found]
     if not stated:
-        stated = [found for found in (_last_after(_ANSWER_IS, text), _last_after(_HASHES, text)) if found]
+        sentences = (_last_after(_ANSWER_IS, lower, text), _last_after(_HASHES, text, text))
+        stated = [found for found in sentences if found]
     return clean_answer(max(stated)[1]) if stated else None
 
 
@@ -113,9 +117,9 @@ def _unwrap(answer: str) -> str:
     return answer
 
 
-def _last_after(pattern: re.Pattern, text: str) -> tuple[int, str] | None:
-    """Position and content of the last match of `pattern` that is followed by any content."""
-    for match in reversed(deque(pattern.finditer(text), maxlen=MAX_CANDIDATES)):
+def _last_after(pattern: re.Pattern, searched: str, text: str) -> tuple[int, str] | None:
+    """Position and content in `text` of the last match of `pattern` in `searched` that any content follows."""
+    for match in reversed(deque(pattern.finditer(searched), maxlen=MAX_CANDIDATES)):
         content = _first_content(text[match.end() : match.end() + MAX_ANSWER_CHARS])
         if content is not None:
             return match.start(), content

@@ -14,6 +14,8 @@ from dapo_trl.rewards.answers import ANSWER_RULES, clean_answer, find_auto, find
         ("**Answer: 540**", "540"),
         ("### Final Answer: $540$.", "540"),
         ("answer : \\(540\\)", "540"),
+        ("ANSWER: 540", "540"),
+        ("İstanbul\nAnswer: 540", "540"),
         ("Answer: \\boxed{540}", "540"),
         ("Answer: $\\boxed{\\frac{1}{2}}$", "\\frac{1}{2}"),
         ("Answer:\n\n$$\n540\n$$", "540"),
