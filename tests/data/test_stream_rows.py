@@ -1,9 +1,12 @@
 import json
+from types import SimpleNamespace
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dapo_trl.data import sources
 from dapo_trl.data.stream import stream_rows
 
 
@@ -51,3 +54,12 @@ def test_broken_files_are_named(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=message):
         list(stream_rows(str(tmp_path / name)))
+
+
+def test_files_of_the_hub_are_read_where_they_are(monkeypatch):
+    # `memory://` stands for `hf://`: both are file systems of fsspec.
+    with fsspec.open("memory://owner/name/train.parquet", "wb") as stream:
+        pq.write_table(pa.Table.from_pylist(ROWS[:3]), stream)
+    config = SimpleNamespace(data_files={"train": ["memory://owner/name/train.parquet"]})
+    monkeypatch.setattr(sources, "load_dataset_builder", lambda source, name: SimpleNamespace(config=config))
+    assert list(stream_rows("owner/name")) == ROWS[:3]
