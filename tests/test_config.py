@@ -204,7 +204,7 @@ def test_what_cannot_work_is_refused(fields, message):
 
 def test_groups_must_divide_the_rollout():
     # One update of 2 * 3 rows holds one and a half groups of 4.
-    with pytest.raises(ValueError, match=r"generation_batch_size.*6.*num_generations.*4"):
+    with pytest.raises(ValueError, match=r"generation_batch_size.*6.*num_generations.*4.*change num_generations, or"):
         config(per_device_train_batch_size=3, updates_per_rollout=1)
 
 
