@@ -2,7 +2,6 @@
 
 import logging
 import random
-from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -72,7 +71,7 @@ def check_dataset(
     if sample is not None and sample < len(dataset):
         rows = sorted(random.Random(seed).sample(rows, sample))
     report = CheckReport(num_rows=len(dataset), num_checked=len(rows))
-    num_right: Counter = Counter()
+    num_wrong = [0] * len(reward_funcs)
     golds: dict[bytes, str] = {}
     lengths: list[int] = []
     for start in tqdm(range(0, len(rows), _BATCH_SIZE), desc="Checking golds", disable=len(rows) <= _BATCH_SIZE):
@@ -81,11 +80,13 @@ def check_dataset(
         _count_kinds(batch, golds, report)
         if tokenizer is not None:
             lengths += [num_prompt_tokens(prompt, tokenizer) for prompt in batch["prompt"]]
-        for reward_func in reward_funcs:
+        for number, reward_func in enumerate(reward_funcs):
             failures = _failures(batch, indices, reward_func, completion_template)
-            num_right[reward_name(reward_func)] += len(indices) - len(failures)
+            num_wrong[number] += len(failures)
             report.failures += failures
-    report.frac_right = {reward_name(func): num_right[reward_name(func)] / len(rows) for func in reward_funcs}
+    for reward_func, number in zip(reward_funcs, num_wrong, strict=True):
+        name, frac = reward_name(reward_func), (len(rows) - number) / len(rows)
+        report.frac_right[name] = min(frac, report.frac_right.get(name, 1.0))  # two may have the same name
     report.prompt_tokens = length_statistics(lengths)
     _refuse_if_wrong(report, min_frac_right)
     if report.num_duplicates:

@@ -15,7 +15,7 @@ from .difficulty import within_pass_rate
 from .generators import Generator, ServerGenerator, TransformersGenerator
 from .prepare_config import CARD_FIELDS, PrepareConfig
 from .records import Record, RecordReader, source_name
-from .scoring import RewardFunc
+from .scoring import RewardFunc, reward_name
 from .text import answer_type
 from .tokens import within_token_limit
 from .writer import write_parquet
@@ -93,7 +93,7 @@ def prepare(
         is_hub_source=not Path(config.source).expanduser().exists(),
         layout=reader.layout.name,
         counts=counts,
-        settings=_card_settings(config),
+        settings=_card_settings(config, reward_func),
         answer_types=answer_types,
         **layout,
     )
@@ -145,7 +145,7 @@ def _counted(records: Iterable[Record], counts: Counts, answer_types: Counter) -
         raise ValueError(f"No row is kept, so nothing is written: {counts}. Loosen the step that leaves out the most.")
 
 
-def _card_settings(config: PrepareConfig) -> dict[str, object]:
+def _card_settings(config: PrepareConfig, reward_func: RewardFunc | None) -> dict[str, object]:
     unused = {"ngram_size", "min_overlap"} if not config.decontaminate else set()
     if config.pass_rate_model is None:
         unused |= set(CARD_FIELDS[CARD_FIELDS.index("pass_rate_model") :])
@@ -154,6 +154,8 @@ def _card_settings(config: PrepareConfig) -> dict[str, object]:
     for name in ("tokenizer", "pass_rate_model"):
         if settings.get(name):
             settings[name] = source_name(settings[name])
+    if reward_func is not None:
+        settings["pass_rate_reward"] = reward_name(reward_func)
     if config.decontaminate:
         settings["decontaminate"] = ", ".join(source_name(source) for source in config.decontaminate)
     return {name: value for name, value in settings.items() if value is not None}

@@ -12,8 +12,10 @@ RewardFunc = Callable[..., Any]
 
 
 def reward_name(reward_func: RewardFunc) -> str:
-    """The name under which a trainer logs a reward function."""
-    return getattr(reward_func, "__name__", type(reward_func).__name__)
+    """The name under which a trainer logs a reward function, with its answer rule and version if it has one."""
+    name = getattr(reward_func, "__name__", type(reward_func).__name__)
+    rule = getattr(reward_func, "answer_rule", None)
+    return f"{name} ({rule})" if isinstance(rule, str) else name
 
 
 def score(

@@ -67,8 +67,8 @@ def test_accuracy_reward_reads_what_the_templates_ask_for(template, answer_rule,
     dataset = data(["34", "-5"], template)
     if conversational:
         dataset = dataset.map(lambda row: {"prompt": [{"role": "user", "content": row["prompt"]}]})
-    report = check_dataset(dataset, load_reward("accuracy", answer_rule=answer_rule))
-    assert report.frac_right == {"accuracy": 1.0}
+    reward_func = load_reward("accuracy", answer_rule=answer_rule)
+    assert check_dataset(dataset, reward_func).frac_right == {f"accuracy ({reward_func.answer_rule})": 1.0}
 
 
 def test_sample_is_seeded():
@@ -92,6 +92,18 @@ def test_every_function_must_pass():
     with pytest.raises(CheckFailedError, match=r"from never \(0.00%\)") as error:
         check_dataset(data(["1"]), [reads_answer_lines, never])
     assert error.value.report.frac_right == {"reads_answer_lines": 1.0, "never": 0.0}
+
+
+def test_functions_of_one_name_do_not_hide_each_other():
+    def judge(value):
+        def reward(completions, **kwargs):
+            return [value] * len(completions)
+
+        return reward
+
+    for values in ((1.0, 0.0), (0.0, 1.0)):
+        with pytest.raises(CheckFailedError, match=r"from reward \(0.00%\)"):
+            check_dataset(data(["1"]), [judge(value) for value in values])
 
 
 def test_other_columns_and_async_functions():

@@ -121,6 +121,7 @@ def test_command_with_a_server(server, write_jsonl, tmp_path):
     card = (tmp_path / "out" / "README.md").read_text()
     assert "| Problems with a pass rate below the range, left out | 1 |" in card
     assert "| `pass_rate_model` | `m` |" in card
+    assert "| `pass_rate_reward` | `accuracy (auto-" in card
 
 
 def test_transformers_model(tokenizer_path):
