@@ -1,0 +1,66 @@
+"""Two processes train the same weights as one, and report the same."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.distributed.invariance_worker import SCENARIOS, run_scenarios
+from tests.helpers import exact_model, largest_difference, weights
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return run_scenarios(num_processes=1)
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    """One launch for all scenarios: most of its time is spent on imports."""
+    path = tmp_path_factory.mktemp("distributed") / "results.pt"
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    subprocess.run(
+        [*launch, "-m", "tests.distributed.invariance_worker", path],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=True,
+        timeout=180,
+    )
+    return torch.load(path, weights_only=False)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_same_weights(name, alone, together):
+    assert largest_difference(alone[name]["weights"], weights(exact_model())) > 0.05
+    assert largest_difference(alone[name]["weights"], together[name]["weights"]) < 1e-6
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_same_metrics(name, alone, together):
+    for expected, actual in zip(alone[name]["log_history"], together[name]["log_history"], strict=True):
+        assert expected.keys() == actual.keys()
+        for metric, value in expected.items():
+            # Time and padding depend on the number of processes.
+            if not metric.startswith(("step_time", "train_", "padding/")):
+                assert actual[metric] == pytest.approx(value, rel=1e-5, abs=1e-6, nan_ok=True), metric
+
+
+@pytest.mark.parametrize("name", [name for name, config in SCENARIOS.items() if config.get("log_completions")])
+def test_same_completions_table(name, alone, together):
+    assert len(alone[name]["tables"]) == 6
+    assert {"kept", "all_wrong"} <= {fate for table in alone[name]["tables"] for fate in table["dynamic_sampling"]}
+    for expected, actual in zip(alone[name]["tables"], together[name]["tables"], strict=True):
+        # Kept and dropped rows have the extra column that their reward function logged.
+        assert [prompt.split("=")[0] for prompt in expected["prompt"]] == [f"p{n}" for n in expected["number"]]
+        assert expected.keys() == actual.keys()
+        for column, values in expected.items():
+            is_float = column in ("advantage", "correct_and_logged")
+            assert actual[column] == (pytest.approx(values, nan_ok=True) if is_float else values), column
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_same_generation_calls(name, alone, together):
+    assert alone[name]["num_rows"] == together[name]["num_rows"]
