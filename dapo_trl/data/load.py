@@ -94,19 +94,22 @@ def open_source(
         FileNotFoundError: if the source is neither a file that exists nor a data set on the Hub.
         ValueError: if a local file cannot be read.
     """
-    path = check_path(source)
+    options = {"split": split, "streaming": streaming}
+    if check_path(source).exists():
+        # Named file by file: `datasets` caches a directory with a data card by its name and card alone, and would
+        # return the rows of an earlier directory of that name.
+        name = split.partition("[")[0]
+        files = find_files(source, name, config)
+        source_args, options["data_files"] = (BUILDERS[file_suffix(files[0])],), {name: files}
+    else:
+        source_args = (source, config)
     try:
-        if path.exists():
-            # Named file by file: `datasets` caches a directory with a data card by its name and card alone, and would
-            # return the rows of an earlier directory of that name.
-            name = split.partition("[")[0]
-            files = find_files(source, name, config)
-            builder = BUILDERS[file_suffix(files[0])]
-            return load_dataset(builder, data_files={name: files}, split=split, streaming=streaming)
         with with_both_readings(source):
-            return load_dataset(source, config, split=split, streaming=streaming)
-    except DatasetGenerationError as error:
+            return load_dataset(*source_args, **options)
+    except (DatasetGenerationError, pa.ArrowInvalid) as error:
         raise ValueError(f"{source!r} cannot be read: {error.__cause__ or error}") from error
+    except ValueError as error:  # such as an unknown split: it does not say of which data set
+        raise ValueError(f"{source!r}, split {split!r}: {error}") from error
 
 
 def make_reader(

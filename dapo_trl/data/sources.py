@@ -17,12 +17,14 @@ def check_path(source: str) -> Path:
 
     Raises:
         FileNotFoundError: if it can only be a path, and nothing is there.
-        ValueError: if it is a file of another kind.
+        ValueError: if it is a file of another kind, or an empty one.
     """
     path = Path(source).expanduser()
     is_data_file = path.suffix.lower() in BUILDERS
     if path.is_file() and not is_data_file:
         raise ValueError(f"{source!r}: files must end in {', '.join(BUILDERS)}. Convert the file to one of these.")
+    if path.is_file() and path.stat().st_size == 0:
+        raise ValueError(f"{source!r} is empty. Name a file that has rows.")
     if not path.exists() and (is_data_file or path.is_absolute() or source.startswith(("./", "../", "~"))):
         raise FileNotFoundError(
             f"{source!r} looks like a local path, and there is no such file (looked for {path.absolute()}). Correct "

@@ -170,11 +170,20 @@ def test_unreachable_hub_id_says_both_readings(monkeypatch):
         load_prompts("owner/name")
 
 
-def test_malformed_json_names_the_file(tmp_path):
-    path = tmp_path / "rows.jsonl"
-    path.write_text('{"problem": "Q?", "answer": "1"}\n{"problem":\n')
-    with pytest.raises(ValueError, match=r"rows.jsonl' cannot be read: .*row 1"):
-        load_prompts(str(path))
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("rows.jsonl", '{"problem": "Q?", "answer": "1"}\n{"problem":\n', "cannot be read: .*row 1"),
+        ("rows.parquet", "no parquet at all", "cannot be read: Parquet magic bytes not found"),
+        ("rows.jsonl", "", "is empty"),
+        ("rows.json", "[]", "no rows|split 'train': .*no data"),
+    ],
+)
+def test_broken_files_are_named(tmp_path, name, text, message, streaming):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=rf"/{name}'.*({message})"):
+        list(load_prompts(str(tmp_path / name), streaming=streaming))
 
 
 def test_other_files_and_templates_are_refused(tmp_path):
