@@ -107,6 +107,13 @@ def load_datasets(
     script_args: DAPOScriptArguments, training_args: DAPOConfig, is_conversational: bool
 ) -> tuple[Dataset, Dataset | None]:
     """Training data, and evaluation data if the run evaluates."""
+    is_evaluated = training_args.eval_strategy != "no"
+    if is_evaluated and script_args.eval_dataset_name is None and os.path.isfile(script_args.dataset_name):
+        raise ValueError(
+            f"eval_strategy={str(training_args.eval_strategy.value)!r}, but dataset_name={script_args.dataset_name!r} "
+            "is a single file without a test split. Set eval_dataset_name to a file to evaluate on, or eval_strategy "
+            "to 'no'."
+        )
     options = {
         "config": script_args.dataset_config,
         "prompt_column": script_args.prompt_column,
@@ -116,7 +123,7 @@ def load_datasets(
     }
     with training_args.main_process_first(desc="loading the data set"):
         train_dataset = load_prompts(script_args.dataset_name, split=script_args.dataset_train_split, **options)
-        if training_args.eval_strategy == "no":
+        if not is_evaluated:
             return train_dataset, None
         source = script_args.eval_dataset_name or script_args.dataset_name
         return train_dataset, load_prompts(source, split=script_args.dataset_test_split, **options)
