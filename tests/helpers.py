@@ -106,12 +106,13 @@ def exact_model(seed: int = 0) -> OPTForCausalLM:
     return OPTForCausalLM(config).to(torch.float64)
 
 
-def char_tokenizer(chat_template: str | None = None) -> PreTrainedTokenizerFast:
+def char_tokenizer(chat_template: str | None = None, eos_token: str = "<eos>") -> PreTrainedTokenizerFast:
     """
     One token per printable character.
 
     Args:
         chat_template (`str`, *optional*): makes it a tokenizer for conversations; [`CHAT_TEMPLATE`] is a small one.
+        eos_token (`str`): one of [`SPECIAL_TOKENS`].
     """
     tokenizer = Tokenizer(models.WordLevel(VOCABULARY, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
@@ -119,7 +120,7 @@ def char_tokenizer(chat_template: str | None = None) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<pad>",
-        eos_token="<eos>",
+        eos_token=eos_token,
         unk_token="<unk>",
         additional_special_tokens=["<|im_start|>", "<|im_end|>"],
         padding_side="left",
