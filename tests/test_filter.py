@@ -90,6 +90,53 @@ def test_completions_table_holds_rewards_and_advantages():
     assert all(math.isnan(row["advantage"]) for row in table[8:])
 
 
+def test_what_rewards_log_stays_with_its_row():
+    num_calls = []
+
+    def first_character(completions, log_extra, log_metric, **kwargs):
+        num_calls.append(len(completions))
+        log_extra("first", [completion[0] for completion in completions])
+        log_metric("calls", float(len(num_calls)))
+        return deciding(completions)
+
+    groups = [ALL_WRONG, MIXED, ALL_RIGHT, MISSING, ALL_RIGHT, ALL_RIGHT]
+    # Only one of the two informative groups is found in two rounds and several calls.
+    config = {"log_completions": True, "max_rounds": 2}
+    trainer = train_on(groups, config, reward_funcs=first_character)
+    table = read_table(trainer.args.output_dir, 1)
+    assert len(table) == sum(num_calls)
+    assert [row["first"] for row in table] == [row["completion"][0] for row in table]
+    (record, _) = trainer.state.log_history
+    assert record["calls"] == sum(range(1, len(num_calls) + 1)) / len(num_calls)
+
+
+def test_extra_fields_of_a_rollout_reach_the_rewards_of_their_row():
+    class WithFields(ScriptedGroups):
+        def __call__(self, prompts, trainer):
+            output = super().__call__(prompts, trainer)
+            return output | {"num_tokens": [len(ids) for ids in output["completion_ids"]], "source": "script"}
+
+    def checks(completions, completion_ids, num_tokens, source, **kwargs):
+        assert num_tokens == [len(ids) for ids in completion_ids]
+        assert source == ["script"] * len(completions)
+        return deciding(completions)
+
+    groups = [ALL_WRONG, MIXED, MIXED, MIXED]
+    trainer = train_on(groups, reward_funcs=checks, rollout_func=WithFields(groups))
+    assert trainer.state.global_step == 1
+
+
+def test_evaluation_has_a_place_in_the_table():
+    groups = [MIXED, ALL_WRONG, MIXED, MIXED]
+    config = {"log_completions": True, "eval_strategy": "steps", "eval_steps": 1, "max_steps": 2}
+    trainer = train_on(groups, config, eval_dataset=prompts_of({1: ALL_WRONG, 2: MIXED}))
+    evaluated = [record for record in trainer.state.log_history if "eval_reward" in record]
+    # Every group is evaluated, informative or not: -1 and 0.
+    assert [record["eval_reward"] for record in evaluated] == [-0.5, -0.5]
+    fates = {row["dynamic_sampling"] for row in read_table(trainer.args.output_dir, 1)}
+    assert "evaluation" in fates
+
+
 def test_the_deciding_reward_filters_although_the_shaped_reward_varies():
     # Completions of 8 and more tokens are punished: the wrong ones differ in their total reward, but teach nothing.
     shaped = {"soft_punish_cache": 12, "log_completions": True}

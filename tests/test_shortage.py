@@ -172,9 +172,10 @@ def test_without_checkpoints_the_end_is_clean_too():
     assert last_complete_checkpoint(trainer.args.output_dir) is None
 
 
-def test_a_run_that_ended_can_be_resumed():
+@pytest.mark.parametrize("save_steps", [1, 100])
+def test_a_run_that_ended_can_be_resumed(save_steps):
     groups = [MIXED, MIXED, *[ALL_WRONG] * 6, MIXED, MIXED]
-    config = TWO_ROUNDS | {"max_steps": 2, "save_strategy": "steps", "save_steps": 100}
+    config = TWO_ROUNDS | {"max_steps": 2, "save_strategy": "steps", "save_steps": save_steps}
     trainer = build(DAPOTrainer, **arguments_of(groups, config))
     trainer.train()
     checkpoint = last_complete_checkpoint(trainer.args.output_dir)
