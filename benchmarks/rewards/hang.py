@@ -18,7 +18,11 @@ HANGING = ("10^{10^{10}}", "9999999!", r"\sum_{n=1}^{100000000} \frac{1}{n}", "2
 
 
 def main(timeout: float) -> None:
+    start = time.perf_counter()
     pool = VerifierPool()
+    pool.check([(r"\sqrt{4}", "2")], timeout)
+    print(f"start of {pool.num_workers} workers, and one answer: {time.perf_counter() - start:.1f} s; stopped again")
+    pool.close()
     verifier = Verifier(timeout=timeout, pool=pool)
     completions, golds = [], []
     for row in range(64):

@@ -2,6 +2,8 @@
 
 import re
 
+from .boxes import has_content
+
 
 _FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
 _CHARACTERS = str.maketrans(
@@ -59,4 +61,4 @@ def is_readable(gold: str) -> bool:
         depth += 1 if brace == "{" else -1
         if depth < 0:
             return False
-    return depth == 0 and any(char.isalnum() or char in "∞∅" for char in gold)
+    return depth == 0 and has_content(gold)

@@ -50,8 +50,13 @@ def _without_spaces(text: str) -> str:
 
 
 def _is_text(text: str) -> bool:
-    """Words only, no mathematics: `Evelyn`, `no solution`; or a choice such as `C`, `(C)`."""
-    return bool(re.fullmatch(r"\(?[A-Z]\)?|[A-Za-z][A-Za-z' -]{2,}", text)) and "\\" not in text
+    """Words only, no product of variables: `Evelyn`, `no solution`; or a choice such as `C`, `(C)`."""
+    if re.fullmatch(r"\(?[A-Z]\)?", text):
+        return True
+    words = text.split(" ")
+    return (
+        all(re.fullmatch(r"[A-Za-z]{2,}(?:['-][A-Za-z]+)?", word) for word in words) and len(max(words, key=len)) > 3
+    )
 
 
 def _bare_text(text: str) -> str:

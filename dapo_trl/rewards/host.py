@@ -19,7 +19,6 @@ from concurrent.futures import Future, TimeoutError
 
 from pebble import ProcessPool
 
-from . import worker
 from .outcome import Reason
 
 
@@ -32,11 +31,12 @@ def main(num_workers: int) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints must not end up between the replies
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([f"{__package__}.preload"])  # a new worker is one fork away
-    pool = ProcessPool(max_workers=num_workers, context=context, initializer=worker.prepare_worker)
+    pool = new_pool(num_workers)
     try:
         while line := _next_request():
+            if not pool.active:  # broken since the last request, such as by an idle worker killed from outside
+                _end(pool)
+                pool = new_pool(num_workers)
             request = json.loads(line)
             outcomes = check_all(pool, request["pairs"], request["timeout"])
             replies.write(json.dumps(outcomes) + "\n")
@@ -44,14 +44,38 @@ def main(num_workers: int) -> None:
     except BrokenPipeError:
         pass  # the parent is gone
     finally:
-        pool.stop()
-        pool.join()
+        _end(pool)
+
+
+def new_pool(num_workers: int) -> ProcessPool:
+    """Workers that are forked from a process which has everything loaded: a new one takes no time."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([f"{__package__}.preload"])
+    return ProcessPool(max_workers=num_workers, context=context, initializer=_prepare)
 
 
 def check_all(pool: ProcessPool, pairs: list[list[str]], timeout: float) -> list[tuple[bool | None, str, str]]:
     """Check every pair in its own task, so that a worker that is killed costs only its own answer."""
-    futures = [pool.schedule(worker.check, args=(*pair, timeout), timeout=timeout) for pair in pairs]
+    futures = [pool.schedule(_check, args=(*pair, timeout), timeout=timeout) for pair in pairs]
     return [_outcome(future) for future in futures]
+
+
+# Imported in the worker only: the host has no use for sympy, and starts sooner without.
+def _prepare() -> None:
+    from .worker import prepare_worker
+
+    prepare_worker()
+
+
+def _check(answer: str, gold: str, timeout: float) -> tuple[bool | None, str]:
+    from .worker import check
+
+    return check(answer, gold, timeout)
+
+
+def _end(pool: ProcessPool) -> None:
+    pool.stop()
+    pool.join()
 
 
 def _outcome(future: Future) -> tuple[bool | None, str, str]:

@@ -1,10 +1,9 @@
 """Imported once by the process that workers are forked from, so that each of them starts with everything loaded."""
 
-from pebble import ProcessPool
-
+from . import host
 from .worker import self_test
 
 
-__all__ = ["ProcessPool"]  # named by what a worker is sent
+__all__ = ["host"]  # what a worker is sent names it
 
 self_test()

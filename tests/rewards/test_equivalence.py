@@ -97,6 +97,8 @@ def test_different_without_algebra(answer, gold):
         ("٣٤", "34"),
         ("not 5", "5"),
         ("3 < x", "3"),
+        ("p q", "p - q"),
+        ("cba", "abc"),
     ],
 )
 def test_left_to_algebra(answer, gold):

@@ -71,6 +71,17 @@ def test_a_dead_host_is_an_error_and_then_replaced(pool):
     assert pool.check([("\\sqrt{4}", "2")], timeout=10.0)[0].is_correct
 
 
+def test_workers_killed_while_idle_are_replaced(pool):
+    assert pool.check([("\\sqrt{4}", "2")], timeout=10.0)[0].is_correct
+    host = pool.host_pid
+    (fork_server,) = [pid for pid in processes_below(host) if len(processes_below(pid)) == pool.num_workers]
+    for worker in processes_below(fork_server):
+        os.kill(worker, signal.SIGKILL)
+    time.sleep(0.5)
+    assert pool.check([("\\sqrt{4}", "2")], timeout=10.0)[0].is_correct
+    assert pool.host_pid == host
+
+
 def test_works_from_several_threads(pool):
     results = {}
 
@@ -119,7 +130,7 @@ def test_a_broken_installation_is_an_error(tmp_path, monkeypatch):
     outcome = VerifierPool(num_workers=2).check([("\\sqrt{4}", "2")], timeout=5.0)[0]
     assert outcome.is_correct is None
     assert outcome.reason is Reason.ERROR
-    assert "exit code 1" in outcome.detail
+    assert "BrokenProcessPool" in outcome.detail
 
 
 @pytest.mark.parametrize("end", ["", "os.kill(os.getpid(), 9)"])
