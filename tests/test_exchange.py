@@ -16,7 +16,7 @@ NUM_PROCESSES = 3
 
 def outgoing_of(sender: int) -> list[list]:
     """Unequal numbers of objects for each process, some of them none; objects of unequal size."""
-    numbers = [[0, 1, 2], [0, 0, 3], [2, 0, 0]][sender]
+    numbers = [[1, 1, 2], [2, 2, 3], [2, 0, 1]][sender]
     return [
         [(sender, receiver, number, torch.full((number * 100,), float(sender))) for number in range(count)]
         for receiver, count in enumerate(numbers)
