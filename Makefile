@@ -10,6 +10,8 @@ install: $(VENV)/.installed
 $(VENV)/.installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --constraint constraints.txt --editable ".[demo,dev]"
+	@# DeepSpeed's build asks the installed torch; without its compiled operators it takes seconds.
+	DS_BUILD_OPS=0 $(BIN)/pip install --constraint constraints.txt --no-build-isolation deepspeed
 	touch $@
 
 # Warm-starts a tiny model on worked arithmetic, trains it with DAPO, prints accuracy before and after.
