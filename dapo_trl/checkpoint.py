@@ -3,22 +3,38 @@
 import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from . import __version__
 from .loss import Lengths, Row
 from .rollout import Rollout, RolloutPlan
 
 
 FORMAT_VERSION = 1
 TRAINER_STATE = "trainer_state.json"
+METADATA = "dapo_trl.json"
 
 
 class CheckpointError(RuntimeError):
     """The trainer's own state in a checkpoint cannot be used."""
+
+
+def save_metadata(directory: str, rewards: dict[str, Callable]) -> None:
+    """
+    Writes `dapo_trl.json` beside the weights: the version of this package, and the rule by which rewards read answers.
+
+    Args:
+        directory (`str`): directory of the checkpoint or the final model.
+        rewards (`dict[str, Callable]`): reward functions by name; those with an `answer_rule` tell it.
+    """
+    rules = {name: function.answer_rule for name, function in rewards.items() if hasattr(function, "answer_rule")}
+    metadata = {"dapo_trl_version": __version__, "rewards": list(rewards), "answer_rules": rules}
+    (Path(directory) / METADATA).write_text(json.dumps(metadata, indent=2) + "\n")
 
 
 def state_path(checkpoint: str, process: int) -> Path:

@@ -21,6 +21,7 @@ from .checkpoint import (
     plan_inputs_from_state,
     restore_rollout,
     rollout_state,
+    save_metadata,
     save_state,
 )
 from .collection import (
@@ -94,6 +95,7 @@ class DAPOTrainer(GRPOTrainer):
     - `_generate`, `_calculate_rewards`: answer from the collected rows while the parent scores them.
     - `_compute_loss`: weighs the parent's metrics by tokens. `log`: hands these metrics over.
     - `_run_epoch`: a rollout that cannot be filled, or SIGTERM, ends the run with a checkpoint.
+    - `_save`: beside the weights, by which rule the rewards read answers.
     - `_save_rng_state`, `_load_rng_state`: the prompt stream and the rollout in use are saved and restored where the
       random state is.
 
@@ -512,6 +514,12 @@ class DAPOTrainer(GRPOTrainer):
                 self.preemption.is_requested = True
                 raise PreemptedError("The run has been told to end (SIGTERM).")
 
+    def _save(self, output_dir=None, state_dict=None):
+        super()._save(output_dir, state_dict)
+        save_metadata(
+            output_dir or self.args.output_dir, dict(zip(self.reward_func_names, self.reward_funcs, strict=True))
+        )
+
     def _save_rng_state(self, output_dir):
         super()._save_rng_state(output_dir)
         if not self.args.owns_batches:
@@ -533,27 +541,29 @@ class DAPOTrainer(GRPOTrainer):
             return
         self._step = self.state.global_step * self.args.gradient_accumulation_steps
         self._rollout = None
-        state = load_state(checkpoint, self.accelerator.process_index) or load_state(checkpoint, 0)
-        if state is None:
-            self._skip_trained_prompts(checkpoint)
-            return
-        check_same_rollouts(state, checkpoint, self._optimizer_steps_per_rollout)
-        if self.args.dynamic_sampling and "prompt_stream" in state:
-            self._prompt_stream.load_state_dict(state["prompt_stream"])
-            self._acceptance.load_state_dict(state["acceptance"])
-        if state["rollout"] is not None:
+        state = load_state(checkpoint, self.accelerator.process_index) or load_state(checkpoint, 0) or {}
+        if state:
+            check_same_rollouts(state, checkpoint, self._optimizer_steps_per_rollout)
+        if not state or ("prompt_stream" in state) != self.args.dynamic_sampling:
+            logger.warning(
+                f"{checkpoint} holds no state of DAPOTrainer for dynamic_sampling={self.args.dynamic_sampling}: it "
+                "was written by another trainer, with another setting, or with save_only_model. As many prompts are "
+                "passed over as were trained. A rollout in use is generated anew if it is not stored."
+            )
+        if self.args.dynamic_sampling:
+            self._restore_sampling(state)
+        if state.get("rollout") is not None:
             plan = self._plan(*plan_inputs_from_state(state["rollout"]))
             self._rollout = restore_rollout(checkpoint, state, plan, self.accelerator.process_index)
 
-    def _skip_trained_prompts(self, checkpoint: str) -> None:
-        logger.warning(
-            f"{checkpoint} holds no state of DAPOTrainer: it was written by another trainer, or with save_only_model. "
-            "A rollout in use is generated anew, and the prompts of the rollouts trained so far are passed over."
-        )
-        if self.args.dynamic_sampling:
-            for _ in range(self.state.global_step // self._optimizer_steps_per_rollout):
-                self._prompt_stream.begin_rollout()
-                self._prompt_stream.draw(self.args.prompts_per_rollout)
+    def _restore_sampling(self, state: dict) -> None:
+        if "prompt_stream" in state:
+            self._prompt_stream.load_state_dict(state["prompt_stream"])
+            self._acceptance.load_state_dict(state["acceptance"])
+            return
+        for _ in range(self.state.global_step // self._optimizer_steps_per_rollout):
+            self._prompt_stream.begin_rollout()
+            self._prompt_stream.draw(self.args.prompts_per_rollout)
 
 
 def _as_list(value: Any) -> list:

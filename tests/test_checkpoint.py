@@ -7,7 +7,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+import dapo_trl
 from dapo_trl.checkpoint import (
+    METADATA,
     CheckpointError,
     check_same_rollouts,
     is_complete,
@@ -17,6 +19,7 @@ from dapo_trl.checkpoint import (
     restore_rollout,
     rollout_state,
     rows_from_state,
+    save_metadata,
     save_state,
     state_path,
 )
@@ -216,3 +219,16 @@ def test_half_written_checkpoints_are_passed_over(tmp_path, trainer_state):
 def test_no_checkpoint_at_all(tmp_path):
     assert last_complete_checkpoint(str(tmp_path)) is None
     assert last_complete_checkpoint(str(tmp_path / "nowhere")) is None
+
+
+def test_metadata_names_the_rule_by_which_answers_are_read(tmp_path):
+    class Judge:
+        answer_rule = "boxed-1"
+
+    save_metadata(str(tmp_path), {"judge": Judge(), "length": len})
+    metadata = json.loads((tmp_path / METADATA).read_text())
+    assert metadata == {
+        "dapo_trl_version": dapo_trl.__version__,
+        "rewards": ["judge", "length"],
+        "answer_rules": {"judge": "boxed-1"},
+    }

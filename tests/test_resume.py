@@ -111,6 +111,26 @@ def test_with_lora(step):
     assert adapter.abs().max() > 1e-3
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"balance_micro_batches": False},
+        {"token_normalization": "group", "soft_punish_cache": 3},
+        {"loss_type": "dr_grpo", "mask_truncated_completions": True},
+        {"eval_strategy": "steps", "eval_steps": 1},  # evaluation generates, too, between the steps of a rollout
+        {"max_steps": -1, "num_train_epochs": 1},  # forty prompts trained: ten rollouts
+    ],
+    ids=["unbalanced", "group", "dr_grpo", "evaluation", "epochs"],
+)
+def test_with_other_settings(fields):
+    config = SAMPLED | {"save_steps": 7} | fields
+    evaluation = {"eval_dataset": prompt_dataset(4)}
+    whole = train(DAPOTrainer, config, **arguments_of(**evaluation))
+    resumed = resume(checkpoint_of(whole, 7), config, **evaluation)
+    assert resumed.state.global_step == whole.state.global_step == (40 if "num_train_epochs" in fields else 10)
+    assert torch.equal(weights(resumed.model), weights(whole.model))
+
+
 @pytest.mark.parametrize("step", [1, 3, 4, 6])
 def test_balanced_micro_batches_alone(step):
     # Within one pass over the data: on a later one, TRL's own sampler starts again with its first permutation.
@@ -205,3 +225,14 @@ def test_a_half_written_checkpoint_is_passed_over(own_checkpoint, uninterrupted)
     (Path(half) / "trainer_state.json").unlink()
     assert last_complete_checkpoint(str(Path(half).parent)) == whole
     assert torch.equal(weights(resume(whole, SAMPLED).model), weights(uninterrupted.model))
+
+
+def test_switching_dynamic_sampling_on_is_not_silent(own_checkpoint, caplog):
+    checkpoint = own_checkpoint(6)
+    path = state_path(checkpoint, process=0)
+    state = torch.load(path, weights_only=True)
+    del state["prompt_stream"], state["acceptance"]  # as written with dynamic_sampling=False
+    torch.save(state, path)
+    resume(checkpoint, SAMPLED)
+    (warning,) = [record.message for record in caplog.records if "holds no state of DAPOTrainer" in record.message]
+    assert "dynamic_sampling=True" in warning
