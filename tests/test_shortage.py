@@ -191,6 +191,17 @@ def test_a_run_that_ended_can_be_resumed(save_steps):
     assert kept == ["p08"] * 4 + ["p09"] * 4
 
 
+def test_a_run_that_ended_before_its_first_step_can_be_resumed():
+    config = TWO_ROUNDS | {"save_strategy": "steps", "save_steps": 100}
+    groups = [ALL_WRONG] * 4 + [MIXED] * 2
+    trainer = train_on(groups, config)
+    checkpoint = last_complete_checkpoint(trainer.args.output_dir)
+    assert Path(checkpoint).name == "checkpoint-0"
+    resumed = build(DAPOTrainer, **arguments_of(groups, config))
+    assert resumed.train(resume_from_checkpoint=checkpoint).global_step == 1
+    assert torch.equal(weights(resumed.model), weights(train_on({4: MIXED, 5: MIXED}).model))
+
+
 # raise
 
 
