@@ -176,12 +176,9 @@ class ScriptedRollouts:
         num_generations = trainer.num_generations if training else trainer.num_generations_eval
         first = trainer.accelerator.process_index * len(prompts)
         prompt_ids = [encode_prompt(prompt, trainer.processing_class) for prompt in prompts]
-        completion_ids, logprobs, env_mask = [], [], []
-        for row, prompt in enumerate(prompts, start=first):
-            draw = self._random(prompt, row % num_generations, trainer.state.global_step)
-            completion_ids.append(self._completion(draw))
-            logprobs.append([-draw.uniform(2, 6) for _ in completion_ids[-1]])
-            env_mask.append([1] + [int(draw.random() < 0.6) for _ in completion_ids[-1][1:]])
+        step = trainer.state.global_step
+        rows = [self.row(prompt, row % num_generations, step) for row, prompt in enumerate(prompts, start=first)]
+        completion_ids, logprobs, env_mask = map(list, zip(*rows, strict=True))
         output = {
             "prompt_ids": prompt_ids,
             "completion_ids": completion_ids,
@@ -190,17 +187,19 @@ class ScriptedRollouts:
         return output | {"env_mask": env_mask} if self.has_env_mask else output
 
     def completion(self, prompt: Any, position: int, global_step: int) -> list[int]:
-        """Tokens of one completion, for an implementation that does not go through a trainer."""
-        return self._completion(self._random(prompt, position, global_step))
+        """Tokens of one completion."""
+        return self.row(prompt, position, global_step)[0]
 
-    def _random(self, prompt: Any, position: int, global_step: int) -> random.Random:
-        return random.Random(f"{self.seed} {prompt_text(prompt)} {position} {global_step}")
-
-    def _completion(self, draw: random.Random) -> list[int]:
+    def row(self, prompt: Any, position: int, global_step: int) -> tuple[list[int], list[float], list[int]]:
+        """Tokens, sampling log-probabilities and environment mask of one completion."""
+        draw = random.Random(f"{self.seed} {prompt_text(prompt)} {position} {global_step}")
         num_tokens = draw.randint(self.min_tokens, self.max_tokens)
         is_truncated = draw.random() < self.frac_truncated
         tokens = [draw.randrange(FIRST_CHARACTER, len(VOCABULARY)) for _ in range(num_tokens - 1)]
-        return tokens + [draw.randrange(FIRST_CHARACTER, len(VOCABULARY)) if is_truncated else EOS]
+        tokens.append(draw.randrange(FIRST_CHARACTER, len(VOCABULARY)) if is_truncated else EOS)
+        logprobs = [-draw.uniform(2, 6) for _ in tokens]
+        env_mask = [1] + [1 if not self.has_env_mask else int(draw.random() < 0.6) for _ in tokens[1:]]
+        return tokens, logprobs, env_mask
 
 
 def prompt_text(prompt: Any) -> str:

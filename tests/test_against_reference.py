@@ -50,7 +50,8 @@ def compare(
     reference = DAPOReference(
         model,
         prompts=[encode_prompt(prompt, char_tokenizer()) for prompt in dataset["prompt"]],
-        generate=lambda index, position, step: rollouts.completion(dataset[index]["prompt"], position, step),
+        generate=lambda index, position, step: rollouts.row(dataset[index]["prompt"], position, step)[0],
+        env_mask=lambda index, position, step: rollouts.row(dataset[index]["prompt"], position, step)[2],
         is_correct=is_correct,
         eos=EOS,
         settings=Settings(
@@ -128,3 +129,8 @@ def test_masked_truncated_completions(token_normalization):
     config = {"mask_truncated_completions": True, "token_normalization": token_normalization}
     report = compare(config, rollouts=ScriptedRollouts(frac_truncated=0.4))
     assert report.num_masked > 0
+
+
+@pytest.mark.parametrize("token_normalization", ["step", "group"])
+def test_environment_tokens(token_normalization):
+    compare({"token_normalization": token_normalization}, rollouts=ScriptedRollouts(has_env_mask=True))

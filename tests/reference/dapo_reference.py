@@ -47,7 +47,7 @@ class Sample:
     completion: list[int]
     advantage: float
     group: int
-    num_trained: int  # tokens that enter the loss
+    is_trained: torch.Tensor  # tokens that enter the loss
     old_logprobs: torch.Tensor
 
 
@@ -73,6 +73,7 @@ class DAPOReference:
         model: the policy, trained in place.
         prompts (`list[list[int]]`): tokens of each prompt.
         generate (`Callable`): `(prompt index, position in the group, optimizer steps taken)` to a completion's tokens.
+        env_mask (`Callable`): from the same to 1 for tokens of the model, 0 for tokens of an environment.
         is_correct (`Callable`): from a completion's tokens; stands for `is_equivalent(answer, gold)`.
         eos (`int`): a completion that does not end in it is truncated.
         settings (`Settings`): hyper-parameters.
@@ -83,6 +84,7 @@ class DAPOReference:
         model: torch.nn.Module,
         prompts: list[list[int]],
         generate: Callable[[int, int, int], list[int]],
+        env_mask: Callable[[int, int, int], list[int]],
         is_correct: Callable[[list[int]], bool],
         eos: int,
         settings: Settings,
@@ -90,6 +92,7 @@ class DAPOReference:
         self.model = model
         self.prompts = prompts
         self.generate = generate
+        self.env_mask = env_mask
         self.is_correct = is_correct
         self.eos = eos
         self.settings = settings
@@ -150,13 +153,13 @@ class DAPOReference:
         rewards = torch.tensor([sum(pair) for pair in zip(correctness, penalties, strict=True)])
         advantages = (rewards - rewards.mean()) / (rewards.std() + 1e-4)
         samples = []
-        for completion, advantage in zip(group, advantages.tolist(), strict=True):
+        for position, (completion, advantage) in enumerate(zip(group, advantages.tolist(), strict=True)):
             is_masked = self.settings.masks_truncated and completion[-1] != self.eos
             self.report.num_masked += is_masked
             with torch.no_grad():
                 old = self.logprobs(self.prompts[index], completion)
-            num_trained = 0 if is_masked else len(completion)
-            samples.append(Sample(self.prompts[index], completion, advantage, number, num_trained, old))
+            is_trained = torch.tensor(self.env_mask(index, position, self.num_steps)) * (not is_masked)
+            samples.append(Sample(self.prompts[index], completion, advantage, number, is_trained, old))
         return samples
 
     def length_penalty(self, length: int) -> float:
@@ -191,30 +194,29 @@ class DAPOReference:
         if s.is_per_group:
             group_tokens = [0] * (rollout[-1].group + 1)
             for sample in rollout:
-                group_tokens[sample.group] += sample.num_trained
+                group_tokens[sample.group] += sample.is_trained.sum().item()
             groups_per_update = len(group_tokens) / s.num_updates
             scales = [1 / max(1, group_tokens[sample.group]) / groups_per_update for sample in update]
         else:
-            num_tokens = max(1, sum(sample.num_trained for sample in update))
+            num_tokens = max(1, sum(sample.is_trained.sum().item() for sample in update))
             scales = [1 / num_tokens for _ in update]
         self.optimizer.zero_grad()
         for sample, scale in zip(update, scales, strict=True):
-            if sample.num_trained:
-                (-scale * self.objective(sample)).backward()
+            (-scale * self.objective(sample)).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), s.max_grad_norm)
         self.optimizer.step()
         self.num_steps += 1
 
     def objective(self, sample: Sample) -> torch.Tensor:
         """The sum over t of min(r A, clip(r, 1 - eps_low, 1 + eps_high) A), for one completion."""
-        s, advantage = self.settings, sample.advantage
+        s, report, advantage, is_trained = self.settings, self.report, sample.advantage, sample.is_trained
         ratio = torch.exp(self.logprobs(sample.prompt, sample.completion) - sample.old_logprobs)
         if advantage > 0:
-            self.report.num_high_clipped += (ratio > 1 + s.eps_high).sum().item()
-            return (ratio.clamp(max=1 + s.eps_high) * advantage).sum()
-        self.report.num_low_clipped += (ratio < 1 - s.eps_low).sum().item()
+            report.num_high_clipped += ((ratio > 1 + s.eps_high) * is_trained).sum().item()
+            return (ratio.clamp(max=1 + s.eps_high) * advantage * is_trained).sum()
+        report.num_low_clipped += ((ratio < 1 - s.eps_low) * is_trained).sum().item()
         ratio = ratio.clamp(min=1 - s.eps_low)
         if s.dual_clip is not None:
-            self.report.num_dual_clipped += (ratio > s.dual_clip).sum().item()
+            report.num_dual_clipped += ((ratio > s.dual_clip) * is_trained).sum().item()
             ratio = ratio.clamp(max=s.dual_clip)
-        return (ratio * advantage).sum()
+        return (ratio * advantage * is_trained).sum()
