@@ -88,6 +88,22 @@ def load_state(checkpoint: str, process: int) -> dict | None:
     return state
 
 
+def load_own_state(checkpoint: str, process: int) -> dict | None:
+    """
+    Reads the state that a process goes on from: its own file, or the first one's in a run with more processes.
+
+    Returns:
+        `dict`, or None if the checkpoint has neither.
+
+    Raises:
+        CheckpointError: see [`load_state`].
+    """
+    first = load_state(checkpoint, 0)
+    if first is not None and (process == 0 or process >= first["num_processes"]):
+        return first  # a file of this process, if there is one, was left by an earlier run with more processes
+    return load_state(checkpoint, process) or first
+
+
 def check_same_rollouts(state: dict, checkpoint: str, optimizer_steps: int) -> None:
     """
     A rollout in use cannot be dealt to another number of optimizer steps than it was begun with.
@@ -130,6 +146,11 @@ def is_complete(checkpoint: str | Path) -> bool:
     except (OSError, json.JSONDecodeError, TypeError):
         return False
     return True
+
+
+def mark_incomplete(checkpoint: str) -> None:
+    """Before a checkpoint is written over: from here to its end, it counts as half-written."""
+    Path(checkpoint, TRAINER_STATE).unlink(missing_ok=True)
 
 
 def rollout_state(rollout: Rollout) -> dict:

@@ -33,7 +33,7 @@ def assert_agreement(values: dict[str, int], accelerator: Accelerator) -> None:
     if differing:
         raise DisagreementError(
             f"Processes disagree on {differing} (one value per process). Every decision must follow from gathered "
-            "data: check that reward functions, data set and settings are the same on all processes."
+            "data: check that reward functions, data set, settings and checkpoint are the same on all processes."
         )
 
 

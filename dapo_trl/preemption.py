@@ -23,11 +23,19 @@ class PreemptedError(RuntimeError):
 
 
 class Preemption:
-    """Whether this process has been told to end, and whether that is listened for at all."""
+    """
+    Whether this run has been told to end, and whether that is listened for at all.
+
+    Attributes:
+        is_listening (`bool`): SIGTERM is taken as a request.
+        is_requested (`bool`): this process has received it.
+        is_agreed (`bool`): all processes know, and training has ended for it.
+    """
 
     def __init__(self):
         self.is_listening = False
         self.is_requested = False
+        self.is_agreed = False
 
     @contextlib.contextmanager
     def listen(self) -> Iterator[None]:

@@ -219,7 +219,7 @@ def main(argv: list[str] | None = None) -> None:
     unmark_preempted(training_args.output_dir)
     with trainer.preemption.listen():
         trainer.train(resume_from_checkpoint=checkpoint)
-    if trainer.preemption.is_requested:
+    if trainer.preemption.is_agreed:
         trainer.accelerator.wait_for_everyone()
         mark_preempted(training_args.output_dir, trainer.state.global_step)
         sys.exit(EXIT_CODE)

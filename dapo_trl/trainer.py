@@ -12,12 +12,14 @@ import torch
 from accelerate.logging import get_logger
 from datasets import Dataset
 from tqdm.auto import tqdm
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl import GRPOTrainer
 from trl.trainer.utils import get_config_model_id, shuffle_sequence_dict
 
 from .checkpoint import (
     check_same_rollouts,
-    load_state,
+    load_own_state,
+    mark_incomplete,
     plan_inputs_from_state,
     restore_rollout,
     rollout_state,
@@ -96,6 +98,7 @@ class DAPOTrainer(GRPOTrainer):
     - `_compute_loss`: weighs the parent's metrics by tokens. `log`: hands these metrics over.
     - `_run_epoch`: a rollout that cannot be filled, or SIGTERM, ends the run with a checkpoint.
     - `_save`: beside the weights, by which rule the rewards read answers.
+    - `_save_checkpoint`: a checkpoint that is written again counts as half-written until its end.
     - `_save_rng_state`, `_load_rng_state`: the prompt stream and the rollout in use are saved and restored where the
       random state is.
 
@@ -179,6 +182,7 @@ class DAPOTrainer(GRPOTrainer):
                 "balance_micro_batches to false."
             )
         self.preemption = Preemption()
+        self._last_saved_step: int | None = None
         self._micro_batch_metrics = MicroBatchMetrics()
         self._rollout: Rollout | None = None
         self._replayed: Replay | None = None
@@ -498,10 +502,16 @@ class DAPOTrainer(GRPOTrainer):
         try:
             super()._run_epoch(**kwargs)
         except (ShortageError, PreemptedError) as reason:
-            if self.args.save_strategy != "no":
+            is_preempted = isinstance(reason, PreemptedError)
+            # Preempted just after a checkpoint: time is short, and nothing has changed.
+            is_saved = is_preempted and self._last_saved_step == self.state.global_step
+            if self.args.save_strategy != "no" and not is_saved:
                 self._save_checkpoint(kwargs["model"], kwargs["trial"])
                 self.control = self.callback_handler.on_save(self.args, self.state, self.control)
-            if isinstance(reason, ShortageError) and self.args.on_shortage == "raise":
+            if is_preempted:
+                # With a limit of 1, the parent would delete this checkpoint at its end if another is the best.
+                self.args.save_total_limit = None
+            elif self.args.on_shortage == "raise":
                 raise
             logger.warning(f"Training ends before optimizer step {self.state.global_step + 1}. {reason}")
             self.control.should_training_stop = True
@@ -511,7 +521,7 @@ class DAPOTrainer(GRPOTrainer):
         if self.preemption.is_listening:
             is_requested = torch.tensor(int(self.preemption.is_requested), device=self.accelerator.device)
             if self.accelerator.reduce(is_requested, reduction="sum").item():
-                self.preemption.is_requested = True
+                self.preemption.is_agreed = True
                 raise PreemptedError("The run has been told to end (SIGTERM).")
 
     def _save(self, output_dir=None, state_dict=None):
@@ -519,6 +529,12 @@ class DAPOTrainer(GRPOTrainer):
         save_metadata(
             output_dir or self.args.output_dir, dict(zip(self.reward_func_names, self.reward_funcs, strict=True))
         )
+
+    def _save_checkpoint(self, model, trial):
+        if self.args.should_save:
+            mark_incomplete(f"{self._get_output_dir(trial)}/{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+        super()._save_checkpoint(model, trial)
+        self._last_saved_step = self.state.global_step
 
     def _save_rng_state(self, output_dir):
         super()._save_rng_state(output_dir)
@@ -534,6 +550,8 @@ class DAPOTrainer(GRPOTrainer):
             state["prompt_stream"] = self._prompt_stream.state_dict()
             state["acceptance"] = self._acceptance.state_dict()
         save_state(state, output_dir, self.accelerator.process_index)
+        # What the main process writes next tells that the checkpoint is complete.
+        self.accelerator.wait_for_everyone()
 
     def _load_rng_state(self, checkpoint):
         super()._load_rng_state(checkpoint)
@@ -541,7 +559,9 @@ class DAPOTrainer(GRPOTrainer):
             return
         self._step = self.state.global_step * self.args.gradient_accumulation_steps
         self._rollout = None
-        state = load_state(checkpoint, self.accelerator.process_index) or load_state(checkpoint, 0) or {}
+        state = load_own_state(checkpoint, self.accelerator.process_index) or {}
+        found = {"has_state": bool(state), "has_rollout": state.get("rollout") is not None}
+        assert_agreement({"global_step": self.state.global_step, **found}, self.accelerator)
         if state:
             check_same_rollouts(state, checkpoint, self._optimizer_steps_per_rollout)
         if not state or ("prompt_stream" in state) != self.args.dynamic_sampling:

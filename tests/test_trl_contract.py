@@ -35,6 +35,7 @@ PARAMETERS = {
     "ignore_keys_for_eval start_time resume_from_checkpoint epochs_trained steps_trained_in_current_epoch",
     "_save_rng_state": "self output_dir",
     "_load_rng_state": "self checkpoint",
+    "_save": "self output_dir state_dict",
     "_save_checkpoint": "self model trial",
     "_remove_unused_columns": "self dataset description",
     "training_step": "self model inputs num_items_in_batch",
