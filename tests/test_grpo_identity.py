@@ -4,11 +4,14 @@ import math
 import random
 from pathlib import Path
 
+import numpy
 import pandas as pd
 import pytest
 import torch
 import trl
+from datasets import Dataset
 from peft import LoraConfig
+from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
 from trl import GRPOTrainer
 
 from dapo_trl import DAPOTrainer
@@ -16,11 +19,11 @@ from tests.helpers import (
     CHAT_TEMPLATE,
     VOCABULARY,
     ScriptedRollouts,
+    build,
     char_tokenizer,
     correct,
     prompt_dataset,
     tiny_model,
-    train,
     weights,
 )
 
@@ -36,9 +39,11 @@ def assert_identical(config: dict, make_arguments=dict) -> tuple[GRPOTrainer, DA
     trainers = []
     for cls, defaults in ((GRPOTrainer, DEFAULTS), (DAPOTrainer, OFF)):
         torch.manual_seed(7)
-        trainers.append(train(cls, {**defaults, **config}, **make_arguments()))
+        trainers.append(build(cls, {**defaults, **config}, **make_arguments()))
+        start = weights(trainers[-1].model)
+        trainers[-1].train()
+        assert not torch.equal(weights(trainers[-1].model), start)
     grpo, dapo = trainers
-    assert not torch.equal(weights(grpo.model), weights(tiny_model()))
     assert torch.equal(weights(grpo.model), weights(dapo.model))
     for expected, actual in zip(grpo.state.log_history, dapo.state.log_history, strict=True):
         assert expected.keys() == actual.keys()
@@ -171,3 +176,53 @@ def test_tools(monkeypatch):
     grpo, _ = assert_identical({"max_completion_length": 200, "max_steps": 2}, make_arguments)
     assert 0 < grpo.state.log_history[0]["tools/call_frequency"] < 1
     assert grpo.state.log_history[0]["tools/failure_frequency"] == 0
+
+
+def image_arguments() -> dict:
+    """A tiny Llava and its processor, and prompts with an image each."""
+    image_module = pytest.importorskip("PIL.Image")
+    processing = pytest.importorskip("transformers.models.clip.image_processing_pil_clip")
+    tokenizer = char_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    image_token = tokenizer.convert_tokens_to_ids("<image>")
+    vision = CLIPVisionConfig(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        image_size=28,
+        patch_size=14,
+        projection_dim=32,
+    )
+    config = LlavaConfig(
+        text_config=tiny_model().config,
+        vision_config=vision,
+        image_token_index=image_token,
+        image_token_id=image_token,
+        vision_feature_select_strategy="default",
+    )
+    processor = LlavaProcessor(
+        processing.CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28}),
+        tokenizer,
+        patch_size=14,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template="{% for message in messages %}{% for content in message.content %}"
+        "{% if content.type == 'image' %}<image>{% else %}{{ content.text }}{% endif %}"
+        "{% endfor %}{% endfor %}",
+    )
+    generator = numpy.random.default_rng(0)
+    pixels = generator.integers(0, 255, (16, 28, 28, 3), dtype=numpy.uint8)
+    prompts = prompt_dataset(16, is_conversational=True)["prompt"][:]
+    return {
+        "model": LlavaForConditionalGeneration(config),
+        "processing_class": processor,
+        "train_dataset": Dataset.from_dict({"prompt": prompts, "image": list(map(image_module.fromarray, pixels))}),
+        "rollout_func": None,
+    }
+
+
+@pytest.mark.parametrize("loss_type", ["dapo", "grpo"])
+def test_images(loss_type):
+    grpo, _ = assert_identical({"loss_type": loss_type, "max_completion_length": 6, "max_steps": 3}, image_arguments)
+    assert grpo._buffered_inputs[0]["pixel_values"].shape == (4, 3, 28, 28)
