@@ -77,7 +77,7 @@ def load_state(checkpoint: str, process: int) -> dict | None:
         state = torch.load(path, weights_only=True)
     except Exception as error:  # torch raises half a dozen types here, depending on where the file is damaged
         raise CheckpointError(
-            f"{path} cannot be read ({error}). The checkpoint is damaged: resume from an earlier one."
+            f"{path} cannot be read ({type(error).__name__}). The checkpoint is damaged: resume from an earlier one."
         ) from error
     version = state.get("format_version") if isinstance(state, dict) else None
     if version != FORMAT_VERSION:

@@ -64,18 +64,24 @@ def check_reward_weights(args: DAPOConfig, num_rewards: int) -> None:
         )
 
 
-def deciding_reward(args: DAPOConfig, names: list[str]) -> int:
+def deciding_reward(args: DAPOConfig, all_names: list[str], num_task_rewards: int) -> int:
     """
     Index of the reward function that decides which groups are informative.
 
     Args:
         args (`DAPOConfig`): `dynamic_sampling_metric` names it, or is None.
-        names (`list[str]`): names of the user's reward functions.
+        all_names (`list[str]`): names of all reward functions, the user's first.
+        num_task_rewards (`int`): how many are the user's.
 
     Raises:
-        ValueError: if the name is missing with several functions, unknown, or not unique.
+        ValueError: if the name is missing with several functions or unknown, or names are not unique.
     """
-    metric = args.dynamic_sampling_metric
+    metric, names = args.dynamic_sampling_metric, all_names[:num_task_rewards]
+    if len(set(all_names)) < len(all_names):
+        raise ValueError(
+            f"The reward functions have the names {all_names}, one of them more than once: their metrics could not be "
+            "told apart. Give every function a name of its own."
+        )
     if metric is None and len(names) == 1:
         return 0
     if metric is None:
@@ -83,9 +89,9 @@ def deciding_reward(args: DAPOConfig, names: list[str]) -> int:
             f"dynamic_sampling_metric is not set, but there are {len(names)} reward functions: {names}. Set it to the "
             "one that says whether a completion is right: groups are filtered on correctness, not on a sum of rewards."
         )
-    if names.count(metric) != 1:
+    if metric not in names:
         raise ValueError(
-            f"dynamic_sampling_metric={metric!r} must be the name of exactly one reward function, but there are "
-            f"{names}. Set it to one of them, and give functions of the same name different names."
+            f"dynamic_sampling_metric={metric!r} must be the name of a reward function, but there are {names}. Set it "
+            "to one of them."
         )
     return names.index(metric)

@@ -54,6 +54,7 @@ from .sampling import (
     check_filled,
     equal_share_multiple,
     group_outcomes,
+    prompts_fingerprint,
     round_size,
 )
 
@@ -187,9 +188,10 @@ class DAPOTrainer(GRPOTrainer):
         self._rollout: Rollout | None = None
         self._replayed: Replay | None = None
         if args.dynamic_sampling:
-            self._deciding_reward = deciding_reward(args, self.reward_func_names[:num_task_rewards])
+            self._deciding_reward = deciding_reward(args, self.reward_func_names, num_task_rewards)
             self._prompts: Dataset = self._remove_unused_columns(self.train_dataset, description="training")
-            self._prompt_stream = PromptStream(len(self._prompts), args.seed, args.shuffle_dataset)
+            fingerprint = prompts_fingerprint(self._prompts["prompt"])
+            self._prompt_stream = PromptStream(len(self._prompts), args.seed, args.shuffle_dataset, fingerprint)
             self._acceptance = AcceptanceRate()
 
     # Micro-batches: which rows, and what they are divided by

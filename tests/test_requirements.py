@@ -129,26 +129,30 @@ def metric_config(metric: str | None) -> DAPOConfig:
 
 
 def test_deciding_reward():
-    assert deciding_reward(metric_config(None), ["correct"]) == 0
-    assert deciding_reward(metric_config("correct"), ["brevity", "correct"]) == 1
+    assert deciding_reward(metric_config(None), ["correct"], 1) == 0
+    assert deciding_reward(metric_config("correct"), ["brevity", "correct"], 2) == 1
 
 
 @pytest.mark.parametrize(
     ("metric", "names", "message"),
     [
-        (None, ["correct", "brevity"], r"is not set, but there are 2 reward functions: \['correct', 'brevity'\]"),
-        (None, [], r"is not set, but there are 0 reward functions: \[\]"),
+        (
+            None,
+            ["correct", "brevity"],
+            r"dynamic_sampling_metric is not set, but there are 2 reward functions: \['correct', 'brevity'\]",
+        ),
+        (None, [], r"dynamic_sampling_metric is not set, but there are 0 reward functions: \[\]"),
         (
             "right",
             ["correct", "brevity"],
-            r"='right' must be .* exactly one .* there are \['correct', 'brevity'\]",
+            r"dynamic_sampling_metric='right' must be the name of a reward function, but there are \['correct', 'brevity'\]",
         ),
-        ("correct", ["correct", "correct"], r"='correct' must be .* exactly one .* \['correct', 'correct'\]"),
+        ("correct", ["correct", "correct"], r"names \['correct', 'correct'\], one of them more than once"),
     ],
 )
 def test_the_deciding_reward_must_be_named(metric, names, message):
-    with pytest.raises(ValueError, match=f"dynamic_sampling_metric.*{message}"):
-        deciding_reward(metric_config(metric), names)
+    with pytest.raises(ValueError, match=message):
+        deciding_reward(metric_config(metric), names, len(names))
 
 
 @pytest.mark.parametrize("metric", [None, "right", "soft_overlong_punishment"])

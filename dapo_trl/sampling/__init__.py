@@ -1,7 +1,7 @@
 """Which groups to train on: dynamic sampling (DAPO Sec. 3.2, Eq. 11, Algorithm 1 lines 2-8)."""
 
 from .groups import Outcome, group_outcomes, informative_groups
-from .prompts import PromptStream
+from .prompts import PromptStream, prompts_fingerprint
 from .refill import AcceptanceRate, GroupPool, ShortageError, check_filled, equal_share_multiple, round_size
 
 
@@ -15,5 +15,6 @@ __all__ = [
     "equal_share_multiple",
     "group_outcomes",
     "informative_groups",
+    "prompts_fingerprint",
     "round_size",
 ]

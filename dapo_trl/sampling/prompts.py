@@ -1,6 +1,25 @@
 """Which prompts to generate for next: a seeded cursor over the data set that can be saved and restored."""
 
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
 import torch
+
+
+def prompts_fingerprint(prompts: Sequence[Any], num_samples: int = 64) -> int:
+    """
+    A checksum of some of a data set's prompts, evenly spaced: a sign that a resumed run reads the same data.
+
+    Args:
+        prompts (`Sequence`): texts or message lists.
+        num_samples (`int`, *optional*, defaults to `64`): prompts that are looked at.
+
+    Returns:
+        `int`.
+    """
+    spacing = max(1, len(prompts) // num_samples)
+    return zlib.crc32(repr([prompts[i] for i in range(0, len(prompts), spacing)]).encode())
 
 
 class PromptStream:
@@ -15,17 +34,19 @@ class PromptStream:
         num_prompts (`int`): number of rows of the data set.
         seed (`int`): seed of the permutations.
         shuffle (`bool`): `False` draws in data order.
+        fingerprint (`int`, *optional*, defaults to `0`): tells the data set from others of the same size.
 
     Raises:
         ValueError: if `num_prompts` is not positive.
     """
 
-    def __init__(self, num_prompts: int, seed: int, shuffle: bool = True):
+    def __init__(self, num_prompts: int, seed: int, shuffle: bool = True, fingerprint: int = 0):
         if num_prompts <= 0:
             raise ValueError(f"num_prompts is {num_prompts}, but at least one prompt is needed to draw from.")
         self.num_prompts = num_prompts
         self.seed = seed
         self.shuffle = shuffle
+        self.fingerprint = fingerprint
         self._pass = 0
         self._cursor = 0
         self._deferred: list[int] = []
@@ -83,6 +104,7 @@ class PromptStream:
             "num_prompts": self.num_prompts,
             "seed": self.seed,
             "shuffle": self.shuffle,
+            "fingerprint": self.fingerprint,
             "pass": self._pass,
             "cursor": self._cursor,
             "deferred": list(self._deferred),
@@ -95,7 +117,7 @@ class PromptStream:
         Raises:
             ValueError: if the state belongs to another data set, seed or order.
         """
-        for name in ("num_prompts", "seed", "shuffle"):
+        for name in ("num_prompts", "seed", "shuffle", "fingerprint"):
             if state[name] != getattr(self, name):
                 raise ValueError(
                     f"The checkpoint's prompt stream was written with {name}={state[name]}, but this run has "

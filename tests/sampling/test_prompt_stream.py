@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from dapo_trl.sampling import PromptStream
+from dapo_trl.sampling import PromptStream, prompts_fingerprint
 
 
 def draw_rollouts(stream: PromptStream, sizes: list[int]) -> list[list[int]]:
@@ -135,3 +135,20 @@ def test_a_foreign_state_is_refused(other, name):
 def test_an_empty_data_set_is_refused(num_prompts):
     with pytest.raises(ValueError, match=f"num_prompts is {num_prompts}"):
         PromptStream(num_prompts, seed=0)
+
+
+def test_fingerprint_tells_data_sets_of_the_same_size_apart():
+    assert prompts_fingerprint(["a", "b"]) == prompts_fingerprint(["a", "b"])
+    assert prompts_fingerprint(["a", "b"]) != prompts_fingerprint(["a", "c"])
+    state = PromptStream(2, seed=0, fingerprint=1).state_dict()
+    with pytest.raises(ValueError, match="fingerprint=1, but this run has fingerprint=2"):
+        PromptStream(2, seed=0, fingerprint=2).load_state_dict(state)
+
+
+def test_fingerprint_looks_at_evenly_spaced_prompts_only():
+    prompts = [f"prompt {i}" for i in range(256)]
+    changed = list(prompts)
+    changed[1] = "another"  # 0, 4, 8, ... are looked at
+    assert prompts_fingerprint(changed) == prompts_fingerprint(prompts)
+    changed[4] = "another"
+    assert prompts_fingerprint(changed) != prompts_fingerprint(prompts)
