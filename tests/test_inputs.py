@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import torch
 from peft import LoraConfig
+from trl import GRPOTrainer
 
 from dapo_trl import DAPOTrainer
 from tests.helpers import (
@@ -243,3 +244,18 @@ def test_evaluation_during_dynamic_sampling(log_completions):
     assert not any(name.startswith("eval_dynamic") for name in evaluations[0])
     fates = {fate for table in tables(trainer) for fate in table["dynamic_sampling"]} if log_completions else set()
     assert ("evaluation" in fates) == ("kept" in fates) == log_completions
+
+
+# Length of a run
+
+
+def test_epochs_count_trained_prompts_as_in_trl():
+    config = {"num_train_epochs": 2, "max_steps": -1}
+    dataset = prompt_dataset(12)
+    grpo = train(GRPOTrainer, {**config, "steps_per_generation": 6}, train_dataset=dataset)
+    dapo = train(DAPOTrainer, {**DYNAMIC, **config}, train_dataset=dataset)
+    # 12 prompts, 6 per rollout, 3 updates per rollout, twice.
+    assert grpo.state.global_step == dapo.state.global_step == 12
+    # To find that many informative groups, more prompts were drawn.
+    drawn = [logs["dynamic_sampling/epoch"] for logs in training_logs(dapo) if "dynamic_sampling/epoch" in logs]
+    assert len(drawn) == 4 and drawn[-1] > 2
