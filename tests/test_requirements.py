@@ -145,7 +145,7 @@ def test_deciding_reward():
         (
             "right",
             ["correct", "brevity"],
-            r"dynamic_sampling_metric='right' must be the name of a reward function, but there are \['correct', 'brevity'\]",
+            r"dynamic_sampling_metric='right' must be the name of .* but there are \['correct', 'brevity'\]",
         ),
         ("correct", ["correct", "correct"], r"names \['correct', 'correct'\], one of them more than once"),
     ],
