@@ -44,7 +44,7 @@ def warm_start(
     num_steps: int = 350,
     batch_size: int = 64,
     learning_rate: float = 1e-3,
-    slip_rate: float = 0.3,
+    slip_rate: float = 0.33,
 ) -> list[float]:
     """
     Trains `model` in place on worked sums in which every line is wrong with probability `slip_rate`.
