@@ -38,7 +38,7 @@ from .collection import (
 from .completions_table import append_dropped, remove_last, reset_table
 from .config import TOKEN_LOSS_TYPES, DAPOConfig
 from .exchange import assert_agreement, exchange
-from .loss import Lengths, deal_rows, pad_rows
+from .loss import Lengths, deal_rows, pad_rows, score_in_pieces
 from .metrics import MicroBatchMetrics, constant_value, reward_metrics
 from .preemption import PreemptedError, Preemption
 from .random_state import get_random_state, set_random_state
@@ -96,6 +96,7 @@ class DAPOTrainer(GRPOTrainer):
     - `_generate_and_score_completions`: fills the rollout with informative groups first, then lets the parent score
       exactly these.
     - `_generate`, `_calculate_rewards`: answer from the collected rows while the parent scores them.
+    - `_get_per_token_logps_and_entropies`: old and reference log-probabilities without needless padding.
     - `_compute_loss`: weighs the parent's metrics by tokens. `log`: hands these metrics over.
     - `_run_epoch`: a rollout that cannot be filled, or SIGTERM, ends the run with a checkpoint.
     - `_save`: beside the weights, by which rule the rewards read answers.
@@ -481,6 +482,30 @@ class DAPOTrainer(GRPOTrainer):
                 collection.rewards_per_func(),
                 self.reward_func_names,
             )
+
+    def _get_per_token_logps_and_entropies(
+        self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, **kwargs
+    ):
+        is_scoring_pass = (
+            batch_size is not None
+            and self.model.training
+            and not any(value is not None and value is not False for value in kwargs.values())
+        )
+        if not (is_scoring_pass and self.args.balance_micro_batches):
+            return super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep, batch_size, **kwargs
+            )
+        # Old and reference log-probabilities: as many forward passes as the parent's, with less padding.
+        score = super()._get_per_token_logps_and_entropies
+        num_pieces = -(-input_ids.size(0) // batch_size)
+        logps = score_in_pieces(
+            lambda ids, mask, length: score(model, ids, mask, length)[0],
+            input_ids,
+            attention_mask,
+            logits_to_keep,
+            num_pieces,
+        )
+        return logps, None, None
 
     def _compute_loss(self, model, inputs):
         if "num_trained_tokens" not in inputs:

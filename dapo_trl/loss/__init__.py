@@ -1,7 +1,7 @@
 """How tokens become a gradient: which rows form a step, what they weigh, and how they are cut (DAPO Sec. 3.3)."""
 
 from .dealing import deal_rows
-from .micro_batches import FILLER, Cut, Lengths, cut_balanced, cut_equal, micro_batch_tokens
+from .micro_batches import FILLER, Cut, Lengths, cut_balanced, cut_equal, micro_batch_tokens, score_in_pieces
 from .normalization import group_weights, step_denominators
 from .padding import Row, filler_row, loss_mask, pad_rows, unpad
 
@@ -19,6 +19,7 @@ __all__ = [
     "loss_mask",
     "micro_batch_tokens",
     "pad_rows",
+    "score_in_pieces",
     "step_denominators",
     "unpad",
 ]

@@ -7,9 +7,11 @@ and a run of consecutive tuples makes the k-th micro-batch of every process. Row
 lengths nearly so.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 
 FILLER = -1
@@ -22,6 +24,9 @@ class Lengths(NamedTuple):
     prompt: int
     completion: int
 
+
+MAX_TUPLES = 256
+"""Tuples among which the best cut is searched: the search takes time with their square, times the micro-batches."""
 
 Cut = list[list[list[int]]]
 """Rows of each micro-batch: `cut[process][micro_batch]` is a list of row numbers or `FILLER`."""
@@ -45,10 +50,11 @@ def cut_balanced(lengths: list[Lengths], num_processes: int, num_micro_batches: 
     tuples = _deal_tuples(
         _by_length(lengths), num_processes, max(num_micro_batches, -(-len(lengths) // num_processes))
     )
-    cost = _segment_costs([[_length(lengths, row) for row in rows] for rows in tuples])
-    least = _least_bound(cost, num_micro_batches)
-    ends = _cheapest_ends(cost, num_micro_batches, bound=1.15 * least)
-    return _cut_at(tuples, ends)
+    longest = [
+        Lengths(*(max(tokens) for tokens in zip(*(_length(lengths, row) for row in rows), strict=True)))
+        for rows in tuples
+    ]
+    return _cut_at(tuples, _balanced_ends(longest, num_micro_batches))
 
 
 def cut_equal(lengths: list[Lengths], num_processes: int, num_micro_batches: int, is_sorted: bool) -> Cut:
@@ -68,6 +74,42 @@ def cut_equal(lengths: list[Lengths], num_processes: int, num_micro_batches: int
     order = _by_length(lengths) if is_sorted else list(range(len(lengths)))
     tuples = _deal_tuples(order, num_processes, num_rows * num_micro_batches)
     return _cut_at(tuples, [num_rows * (k + 1) for k in range(num_micro_batches)])
+
+
+def score_in_pieces(
+    score: Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor],
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor,
+    num_completion_columns: int,
+    num_pieces: int,
+) -> torch.Tensor:
+    """
+    Scores the tokens of completions in pieces of nearly equal cost, each trimmed to its own longest row.
+
+    Args:
+        score (`Callable`): from ids and mask of a piece and its number of completion columns T' to `(B', T')`.
+        input_ids (`torch.Tensor` of shape `(B, P + T)`): prompts padded left, completions padded right.
+        attention_mask (`torch.Tensor` of shape `(B, P + T)`): 0 for padding.
+        num_completion_columns (`int`): T.
+        num_pieces (`int`): how many pieces, at most B.
+
+    Returns:
+        `torch.Tensor` of shape `(B, T)`: the scores, 0 for padding that was trimmed.
+    """
+    num_prompt_columns = input_ids.size(1) - num_completion_columns
+    prompts = attention_mask[:, :num_prompt_columns].sum(dim=1).tolist()
+    completions = attention_mask[:, num_prompt_columns:].sum(dim=1).clamp(min=1).tolist()
+    lengths = [Lengths(*row) for row in zip(prompts, completions, strict=True)]
+    scores = None
+    for rows in cut_balanced(lengths, num_processes=1, num_micro_batches=num_pieces)[0]:
+        longest_prompt = max(lengths[row].prompt for row in rows)
+        longest_completion = max(lengths[row].completion for row in rows)
+        columns = slice(num_prompt_columns - longest_prompt, num_prompt_columns + longest_completion)
+        of_piece = score(input_ids[rows, columns], attention_mask[rows, columns], longest_completion)
+        if scores is None:
+            scores = of_piece.new_zeros(len(lengths), num_completion_columns)
+        scores[rows, :longest_completion] = of_piece
+    return scores
 
 
 def micro_batch_tokens(rows: list[int], lengths: list[Lengths]) -> int:
@@ -91,11 +133,26 @@ def _deal_tuples(order: list[int], num_processes: int, num_tuples: int) -> list[
     return [rows if i % 2 == 0 else rows[::-1] for i, rows in enumerate(tuples)]
 
 
-def _segment_costs(tuples: list[list[Lengths]]) -> np.ndarray:
+def _balanced_ends(longest: list[Lengths], num_segments: int) -> list[int]:
+    """Ends of the segments of tuples, of which the longest row is given; halved while there are too many to search."""
+    num_tuples = len(longest)
+    if num_segments == 1:
+        return [num_tuples]
+    if num_tuples <= MAX_TUPLES:
+        cost = _segment_costs(longest)
+        return _cheapest_ends(cost, num_segments, bound=1.15 * _least_bound(cost, num_segments))
+    half = num_tuples // 2
+    share = sum(map(sum, longest[:half])) / sum(map(sum, longest))
+    num_first = min(max(1, round(num_segments * share)), half, num_segments - 1)
+    num_first = max(num_first, num_segments - (num_tuples - half))
+    first = _balanced_ends(longest[:half], num_first)
+    return first + [half + end for end in _balanced_ends(longest[half:], num_segments - num_first)]
+
+
+def _segment_costs(longest: list[Lengths]) -> np.ndarray:
     """`(M, M + 1)`: cost of a micro-batch that holds the tuples i to j - 1; infinite where j <= i."""
-    num_tuples = len(tuples)
-    prompts = np.array([max(row.prompt for row in rows) for rows in tuples])
-    completions = np.array([max(row.completion for row in rows) for rows in tuples])
+    num_tuples = len(longest)
+    prompts, completions = np.array(longest).T
     cost = np.full((num_tuples, num_tuples + 1), np.inf)
     for i in range(num_tuples):
         width = np.maximum.accumulate(prompts[i:]) + np.maximum.accumulate(completions[i:])

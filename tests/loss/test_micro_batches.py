@@ -129,3 +129,14 @@ def test_equal_fills_up_with_fillers():
     lengths = [Lengths(1, completion) for completion in (10, 40, 20)]
     assert cut_equal(lengths, 1, 2, is_sorted=False) == [[[0, 1], [2, FILLER]]]
     assert cut_equal(lengths, 1, 4, is_sorted=True) == [[[1], [2], [0], [FILLER]]]
+
+
+def test_many_rows_are_halved_before_the_search():
+    lengths = [Lengths(10, 1 + (37 * i) % 1000) for i in range(1000)]
+    cut = cut_balanced(lengths, num_processes=1, num_micro_batches=100)[0]
+    assert sorted(row for rows in cut for row in rows) == list(range(1000))
+    assert len(cut) == 100
+    assert all(cut)
+    costs = [micro_batch_tokens(rows, lengths) for rows in cut]
+    # The sum of the lengths over 100 micro-batches is the least that the costliest can be.
+    assert max(costs) < 1.4 * sum(map(sum, lengths)) / 100
