@@ -64,3 +64,8 @@ def test_same_completions_table(name, alone, together):
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_same_generation_calls(name, alone, together):
     assert alone[name]["num_rows"] == together[name]["num_rows"]
+
+
+def test_a_scenario_needs_fillers(alone):
+    fates = alone["partial with fillers"]["tables"][0]["dynamic_sampling"]
+    assert fates.count("kept") == 9
