@@ -29,6 +29,9 @@ PARAMETERS = {
     "_generate_and_score_completions": "self inputs",
     "_generate": "self prompts",
     "_calculate_rewards": "self inputs prompts completions completion_ids_list",
+    "_get_per_token_logps_and_entropies": "self model input_ids attention_mask logits_to_keep batch_size "
+    "compute_entropy compute_aux_loss pixel_values image_grid_thw num_images pixel_attention_mask spatial_shapes "
+    "num_tiles image_sizes token_type_ids mm_token_type_ids image_position_ids",
     "_compute_loss": "self model inputs",
     "log": "self logs start_time",
     "_run_epoch": "self model epoch train_dataloader steps_in_epoch num_update_steps_per_epoch trial "
