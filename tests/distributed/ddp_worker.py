@@ -1,0 +1,85 @@
+"""
+Trains with DDP on two processes, one run after the other, and writes what came out.
+
+```shell
+torchrun --nproc_per_node 2 -m tests.distributed.ddp_worker results.pt directory
+```
+
+The directory holds `alone/checkpoint-3`, written by one process.
+"""
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import tests.conftest  # noqa: F401  sets the environment before Hugging Face libraries are imported
+from tests.distributed.launcher import watch
+
+
+if __name__ == "__main__":
+    watch(120)
+
+import torch
+from accelerate.utils import gather_object
+from torch.distributed.elastic.multiprocessing.errors import record
+
+from dapo_trl.exchange import DisagreementError
+from dapo_trl.sampling import AcceptanceRate
+from tests.distributed.scenarios import RESUMED, SCENARIOS, interrupted, sampled, trained, use_plain_cpu
+
+
+OF_DDP = ("one micro-batch", "four micro-batches", "four micro-batches, group, unbalanced", "straddling groups")
+"""Those that differ from what the invariance worker runs under DDP."""
+
+
+def run_disagreeing() -> list[dict[str, Any]]:
+    """The second process believes that every group is accepted: what each process ended with, and when."""
+    estimate = AcceptanceRate.estimate
+    if int(os.environ["RANK"]) == 1:
+        AcceptanceRate.estimate = lambda self: 1.0
+    try:
+        return _error_of_each_process(lambda: trained(SCENARIOS["two micro-batches, group"], 2))
+    finally:
+        AcceptanceRate.estimate = estimate
+
+
+def run_with_another_checkpoint(directory: Path) -> list[dict[str, Any]]:
+    """The second process resumes from an older checkpoint."""
+    step = 3 - int(os.environ["RANK"])
+    return _error_of_each_process(lambda: trained(RESUMED, 2, checkpoint=f"{directory}/together/checkpoint-{step}"))
+
+
+def _error_of_each_process(run) -> list[dict[str, Any]]:
+    start, outcome = time.monotonic(), {"error": None}
+    try:
+        run()
+    except DisagreementError as error:
+        outcome["error"] = str(error)
+    return gather_object([outcome | {"seconds": time.monotonic() - start}])
+
+
+def run_all(directory: Path) -> dict[str, Any]:
+    results = {name: trained(SCENARIOS[name], 2) for name in OF_DDP}
+    results["sampled"] = sampled()
+    results["interrupted"] = interrupted(str(directory / "ddp"))
+    saving = {"save_strategy": "steps", "save_steps": 1, "output_dir": str(directory / "together")}
+    results["whole"] = trained(RESUMED | saving, 2)
+    results["resumed from one"] = trained(RESUMED, 2, checkpoint=f"{directory}/alone/checkpoint-3")
+    results["disagreeing"] = run_disagreeing()
+    results["other checkpoints"] = run_with_another_checkpoint(directory)
+    return results
+
+
+@record
+def main(path: str, directory: str) -> None:
+    use_plain_cpu()
+    results = run_all(Path(directory))
+    if int(os.environ["RANK"]) == 0:
+        torch.save(results, path)
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,152 @@
+"""Runs that are trained on one process and on several, and must be the same run."""
+
+import os
+from typing import Any
+
+import pytest
+import torch
+from accelerate import PartialState
+from accelerate.utils import DistributedType, gather_object
+from torch.nn.parallel import DistributedDataParallel
+
+from tests.distributed.recording import RecordingTrainer, lopsided_for
+from tests.helpers import (
+    ScriptedRollouts,
+    build,
+    largest_difference,
+    prompt_dataset,
+    spare_garbage_collection,
+    tiny_model,
+    weights,
+)
+
+
+ROWS_PER_STEP = 24
+SGD = {"optim": "sgd", "learning_rate": 0.3, "max_steps": 4, "updates_per_rollout": 1}
+PARTIAL = {"max_rounds": 1, "max_oversampling": 1.0}
+SCENARIOS = {
+    "one micro-batch": {"gradient_accumulation_steps": 1, "updates_per_rollout": 4},
+    "two micro-batches, group": {"token_normalization": "group"},
+    "two micro-batches, unbalanced": {"balance_micro_batches": False, "updates_per_rollout": 4},
+    "four micro-batches": {"gradient_accumulation_steps": 4, "soft_punish_cache": 12},
+    "four micro-batches, group, unbalanced": {
+        "gradient_accumulation_steps": 4,
+        "updates_per_rollout": 4,
+        "token_normalization": "group",
+        "balance_micro_batches": False,
+    },
+    # 3 groups of 8 on two processes: the second one lies on both.
+    "straddling groups": {"num_generations": 8},
+    "partial": {**PARTIAL, "updates_per_rollout": 4},
+    "partial, group": {**PARTIAL, "token_normalization": "group"},
+    "AdamW": {"optim": "adamw_torch", "learning_rate": 1e-3, "adam_epsilon": 1e-4},
+}
+SAMPLED = {
+    "optim": "adamw_torch",
+    "updates_per_rollout": 2,
+    "max_steps": 4,
+    "max_completion_length": 6,
+    "learning_rate": 2e-3,
+}
+"""Two rollouts of two optimizer steps."""
+RESUMED = {
+    "optim": "adamw_torch",
+    "learning_rate": 1e-3,
+    "adam_epsilon": 1e-4,
+    "updates_per_rollout": 2,
+    "max_steps": 6,
+}
+"""Three rollouts of two optimizer steps, of scripted completions."""
+
+
+def trained(
+    config: dict[str, Any], num_processes: int = 1, stage: int = 0, checkpoint: str | None = None, **arguments
+) -> dict[str, Any]:
+    """
+    What comes out of a run.
+
+    Args:
+        config (`dict`): fields that differ from [`SGD`].
+        num_processes (`int`): R, asserted.
+        stage (`int`): of DeepSpeed ZeRO; 0 is DDP, or one process.
+        checkpoint (`str`, *optional*): resume from this one.
+        **arguments: of the trainer; `rollout_func=None` generates with the model.
+
+    Returns:
+        `dict` of final weights, logged metrics, and prompts drawn and accepted.
+    """
+    config = SGD | config
+    accumulation = config.setdefault("gradient_accumulation_steps", 2)
+    config["per_device_train_batch_size"] = ROWS_PER_STEP // accumulation // num_processes
+    if stage:
+        from tests.distributed import zero
+
+        config["deepspeed"] = zero.configuration(stage)
+    elif num_processes > 1:
+        config["ddp_backend"] = "gloo"
+    defaults = {"model": tiny_model(), "train_dataset": prompt_dataset(60), "rollout_func": ScriptedRollouts()}
+    trainer = build(RecordingTrainer, config, **defaults | arguments)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    spare_garbage_collection()
+    assert_distributed(trainer, num_processes, stage)
+    result = {
+        "weights": zero.gathered_weights(trainer.model, stage) if stage else weights(trainer.model),
+        "log_history": trainer.state.log_history,
+        "drawn": trainer.drawn,
+        "accepted": trainer.accepted,
+        "drawn_by_process": gather_object([trainer.drawn]) if num_processes > 1 else [trainer.drawn],
+    }
+    del trainer
+    if stage:
+        zero.reset()
+    return result
+
+
+def use_plain_cpu() -> None:
+    """For several processes Accelerate says `cpu:0`, which torch.load does not know: no optimizer could be loaded."""
+    set_device = PartialState.set_device
+
+    def set_plain_device(self):
+        set_device(self)
+        self.device = torch.device("cpu")
+
+    PartialState.set_device = set_plain_device
+
+
+def assert_distributed(trainer: RecordingTrainer, num_processes: int, stage: int) -> None:
+    """The run was what it should be: nothing falls back to fewer processes or another way to spread the model."""
+    assert trainer.accelerator.num_processes == num_processes
+    if stage:
+        from tests.distributed import zero
+
+        assert trainer.accelerator.distributed_type == DistributedType.DEEPSPEED
+        assert type(trainer.model_wrapped).__name__ == "DeepSpeedEngine"
+        assert trainer.model_wrapped.zero_optimization_stage() == stage
+        zero.assert_partitioned(trainer.model, stage)
+    else:
+        assert isinstance(trainer.model_wrapped, DistributedDataParallel) == (num_processes > 1)
+
+
+def sampled(stage: int = 0, checkpoint: str | None = None, **config) -> dict[str, Any]:
+    """The model itself generates, on two processes; rewards make the second one's groups nearly worthless."""
+    reward = lopsided_for(int(os.environ["RANK"]))
+    return trained(SAMPLED | config, 2, stage, checkpoint, rollout_func=None, reward_funcs=reward)
+
+
+def interrupted(output_dir: str, stage: int = 0) -> dict[str, Any]:
+    """A sampled run with checkpoints, and one that goes on from the middle of its second rollout."""
+    whole = sampled(stage, output_dir=output_dir, save_strategy="steps", save_steps=1)
+    resumed = sampled(stage, checkpoint=f"{output_dir}/checkpoint-3")
+    return {"whole": whole, "resumed": resumed}
+
+
+def assert_same_run(actual: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Same prompts drawn and accepted, same weights, same metrics."""
+    assert actual["drawn"] == expected["drawn"]
+    assert actual["accepted"] == expected["accepted"]
+    assert largest_difference(actual["weights"], expected["weights"]) < 1e-6
+    for ours, theirs in zip(actual["log_history"], expected["log_history"], strict=True):
+        assert ours.keys() == theirs.keys()
+        for metric, value in theirs.items():
+            if not metric.startswith(("step_time", "train_", "padding/")):
+                assert ours[metric] == pytest.approx(value, rel=1e-4, abs=1e-5), metric

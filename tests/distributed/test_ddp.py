@@ -1,0 +1,83 @@
+"""DDP on two processes: same run as one process, same rounds on both, resumable by any number."""
+
+import pytest
+import torch
+
+from tests.distributed.ddp_worker import OF_DDP
+from tests.distributed.launcher import assert_success, torchrun
+from tests.distributed.scenarios import RESUMED, assert_same_run, trained
+from tests.helpers import largest_difference
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    """Where both numbers of processes leave checkpoints."""
+    return tmp_path_factory.mktemp("ddp")
+
+
+@pytest.fixture(scope="module")
+def alone(directory):
+    """The run that is interrupted in the middle of its second rollout."""
+    saving = {"save_strategy": "steps", "save_steps": 3, "output_dir": str(directory / "alone")}
+    return trained(RESUMED | saving)
+
+
+@pytest.fixture(scope="module")
+def together(directory, alone):
+    """One launch for all runs: most of its time is spent on imports."""
+    assert_success(torchrun("tests.distributed.ddp_worker", directory / "results.pt", directory))
+    return torch.load(directory / "results.pt", weights_only=False)
+
+
+@pytest.mark.parametrize("name", OF_DDP)
+def test_same_run_as_one_process(name, together, scenarios_alone):
+    assert_same_run(together[name], scenarios_alone[name])
+
+
+# Rounds
+
+
+def test_all_processes_run_the_same_rounds(together):
+    """DDP would go on with whatever collectives happen to meet."""
+    result = together["sampled"]
+    first, second = result["drawn_by_process"]
+    assert first == second
+    assert len(first) > len(result["accepted"])  # more than one round
+
+
+def test_disagreement_ends_the_run_on_all_processes(together):
+    for process in together["disagreeing"]:
+        assert "Processes disagree on {'prompts': [" in process["error"]
+        assert process["seconds"] < 10
+
+
+# Resume
+
+
+def test_resume_in_the_middle_of_a_rollout(together):
+    whole, resumed = together["interrupted"]["whole"], together["interrupted"]["resumed"]
+    assert resumed["accepted"] == []  # the rollout in use came from the checkpoint
+    assert largest_difference(resumed["weights"], whole["weights"]) < 1e-6
+
+
+def assert_goes_on(resumed: dict, whole: dict) -> None:
+    assert len(resumed["accepted"]) == 1
+    assert resumed["accepted"] == whole["accepted"][-1:]
+    assert resumed["drawn"] == whole["drawn"][-len(resumed["drawn"]) :]
+    assert largest_difference(resumed["weights"], whole["weights"]) < 1e-5
+
+
+def test_resume_with_more_processes(together, alone):
+    assert_same_run(together["whole"], alone)
+    assert_goes_on(together["resumed from one"], alone)
+
+
+@pytest.mark.parametrize("num_micro_batches", [2, 4])
+def test_resume_with_fewer_processes_and_other_batches(num_micro_batches, together, alone, directory):
+    config = RESUMED | {"gradient_accumulation_steps": num_micro_batches}
+    assert_goes_on(trained(config, checkpoint=f"{directory}/together/checkpoint-3"), alone)
+
+
+def test_processes_that_resume_from_different_checkpoints_disagree(together):
+    for process in together["other checkpoints"]:
+        assert "Processes disagree on {'global_step': [3, 2]" in process["error"]

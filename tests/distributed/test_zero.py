@@ -1,0 +1,50 @@
+"""DeepSpeed ZeRO on two processes trains what one process trains."""
+
+import pytest
+import torch
+
+from tests.distributed.launcher import assert_success, torchrun
+from tests.distributed.scenarios import SCENARIOS, assert_same_run
+from tests.distributed.zero_worker import trained_with_lora
+from tests.helpers import largest_difference
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    """One launch for all runs: most of its time is spent on imports."""
+    directory = tmp_path_factory.mktemp("zero")
+    assert_success(torchrun("tests.distributed.zero_worker", directory / "results.pt", directory))
+    return torch.load(directory / "results.pt", weights_only=False)
+
+
+@pytest.mark.parametrize("stage", ["ZeRO-2", "ZeRO-3"])
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_same_run_as_one_process(stage, name, together, scenarios_alone):
+    assert_same_run(together[stage, name], scenarios_alone[name])
+
+
+def test_same_run_with_lora(together):
+    alone = trained_with_lora(num_processes=1)
+    untrained = trained_with_lora(num_processes=1, learning_rate=0.0)
+    assert largest_difference(alone["weights"], untrained["weights"]) > 5e-3
+    assert_same_run(together["LoRA"], alone)
+
+
+@pytest.mark.parametrize("gathers", [True, False])
+def test_all_processes_run_the_same_rounds(gathers, together):
+    result = together["sampled", gathers]
+    first, second = result["drawn_by_process"]
+    assert first == second
+    assert len(first) > len(result["accepted"])  # more than one round
+
+
+def test_gathering_for_generation_does_not_matter(together):
+    gathered, not_gathered = together["sampled", True], together["sampled", False]
+    assert gathered["drawn"] == not_gathered["drawn"]
+    assert torch.equal(gathered["weights"], not_gathered["weights"])
+
+
+def test_resume_in_the_middle_of_a_rollout(together):
+    whole, resumed = together["interrupted"]["whole"], together["interrupted"]["resumed"]
+    assert resumed["accepted"] == []  # the rollout in use came from the checkpoint
+    assert largest_difference(resumed["weights"], whole["weights"]) < 1e-6

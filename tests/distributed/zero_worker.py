@@ -1,0 +1,57 @@
+"""
+Trains with DeepSpeed ZeRO on two processes, one run after the other, and writes what came out.
+
+```shell
+torchrun --nproc_per_node 2 -m tests.distributed.zero_worker results.pt directory
+```
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import tests.conftest  # noqa: F401  sets the environment before Hugging Face libraries are imported
+from tests.distributed.launcher import watch
+
+
+if __name__ == "__main__":
+    watch(170)
+
+import torch
+from peft import LoraConfig
+from torch.distributed.elastic.multiprocessing.errors import record
+
+from tests.distributed import zero
+from tests.distributed.scenarios import SCENARIOS, interrupted, sampled, trained
+
+
+def trained_with_lora(num_processes: int = 1, stage: int = 0, **config) -> dict[str, Any]:
+    """Starts from a random adapter, so that both of its matrices get gradients from the first step on."""
+    config = {"updates_per_rollout": 4, "learning_rate": 3.0} | config
+    adapter = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM", init_lora_weights=False)
+    return trained(config, num_processes, stage, peft_config=adapter)
+
+
+def run_all(directory: Path) -> dict[str, Any]:
+    results = {"LoRA": trained_with_lora(2, stage=3)}
+    for stage in (2, 3):
+        for name, config in SCENARIOS.items():
+            results[f"ZeRO-{stage}", name] = trained(config, 2, stage)
+    for gathers in (True, False):
+        results["sampled", gathers] = sampled(3, ds3_gather_for_generation=gathers)
+    results["interrupted"] = interrupted(str(directory / "zero3"), stage=3)
+    return results
+
+
+@record
+def main(path: str, directory: str) -> None:
+    zero.start()
+    results = run_all(Path(directory))
+    if int(os.environ["RANK"]) == 0:
+        torch.save(results, path)
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
