@@ -1,11 +1,8 @@
 """DAPOTrainer: Algorithm 1 of the DAPO paper on top of TRL's GRPOTrainer."""
 
-import contextlib
 import copy
 import math
 import textwrap
-from collections import defaultdict
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -13,18 +10,11 @@ from accelerate.logging import get_logger
 from datasets import Dataset
 from tqdm.auto import tqdm
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
-from trl import GRPOTrainer
-from trl.trainer.utils import get_config_model_id, shuffle_sequence_dict
+from trl.trainer.utils import get_config_model_id
 
 from .checkpoint import (
-    check_same_rollouts,
-    load_own_state,
     mark_incomplete,
-    plan_inputs_from_state,
-    restore_rollout,
-    rollout_state,
     save_metadata,
-    save_state,
 )
 from .collection import (
     FATE_COLUMN,
@@ -36,15 +26,16 @@ from .collection import (
     generated_rows,
 )
 from .completions_table import append_dropped, remove_last, reset_table
-from .config import TOKEN_LOSS_TYPES, DAPOConfig
+from .config import DAPOConfig
+from .exact_trainer import ExactGRPOTrainer
 from .exchange import assert_agreement, exchange
-from .loss import Lengths, deal_rows, pad_rows, score_in_pieces
-from .metrics import MicroBatchMetrics, constant_value, reward_metrics
-from .preemption import PreemptedError, Preemption
+from .loss import deal_rows
+from .metrics import constant_value, reward_metrics
+from .preemption import PreemptedError
 from .random_state import get_random_state, set_random_state
 from .requirements import check_dataset_size, check_reward_weights, check_supported, deciding_reward
 from .rewards.overlong import SoftOverlongPunishment
-from .rollout import Rollout, RolloutPlan, buffered_denominators, gather_lengths, weigh_by_group
+from .rollout import weigh_by_group
 from .sampling import (
     AcceptanceRate,
     GroupPool,
@@ -62,7 +53,7 @@ from .sampling import (
 logger = get_logger(__name__)
 
 
-class DAPOTrainer(GRPOTrainer):
+class DAPOTrainer(ExactGRPOTrainer):
     r"""
     Trainer for Decoupled Clip and Dynamic sAmpling Policy Optimization (DAPO,
     https://huggingface.co/papers/2503.14476).
@@ -177,16 +168,7 @@ class DAPOTrainer(GRPOTrainer):
             rollout_func=rollout_func,
             environment_factory=environment_factory,
         )
-        if args.balance_micro_batches and self.aux_loss_enabled:
-            raise ValueError(
-                f"router_aux_loss_coef={self.router_aux_loss_coef} cannot be combined with balance_micro_batches: the "
-                "load-balancing loss is computed per micro-batch. Set router_aux_loss_coef to 0, or "
-                "balance_micro_batches to false."
-            )
-        self.preemption = Preemption()
         self._last_saved_step: int | None = None
-        self._micro_batch_metrics = MicroBatchMetrics()
-        self._rollout: Rollout | None = None
         self._replayed: Replay | None = None
         if args.dynamic_sampling:
             self._deciding_reward = deciding_reward(args, self.reward_func_names, num_task_rewards)
@@ -194,95 +176,6 @@ class DAPOTrainer(GRPOTrainer):
             fingerprint = prompts_fingerprint(self._prompts["prompt"])
             self._prompt_stream = PromptStream(len(self._prompts), args.seed, args.shuffle_dataset, fingerprint)
             self._acceptance = AcceptanceRate()
-
-    # Micro-batches: which rows, and what they are divided by
-
-    def _prepare_inputs(self, generation_batch):
-        if not self.model.training:
-            return super()._prepare_inputs(generation_batch)
-        if self._step % self.args.gradient_accumulation_steps == 0:
-            self._stop_if_preempted()
-        if not self.args.owns_batches:
-            return self._prepare_trl_batch(generation_batch)
-        if self._step % self._micro_steps_per_rollout == 0 or self._rollout is None:
-            self._rollout = self._start_rollout(generation_batch)
-        step, micro_batch = divmod(self._step % self.args.steps_per_generation, self.args.gradient_accumulation_steps)
-        return self._build_micro_batch(self._rollout, step, micro_batch)
-
-    @property
-    def _micro_steps_per_rollout(self) -> int:
-        return self.args.steps_per_generation * self.num_iterations
-
-    @property
-    def _optimizer_steps_per_rollout(self) -> int:
-        return self.args.updates_per_rollout * self.num_iterations
-
-    def _prepare_trl_batch(self, generation_batch):
-        """TRL's own micro-batches; only their normalizer is made exact for each optimizer step."""
-        buffered = self._buffered_inputs
-        inputs = super()._prepare_inputs(generation_batch)
-        if self._buffered_inputs is buffered or self.loss_type not in (*TOKEN_LOSS_TYPES, "vespo"):
-            return inputs
-        denominators = buffered_denominators(
-            self._buffered_inputs,
-            self.accelerator,
-            self.args.updates_per_rollout,
-            self.args.token_normalization,
-            num_groups=self.args.prompts_per_rollout,
-        )
-        for i, batch in enumerate(self._buffered_inputs):
-            step = i // self.args.gradient_accumulation_steps
-            batch["num_items_in_batch"] = denominators[step] * self.args.updates_per_rollout
-        return inputs
-
-    def _start_rollout(self, generation_batch) -> Rollout:
-        """Generates and scores a rollout, deals its rows to optimizer steps, and moves each to its process."""
-        scored = self._generate_and_score_completions(generation_batch)
-        lengths, trained_tokens = gather_lengths(scored, self.accelerator)
-        if self.args.dynamic_sampling:
-            lengths, trained_tokens = lengths[: self._num_kept_rows], trained_tokens[: self._num_kept_rows]
-        plan = self._plan(lengths, trained_tokens, self._deal(len(lengths)))
-        for name, value in plan.padding_metrics().items():
-            self._metrics["train"][f"padding/{name}"].append(value)
-        return Rollout.distribute(scored, plan, self.accelerator, self._tokenizer.pad_token_id)
-
-    def _deal(self, num_rows: int) -> list[list[int]]:
-        """Rows of each optimizer step."""
-        num_steps = self.args.updates_per_rollout
-        if self.args.dynamic_sampling:
-            num_rollouts = self.state.global_step // self._optimizer_steps_per_rollout
-            return deal_rows(num_rows, num_steps, seed=self.args.seed + 7919 * (num_rollouts + 1))
-        # Without dynamic sampling, every optimizer step trains the rows that it would under GRPOTrainer.
-        num_local = num_rows // self.accelerator.num_processes
-        order = shuffle_sequence_dict({"row": torch.arange(num_local)})["row"]
-        order = order.to(self.accelerator.device) + self.accelerator.process_index * num_local
-        by_process = self.accelerator.gather(order).view(self.accelerator.num_processes, num_steps, -1)
-        return by_process.transpose(0, 1).reshape(num_steps, -1).tolist()
-
-    def _plan(self, lengths: list[Lengths], trained_tokens: list[int], steps: list[list[int]]) -> RolloutPlan:
-        return RolloutPlan.build(
-            lengths,
-            trained_tokens,
-            steps,
-            num_processes=self.accelerator.num_processes,
-            num_micro_batches=self.args.gradient_accumulation_steps,
-            num_generations=self.num_generations,
-            token_normalization=self.args.token_normalization,
-            is_balanced=self.args.balance_micro_batches,
-            has_equal_rows=self.loss_type not in TOKEN_LOSS_TYPES,
-        )
-
-    def _build_micro_batch(self, rollout: Rollout, step: int, micro_batch: int) -> dict[str, Any]:
-        device, plan = self.accelerator.device, rollout.plan
-        rows = rollout.micro_batch(step, self.accelerator.process_index, micro_batch)
-        batch = pad_rows(rows, self._tokenizer.pad_token_id, device, self.pad_to_multiple_of)
-        if self.loss_type not in TOKEN_LOSS_TYPES:
-            batch["advantages"] *= plan.row_mean_scale(step)
-        # The parent divides this by updates_per_rollout: what is left is the denominator of this optimizer step.
-        num_items = plan.denominators[step] * self.args.updates_per_rollout
-        batch["num_items_in_batch"] = torch.tensor(num_items, device=device)
-        batch["num_trained_tokens"] = plan.num_trained_tokens(step, micro_batch)
-        return batch
 
     # Dynamic sampling: Algorithm 1, lines 2 to 8
 
@@ -310,7 +203,7 @@ class DAPOTrainer(GRPOTrainer):
             raise
         filler = filler_completion(dict(self._prompts[0]), self.eos_token_ids[0])
         replay = build_replay(collection, pool, self.accelerator, filler, has_logprobs=self.use_vllm)
-        self._num_kept_rows = replay.num_rows
+        self._num_rows_to_train = replay.num_rows
         if self.log_completions:
             reset_table(self._logs, collection.num_rows + replay.num_fillers)
         self._replayed = replay
@@ -322,6 +215,13 @@ class DAPOTrainer(GRPOTrainer):
         if self.log_completions:
             self._complete_table(pool, collection, replay.num_fillers)
         return scored
+
+    def _deal(self, num_rows: int) -> list[list[int]]:
+        """Rows of each optimizer step: a permutation in draw order, the same for any number of processes."""
+        if not self.args.dynamic_sampling:
+            return super()._deal(num_rows)
+        num_rollouts = self.state.global_step // self._optimizer_steps_per_rollout
+        return deal_rows(num_rows, self.args.updates_per_rollout, seed=self.args.seed + 7919 * (num_rollouts + 1))
 
     def _collect_informative_groups(self) -> tuple[GroupPool, Collection]:
         """Generates in rounds until the rollout is full of informative groups."""
@@ -441,16 +341,6 @@ class DAPOTrainer(GRPOTrainer):
 
     # Metrics
 
-    @contextlib.contextmanager
-    def _recorded_metrics(self) -> Iterator[dict[str, list[float]]]:
-        """What the parent records inside goes into the dict, not into the log."""
-        kept, recorded = self._metrics["train"], defaultdict(list)
-        self._metrics["train"] = recorded
-        try:
-            yield recorded
-        finally:
-            self._metrics["train"] = kept
-
     def _record_metrics(self, pool: GroupPool, collection: Collection) -> None:
         """Rewards and lengths of all generated rows, where the parent saw the kept ones only; how they were found."""
         metrics, rewards = self._metrics["train"], collection.rewards_per_func()
@@ -483,46 +373,6 @@ class DAPOTrainer(GRPOTrainer):
                 self.reward_func_names,
             )
 
-    def _get_per_token_logps_and_entropies(
-        self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, **kwargs
-    ):
-        is_scoring_pass = (
-            batch_size is not None
-            and self.model.training
-            and not any(value is not None and value is not False for value in kwargs.values())
-        )
-        if not (is_scoring_pass and self.args.balance_micro_batches):
-            return super()._get_per_token_logps_and_entropies(
-                model, input_ids, attention_mask, logits_to_keep, batch_size, **kwargs
-            )
-        # Old and reference log-probabilities: as many forward passes as the parent's, with less padding.
-        score = super()._get_per_token_logps_and_entropies
-        num_pieces = -(-input_ids.size(0) // batch_size)
-        logps = score_in_pieces(
-            lambda ids, mask, length: score(model, ids, mask, length)[0],
-            input_ids,
-            attention_mask,
-            logits_to_keep,
-            num_pieces,
-        )
-        return logps, None, None
-
-    def _compute_loss(self, model, inputs):
-        if "num_trained_tokens" not in inputs:
-            return super()._compute_loss(model, inputs)
-        with self._recorded_metrics() as recorded:
-            loss = super()._compute_loss(model, inputs)
-        self._micro_batch_metrics.add(recorded, inputs["num_trained_tokens"])
-        for name, values in recorded.items():
-            self._metrics["train"][name].extend(values)
-        return loss
-
-    def log(self, logs, start_time=None):
-        if self.model.training:
-            for name, value in self._micro_batch_metrics.flush().items():
-                self._metrics["train"][name] = [value]
-        super().log(logs, start_time)
-
     # Stopping and resuming
 
     def _run_epoch(self, **kwargs):
@@ -543,14 +393,6 @@ class DAPOTrainer(GRPOTrainer):
             logger.warning(f"Training ends before optimizer step {self.state.global_step + 1}. {reason}")
             self.control.should_training_stop = True
 
-    def _stop_if_preempted(self) -> None:
-        """Every process stops if any of them has been told to."""
-        if self.preemption.is_listening:
-            is_requested = torch.tensor(int(self.preemption.is_requested), device=self.accelerator.device)
-            if self.accelerator.reduce(is_requested, reduction="sum").item():
-                self.preemption.is_agreed = True
-                raise PreemptedError("The run has been told to end (SIGTERM).")
-
     def _save(self, output_dir=None, state_dict=None):
         super()._save(output_dir, state_dict)
         save_metadata(
@@ -563,47 +405,20 @@ class DAPOTrainer(GRPOTrainer):
         super()._save_checkpoint(model, trial)
         self._last_saved_step = self.state.global_step
 
-    def _save_rng_state(self, output_dir):
-        super()._save_rng_state(output_dir)
-        if not self.args.owns_batches:
-            return
-        is_in_use = self._rollout is not None and self._step % self._micro_steps_per_rollout != 0
-        state = {
-            "num_processes": self.accelerator.num_processes,
-            "optimizer_steps_per_rollout": self._optimizer_steps_per_rollout,
-            "rollout": rollout_state(self._rollout) if is_in_use else None,
-        }
-        if self.args.dynamic_sampling:
-            state["prompt_stream"] = self._prompt_stream.state_dict()
-            state["acceptance"] = self._acceptance.state_dict()
-        save_state(state, output_dir, self.accelerator.process_index)
-        # What the main process writes next tells that the checkpoint is complete.
-        self.accelerator.wait_for_everyone()
+    def _sampling_state(self):
+        if not self.args.dynamic_sampling:
+            return {}
+        return {"prompt_stream": self._prompt_stream.state_dict(), "acceptance": self._acceptance.state_dict()}
 
-    def _load_rng_state(self, checkpoint):
-        super()._load_rng_state(checkpoint)
-        if checkpoint is None or not self.args.owns_batches:
-            return
-        self._step = self.state.global_step * self.args.gradient_accumulation_steps
-        self._rollout = None
-        state = load_own_state(checkpoint, self.accelerator.process_index) or {}
-        found = {"has_state": bool(state), "has_rollout": state.get("rollout") is not None}
-        assert_agreement({"global_step": self.state.global_step, **found}, self.accelerator)
-        if state:
-            check_same_rollouts(state, checkpoint, self._optimizer_steps_per_rollout)
+    def _restore_sampling_state(self, state, checkpoint):
         if not state or ("prompt_stream" in state) != self.args.dynamic_sampling:
             logger.warning(
                 f"{checkpoint} holds no state of DAPOTrainer for dynamic_sampling={self.args.dynamic_sampling}: it "
                 "was written by another trainer, with another setting, or with save_only_model. As many prompts are "
                 "passed over as were trained. A rollout in use is generated anew if it is not stored."
             )
-        if self.args.dynamic_sampling:
-            self._restore_sampling(state)
-        if state.get("rollout") is not None:
-            plan = self._plan(*plan_inputs_from_state(state["rollout"]))
-            self._rollout = restore_rollout(checkpoint, state, plan, self.accelerator.process_index)
-
-    def _restore_sampling(self, state: dict) -> None:
+        if not self.args.dynamic_sampling:
+            return
         if "prompt_stream" in state:
             self._prompt_stream.load_state_dict(state["prompt_stream"])
             self._acceptance.load_state_dict(state["acceptance"])

@@ -1,0 +1,240 @@
+"""GRPOTrainer with exact normalization, micro-batches without needless padding, and exact resuming."""
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from accelerate.logging import get_logger
+from trl import GRPOTrainer
+from trl.trainer.utils import shuffle_sequence_dict
+
+from .checkpoint import (
+    check_same_rollouts,
+    load_own_state,
+    plan_inputs_from_state,
+    restore_rollout,
+    rollout_state,
+    save_state,
+)
+from .config import TOKEN_LOSS_TYPES, DAPOConfig
+from .exchange import assert_agreement
+from .loss import Lengths, pad_rows, score_in_pieces
+from .metrics import MicroBatchMetrics
+from .preemption import PreemptedError, Preemption
+from .rollout import Rollout, RolloutPlan, buffered_denominators, gather_lengths
+
+
+logger = get_logger(__name__)
+
+
+class ExactGRPOTrainer(GRPOTrainer):
+    """
+    [`~trl.GRPOTrainer`] whose optimizer steps do not depend on how they are cut or where they were interrupted.
+
+    The base of [`DAPOTrainer`], which lists the overridden methods; it takes the same arguments, and its `args` are a
+    [`DAPOConfig`]. Rows come from the parent's generation and scoring. From there on they are this class's: dealt to
+    optimizer steps, cut into micro-batches that are nearly equal in cost on all processes, each with the count that
+    makes the parent's normalizer exact, and stored in checkpoints.
+    """
+
+    args: DAPOConfig
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        if self.args.balance_micro_batches and self.aux_loss_enabled:
+            raise ValueError(
+                f"router_aux_loss_coef={self.router_aux_loss_coef} cannot be combined with balance_micro_batches: the "
+                "load-balancing loss is computed per micro-batch. Set router_aux_loss_coef to 0, or "
+                "balance_micro_batches to false."
+            )
+        self.preemption = Preemption()
+        self._rollout: Rollout | None = None
+        self._num_rows_to_train: int | None = None  # rows of the rollout that are no fillers; None: all
+        self._micro_batch_metrics = MicroBatchMetrics()
+
+    # Micro-batches: which rows, and what they are divided by
+
+    def _prepare_inputs(self, generation_batch):
+        if not self.model.training:
+            return super()._prepare_inputs(generation_batch)
+        if self._step % self.args.gradient_accumulation_steps == 0:
+            self._stop_if_preempted()
+        if not self.args.owns_batches:
+            return self._prepare_trl_batch(generation_batch)
+        if self._step % self._micro_steps_per_rollout == 0 or self._rollout is None:
+            self._rollout = self._start_rollout(generation_batch)
+        step, micro_batch = divmod(self._step % self.args.steps_per_generation, self.args.gradient_accumulation_steps)
+        return self._build_micro_batch(self._rollout, step, micro_batch)
+
+    @property
+    def _micro_steps_per_rollout(self) -> int:
+        return self.args.steps_per_generation * self.num_iterations
+
+    @property
+    def _optimizer_steps_per_rollout(self) -> int:
+        return self.args.updates_per_rollout * self.num_iterations
+
+    def _prepare_trl_batch(self, generation_batch):
+        """TRL's own micro-batches; only their normalizer is made exact for each optimizer step."""
+        buffered = self._buffered_inputs
+        inputs = super()._prepare_inputs(generation_batch)
+        if self._buffered_inputs is buffered or self.loss_type not in (*TOKEN_LOSS_TYPES, "vespo"):
+            return inputs
+        denominators = buffered_denominators(
+            self._buffered_inputs,
+            self.accelerator,
+            self.args.updates_per_rollout,
+            self.args.token_normalization,
+            num_groups=self.args.prompts_per_rollout,
+        )
+        for i, batch in enumerate(self._buffered_inputs):
+            step = i // self.args.gradient_accumulation_steps
+            batch["num_items_in_batch"] = denominators[step] * self.args.updates_per_rollout
+        return inputs
+
+    def _start_rollout(self, generation_batch) -> Rollout:
+        """Generates and scores a rollout, deals its rows to optimizer steps, and moves each to its process."""
+        scored = self._generate_and_score_completions(generation_batch)
+        lengths, trained_tokens = gather_lengths(scored, self.accelerator)
+        num_rows = self._num_rows_to_train or len(lengths)
+        plan = self._plan(lengths[:num_rows], trained_tokens[:num_rows], self._deal(num_rows))
+        for name, value in plan.padding_metrics().items():
+            self._metrics["train"][f"padding/{name}"].append(value)
+        return Rollout.distribute(scored, plan, self.accelerator, self._tokenizer.pad_token_id)
+
+    def _deal(self, num_rows: int) -> list[list[int]]:
+        """Rows of each optimizer step: those that it would train under GRPOTrainer."""
+        num_steps = self.args.updates_per_rollout
+        num_local = num_rows // self.accelerator.num_processes
+        order = shuffle_sequence_dict({"row": torch.arange(num_local)})["row"]
+        order = order.to(self.accelerator.device) + self.accelerator.process_index * num_local
+        by_process = self.accelerator.gather(order).view(self.accelerator.num_processes, num_steps, -1)
+        return by_process.transpose(0, 1).reshape(num_steps, -1).tolist()
+
+    def _plan(self, lengths: list[Lengths], trained_tokens: list[int], steps: list[list[int]]) -> RolloutPlan:
+        return RolloutPlan.build(
+            lengths,
+            trained_tokens,
+            steps,
+            num_processes=self.accelerator.num_processes,
+            num_micro_batches=self.args.gradient_accumulation_steps,
+            num_generations=self.num_generations,
+            token_normalization=self.args.token_normalization,
+            is_balanced=self.args.balance_micro_batches,
+            has_equal_rows=self.loss_type not in TOKEN_LOSS_TYPES,
+        )
+
+    def _build_micro_batch(self, rollout: Rollout, step: int, micro_batch: int) -> dict[str, Any]:
+        device, plan = self.accelerator.device, rollout.plan
+        rows = rollout.micro_batch(step, self.accelerator.process_index, micro_batch)
+        batch = pad_rows(rows, self._tokenizer.pad_token_id, device, self.pad_to_multiple_of)
+        if self.loss_type not in TOKEN_LOSS_TYPES:
+            batch["advantages"] *= plan.row_mean_scale(step)
+        # The parent divides this by updates_per_rollout: what is left is the denominator of this optimizer step.
+        num_items = plan.denominators[step] * self.args.updates_per_rollout
+        batch["num_items_in_batch"] = torch.tensor(num_items, device=device)
+        batch["num_trained_tokens"] = plan.num_trained_tokens(step, micro_batch)
+        return batch
+
+    # Metrics and scores of micro-batches of different sizes
+
+    @contextlib.contextmanager
+    def _recorded_metrics(self) -> Iterator[dict[str, list[float]]]:
+        """What the parent records inside goes into the dict, not into the log."""
+        kept, recorded = self._metrics["train"], defaultdict(list)
+        self._metrics["train"] = recorded
+        try:
+            yield recorded
+        finally:
+            self._metrics["train"] = kept
+
+    def _get_per_token_logps_and_entropies(
+        self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, **kwargs
+    ):
+        is_scoring_pass = (
+            batch_size is not None
+            and self.model.training
+            and not any(value is not None and value is not False for value in kwargs.values())
+        )
+        if not (is_scoring_pass and self.args.balance_micro_batches):
+            return super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep, batch_size, **kwargs
+            )
+        # Old and reference log-probabilities: as many forward passes as the parent's, with less padding.
+        score = super()._get_per_token_logps_and_entropies
+        num_pieces = -(-input_ids.size(0) // batch_size)
+        logps = score_in_pieces(
+            lambda ids, mask, length: score(model, ids, mask, length)[0],
+            input_ids,
+            attention_mask,
+            logits_to_keep,
+            num_pieces,
+        )
+        return logps, None, None
+
+    def _compute_loss(self, model, inputs):
+        if "num_trained_tokens" not in inputs:
+            return super()._compute_loss(model, inputs)
+        with self._recorded_metrics() as recorded:
+            loss = super()._compute_loss(model, inputs)
+        self._micro_batch_metrics.add(recorded, inputs["num_trained_tokens"])
+        for name, values in recorded.items():
+            self._metrics["train"][name].extend(values)
+        return loss
+
+    def log(self, logs, start_time=None):
+        if self.model.training:
+            for name, value in self._micro_batch_metrics.flush().items():
+                self._metrics["train"][name] = [value]
+        super().log(logs, start_time)
+
+    # Stopping and resuming
+
+    def _stop_if_preempted(self) -> None:
+        """Every process stops if any of them has been told to."""
+        if self.preemption.is_listening:
+            is_requested = torch.tensor(int(self.preemption.is_requested), device=self.accelerator.device)
+            if self.accelerator.reduce(is_requested, reduction="sum").item():
+                self.preemption.is_agreed = True
+                raise PreemptedError("The run has been told to end (SIGTERM).")
+
+    def _save_rng_state(self, output_dir):
+        super()._save_rng_state(output_dir)
+        if not self.args.owns_batches:
+            return
+        is_in_use = self._rollout is not None and self._step % self._micro_steps_per_rollout != 0
+        state = {
+            "num_processes": self.accelerator.num_processes,
+            "optimizer_steps_per_rollout": self._optimizer_steps_per_rollout,
+            "rollout": rollout_state(self._rollout) if is_in_use else None,
+        }
+        save_state(state | self._sampling_state(), output_dir, self.accelerator.process_index)
+        # What the main process writes next tells that the checkpoint is complete.
+        self.accelerator.wait_for_everyone()
+
+    def _load_rng_state(self, checkpoint):
+        super()._load_rng_state(checkpoint)
+        if checkpoint is None or not self.args.owns_batches:
+            return
+        self._step = self.state.global_step * self.args.gradient_accumulation_steps
+        self._rollout = None
+        state = load_own_state(checkpoint, self.accelerator.process_index) or {}
+        found = {"has_state": bool(state), "has_rollout": state.get("rollout") is not None}
+        assert_agreement({"global_step": self.state.global_step, **found}, self.accelerator)
+        if state:
+            check_same_rollouts(state, checkpoint, self._optimizer_steps_per_rollout)
+        self._restore_sampling_state(state, checkpoint)
+        if state.get("rollout") is not None:
+            plan = self._plan(*plan_inputs_from_state(state["rollout"]))
+            self._rollout = restore_rollout(checkpoint, state, plan, self.accelerator.process_index)
+
+    def _sampling_state(self) -> dict[str, Any]:
+        """What a checkpoint holds of how prompts are drawn."""
+        return {}
+
+    def _restore_sampling_state(self, state: dict[str, Any], checkpoint: str) -> None:
+        """Goes on drawing prompts where the checkpoint was written; `state` is empty if it has none."""
+        if not state:
+            logger.warning(f"{checkpoint} holds no state of DAPOTrainer: a rollout in use is generated anew.")
