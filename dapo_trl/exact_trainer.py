@@ -23,6 +23,7 @@ from .exchange import assert_agreement
 from .loss import Lengths, pad_rows, score_in_pieces
 from .metrics import MicroBatchMetrics
 from .preemption import PreemptedError, Preemption
+from .random_state import get_random_state, set_random_state
 from .rollout import Rollout, RolloutPlan, buffered_denominators, gather_lengths
 
 
@@ -50,6 +51,8 @@ class ExactGRPOTrainer(GRPOTrainer):
                 "balance_micro_batches to false."
             )
         self.preemption = Preemption()
+        self._is_ending = False
+        self._resumed_random_state: dict[str, Any] | None = None
         self._rollout: Rollout | None = None
         self._num_rows_to_train: int | None = None  # rows of the rollout that are no fillers; None: all
         self._micro_batch_metrics = MicroBatchMetrics()
@@ -59,6 +62,9 @@ class ExactGRPOTrainer(GRPOTrainer):
     def _prepare_inputs(self, generation_batch):
         if not self.model.training:
             return super()._prepare_inputs(generation_batch)
+        if self._resumed_random_state is not None:
+            set_random_state(self._resumed_random_state)
+            self._resumed_random_state = None
         if self._step % self.args.gradient_accumulation_steps == 0:
             self._stop_if_preempted()
         if not self.args.owns_batches:
@@ -208,6 +214,7 @@ class ExactGRPOTrainer(GRPOTrainer):
         state = {
             "num_processes": self.accelerator.num_processes,
             "optimizer_steps_per_rollout": self._optimizer_steps_per_rollout,
+            "is_ending": self._is_ending,
             "rollout": rollout_state(self._rollout) if is_in_use else None,
         }
         save_state(state | self._sampling_state(), output_dir, self.accelerator.process_index)
@@ -225,6 +232,9 @@ class ExactGRPOTrainer(GRPOTrainer):
         assert_agreement({"global_step": self.state.global_step, **found}, self.accelerator)
         if state:
             check_same_rollouts(state, checkpoint, self._optimizer_steps_per_rollout)
+            if state["is_ending"]:
+                # It was written when the data loader had begun, and a loader that begins uses the random state.
+                self._resumed_random_state = get_random_state()
         self._restore_sampling_state(state, checkpoint)
         if state.get("rollout") is not None:
             plan = self._plan(*plan_inputs_from_state(state["rollout"]))

@@ -376,9 +376,11 @@ class DAPOTrainer(ExactGRPOTrainer):
     # Stopping and resuming
 
     def _run_epoch(self, **kwargs):
+        self._is_ending = False
         try:
             super()._run_epoch(**kwargs)
         except (ShortageError, PreemptedError) as reason:
+            self._is_ending = True
             is_preempted = isinstance(reason, PreemptedError)
             # Preempted just after a checkpoint: time is short, and nothing has changed.
             is_saved = is_preempted and self._last_saved_step == self.state.global_step

@@ -1,0 +1,116 @@
+"""SIGTERM ends a run with a checkpoint; the resumed run is the uninterrupted one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from dapo_trl.preemption import EXIT_CODE, MARKER
+from tests.command import save_model, write_problems, write_recipe
+from tests.distributed.launcher import ENVIRONMENT, ROOT, assert_success, run
+
+
+POINTS = {
+    "during an optimizer step": ("loss", 5),  # in the third step, in the middle of a rollout
+    "during a generation round": ("generation", 3),
+    "during the last round of a rollout": ("generation", 2),
+    "before the first step": ("generation", 1),
+    "just after a checkpoint": ("deleting old checkpoints", 2),
+}
+CHECKPOINTS = dict(zip(POINTS, (3, 4, 0, 0, 2), strict=True))
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory):
+    """Runs that are told to end at each point, resumed; and one in peace."""
+    directory = tmp_path_factory.mktemp("preemption")
+    jobs = [
+        {
+            "output_dir": str(directory / name),
+            "is_scripted": False,
+            "points": [POINTS[name]] if name in POINTS else [],
+            "signum": int(signal.SIGTERM),
+        }
+        for name in (*POINTS, "in peace")
+    ]
+    (directory / "jobs.json").write_text(json.dumps(jobs))
+    assert_success(run([sys.executable, "-m", "tests.kill_worker", directory / "jobs.json", directory / "out.json"]))
+    results = json.loads((directory / "out.json").read_text())
+    for result, job in zip(results, jobs, strict=True):
+        result["weights"] = torch.load(Path(job["output_dir"]) / "weights.pt")
+    return dict(zip((*POINTS, "in peace"), results, strict=True))
+
+
+@pytest.mark.parametrize("name", POINTS)
+def test_same_weights_after_sigterm(name, outcomes):
+    outcome = outcomes[name]
+    assert outcome["exit_codes"] == [EXIT_CODE, 0]
+    assert outcome["checkpoints"] == [f"checkpoint-{CHECKPOINTS[name]}", "checkpoint-7"]
+    assert torch.equal(outcome["weights"], outcomes["in peace"]["weights"])
+
+
+# As a cluster does it
+
+
+@pytest.fixture
+def command(tmp_path):
+    """A recipe that takes a second for every reward, and the command that runs it."""
+    recipe = write_recipe(
+        tmp_path / "recipe.yaml",
+        {
+            "model_name_or_path": save_model(tmp_path / "model"),
+            "dataset_name": write_problems(tmp_path / "problems.jsonl"),
+            "output_dir": str(tmp_path / "out"),
+            "reward_funcs": ["tests.slow_rewards.starts_low"],
+            "optim": "sgd",
+            "max_steps": 6,
+            "save_steps": 100,
+            "resume_from_checkpoint": True,
+        },
+    )
+    return ["-m", "dapo_trl.train", "--config", recipe]
+
+
+def sigterm_while_training(command: list[str], output_dir: Path) -> int:
+    """Runs the command, sends it SIGTERM when it scores its second rollout; returns its exit code."""
+    scoring = output_dir.parent / "scoring"
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=os.environ | ENVIRONMENT | {"SCORING": str(scoring)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not scoring.exists():
+        assert process.poll() is None, "ended before it scored anything"
+        time.sleep(0.1)
+    process.terminate()
+    return process.wait(timeout=60)
+
+
+def final_step(output_dir: Path) -> int:
+    return json.loads((output_dir / "checkpoint-6" / "trainer_state.json").read_text())["global_step"]
+
+
+def test_one_process_exits_with_143(command, tmp_path):
+    output_dir = tmp_path / "out"
+    assert sigterm_while_training([sys.executable, *command], output_dir) == 143
+    assert (output_dir / MARKER).read_text() == "Ended on SIGTERM after optimizer step 2; resume to go on.\n"
+
+
+def test_a_launcher_leaves_the_marker(command, tmp_path):
+    output_dir = tmp_path / "out"
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *command]
+    launch += ["--ddp_backend", "gloo", "--gradient_accumulation_steps", "1"]
+    assert sigterm_while_training(launch, output_dir) != 0
+    assert (output_dir / MARKER).read_text() == "Ended on SIGTERM after optimizer step 2; resume to go on.\n"
+    finished = run(launch)
+    assert_success(finished)
+    assert not (output_dir / MARKER).exists()
+    assert final_step(output_dir) == 6
