@@ -1,0 +1,24 @@
+"""Generation by vLLM: checks before the start, faults of the server, adapters without drift."""
+
+from .command import format_command, longest_prompt, server_command
+from .correction import count_corrected
+from .generation import Generation, ServerError, ServerSettings, generating_with, server_settings
+from .preflight import Requirements, ServerMismatchError, UnreachableError, check_server, wait_for_server
+
+
+__all__ = [
+    "Generation",
+    "Requirements",
+    "ServerError",
+    "ServerMismatchError",
+    "ServerSettings",
+    "UnreachableError",
+    "check_server",
+    "count_corrected",
+    "format_command",
+    "generating_with",
+    "longest_prompt",
+    "server_command",
+    "server_settings",
+    "wait_for_server",
+]

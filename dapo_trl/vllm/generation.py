@@ -1,0 +1,351 @@
+"""TRL's generation with vLLM, with a server that is checked, may fail, and comes back; and adapters without drift."""
+
+import contextlib
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import requests
+from accelerate.logging import get_logger
+from accelerate.utils import broadcast_object_list, is_peft_model
+from requests.adapters import HTTPAdapter
+from trl.generation.vllm_generation import VLLMGeneration
+from trl.trainer import grpo_trainer
+
+from ..config import DAPOConfig
+from .adapters import merged_params, restored_base_weights
+from .command import longest_prompt
+from .preflight import (
+    PROBE_TIMEOUT,
+    Requirements,
+    ServerMismatchError,
+    UnreachableError,
+    check_server,
+    trainer_gpus,
+    wait_for_server,
+)
+
+
+logger = get_logger(__name__)
+
+Result = TypeVar("Result")
+
+FIRST_DELAY = 2.0
+"""Seconds before the first of the further attempts; doubled before every other."""
+
+NOTHING_GENERATED = {"prompt_ids": [], "completion_ids": [], "logprobs": None}
+
+RESUME = "A checkpoint from before this rollout is saved (unless save_strategy is 'no'): resume from it."
+
+
+class ServerError(RuntimeError):
+    """The server failed and did not come back as the one it was. The run ends with a checkpoint."""
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """
+    How this run treats its server.
+
+    Args:
+        num_retries (`int`): further attempts after a fault.
+        request_timeout (`float`): seconds after which a request without an answer counts as hung.
+        count_prompt_tokens (`Callable`): takes the tokenizer and returns the tokens of the longest prompt.
+        needs_processed_logprobs (`bool`): see [`Requirements`].
+    """
+
+    num_retries: int
+    request_timeout: float
+    count_prompt_tokens: Callable[[Any], int]
+    needs_processed_logprobs: bool
+
+
+def server_settings(args: DAPOConfig, train_dataset: Any, eval_dataset: Any) -> ServerSettings:
+    """What the trainer's arguments say of the server."""
+    eval_datasets = eval_dataset.values() if isinstance(eval_dataset, dict) else [eval_dataset]
+    datasets = [train_dataset, *eval_datasets]
+    return ServerSettings(
+        num_retries=args.vllm_max_retries,
+        request_timeout=args.vllm_request_timeout,
+        count_prompt_tokens=lambda tokenizer: longest_prompt(datasets, tokenizer, args.chat_template_kwargs),
+        needs_processed_logprobs=args.vllm_importance_sampling_correction,
+    )
+
+
+@contextlib.contextmanager
+def generating_with(settings: ServerSettings) -> Iterator[None]:
+    """Inside, a `GRPOTrainer` that is built with `use_vllm` generates with [`Generation`]."""
+    original = grpo_trainer.VLLMGeneration
+    grpo_trainer.VLLMGeneration = partial(Generation, settings=settings)
+    try:
+        yield
+    finally:
+        grpo_trainer.VLLMGeneration = original
+
+
+class Generation(VLLMGeneration):
+    """
+    [`~trl.generation.vllm_generation.VLLMGeneration`] for runs of days.
+
+    In server mode the server is checked before TRL connects to it. A request that fails is repeated a bounded number
+    of times with growing pauses; before, the server is waited for, checked again, and gets the weights anew, because
+    it may have been restarted. A restart is noticed even if no request fails: the weights that are sent carry a mark,
+    and an answer counts only if the server still bears it.
+
+    Every process takes part in everything and learns of every fault, because sending weights gathers them.
+
+    Args:
+        settings (`ServerSettings`): how the server is treated.
+        *args, **kwargs: see [`~trl.generation.vllm_generation.VLLMGeneration`].
+    """
+
+    def __init__(self, *args, settings: ServerSettings, **kwargs):
+        self.settings = settings
+        self._requirements: Requirements | None = None
+        super().__init__(*args, **kwargs)
+
+    def _init_vllm(self):
+        if self.mode == "server":
+            error = None
+            if self.accelerator.is_main_process:
+                error = self._find_mismatch()
+            error = self._broadcast(error)
+            if error is not None:
+                raise error
+        super()._init_vllm()
+        if self.mode == "server" and self.accelerator.is_main_process:
+            self.vllm_client = GuardedClient(self.vllm_client, self.settings.request_timeout)
+
+    def _iter_named_params(self):
+        if not is_peft_model(self.model):
+            yield from super()._iter_named_params()
+        elif self._dist.is_fsdp:
+            with restored_base_weights(self.model):
+                yield from super()._iter_named_params()
+        else:
+            yield from merged_params(self.model, self._dist.gather_params)
+
+    def sync_weights(self):
+        if self.mode != "server":
+            return super().sync_weights()
+        return self._repeated(self._sync_and_mark)
+
+    def generate(self, *args, **kwargs):
+        if self.mode != "server":
+            return super().generate(*args, **kwargs)
+        return self._repeated(partial(super().generate, *args, **kwargs))
+
+    def _sync_and_mark(self) -> None:
+        super().sync_weights()
+        if self.accelerator.is_main_process:
+            self.vllm_client.mark_weights()
+
+    def _repeated(self, operation: Callable[[], Result]) -> Result:
+        """
+        The result of an operation on the server, after as many attempts as it takes.
+
+        Raises:
+            ServerError: on every process, if no attempt succeeds or the server cannot serve this run any more.
+        """
+        result = operation()
+        fault = self._take_fault()
+        for attempt in range(self.settings.num_retries):
+            if fault is None:
+                break
+            delay = FIRST_DELAY * 2**attempt
+            logger.warning(
+                f"{fault} Attempt {attempt + 1} of {self.settings.num_retries} follows in {delay:g} seconds."
+            )
+            time.sleep(delay)
+            self._recover()
+            fault = self._take_fault()
+            if fault is None:
+                result = operation()
+                fault = self._take_fault()
+        if fault is not None:
+            raise ServerError(f"{fault} This was the last of {self.settings.num_retries + 1} attempts. {RESUME}")
+        return result
+
+    def _recover(self) -> None:
+        """
+        Waits for the server, checks that it fits, and sends it the weights. What fails meanwhile is a further fault.
+
+        Raises:
+            ServerError: on every process, if no server or another one comes back.
+        """
+        error = None
+        if self.accelerator.is_main_process:
+            error = self._find_mismatch()
+            self.vllm_client.reconnect(self.accelerator.device)
+        error = self._broadcast(error)
+        if error is not None:
+            raise ServerError(f"{error} {RESUME}") from error
+        self._sync_and_mark()
+
+    def _take_fault(self) -> str | None:
+        """What went wrong since the last call, on all processes."""
+        fault = self.vllm_client.take_fault() if self.accelerator.is_main_process else None
+        return self._broadcast(fault)
+
+    def _find_mismatch(self) -> Exception | None:
+        """Why the server is of no use to this run, if so, after it has been waited for."""
+        url = self.server_base_url or f"http://{self.server_host}:{self.server_port}"
+        if self._requirements is None:
+            self._requirements = self._collect_requirements()
+        try:
+            wait_for_server(url, self.server_timeout)
+            check_server(url, self._requirements)
+        except (UnreachableError, ServerMismatchError) as error:
+            return error
+        return None
+
+    def _collect_requirements(self) -> Requirements:
+        precision = {"bf16": "bfloat16", "fp16": "float16"}.get(self.accelerator.mixed_precision)
+        config = self.model.config
+        return Requirements(
+            model=getattr(config, "_name_or_path", ""),
+            vocab_size=config.get_text_config().vocab_size,
+            dtype=precision or str(self.model.dtype).removeprefix("torch."),
+            num_prompt_tokens=self.settings.count_prompt_tokens(self.processing_class),
+            num_completion_tokens=self.max_completion_length,
+            needs_processed_logprobs=self.settings.needs_processed_logprobs,
+            gpus=trainer_gpus(self.accelerator.device.type, self.accelerator.num_processes),
+        )
+
+    def _broadcast(self, value: Any) -> Any:
+        """The main process's value, on all processes."""
+        values = [value]
+        broadcast_object_list(values, from_process=0)
+        return values[0]
+
+
+class GuardedClient:
+    """
+    TRL's client, whose failures wait until all processes react to them.
+
+    After a failure, calls do nothing until the fault is taken.
+
+    Args:
+        client (`VLLMClient`): TRL's client, used as it is; only its session's own retries are switched off, which
+            would repeat half of a weight transfer, and its requests end after a time.
+        request_timeout (`float`): that time in seconds.
+    """
+
+    def __init__(self, client: Any, request_timeout: float):
+        self._client = client
+        self._fault: str | None = None
+        self._is_sending = False
+        self._mark: str | None = None
+        for scheme in ("http://", "https://"):
+            client.session.mount(scheme, _TimeoutAdapter(request_timeout))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def generate(self, **kwargs) -> dict[str, Any]:
+        """Completions, or none at all after a fault."""
+
+        def generate():
+            output = self._client.generate(**kwargs)
+            self._check_mark()
+            return output
+
+        return self._attempt("Generation", generate) or NOTHING_GENERATED
+
+    def image_features(self, images: list, **kwargs) -> list:
+        """Features of images, None for each after a fault."""
+        features = self._attempt("Processing images", partial(self._client.image_features, images, **kwargs))
+        return features or [None] * len(images)
+
+    def update_named_params(self, metadata: list, named_params: Iterator) -> None:
+        """Sends the weights. All of them are walked in any case, because other processes help to gather them."""
+
+        def send():
+            self._check_mark()
+            self._is_sending = True
+            self._client.update_named_params(metadata, named_params)
+            self._is_sending = False
+
+        self._attempt("Sending weights", send)
+        for _ in named_params:
+            pass
+
+    def reset_prefix_cache(self) -> None:
+        """Lets the server forget what it computed with older weights."""
+        self._attempt("Resetting the prefix cache", self._client.reset_prefix_cache)
+
+    def mark_weights(self) -> None:
+        """Marks the weights that the server holds as those of this run and moment."""
+
+        def mark():
+            mark = f"dapo-{uuid.uuid4().hex}"
+            url = f"{self._client.base_url}/update_weight_version"
+            response = self._client.session.post(url, json={"new_version": mark})
+            if response.status_code == 404:
+                logger.warning_once(
+                    "This version of vLLM cannot mark its weights: if the server is restarted between two requests, "
+                    "that goes unnoticed until the next optimizer step. Update vLLM."
+                )
+                return
+            response.raise_for_status()
+            self._mark = mark
+
+        self._attempt("Marking weights", mark)
+
+    def reconnect(self, device: Any) -> None:
+        """Makes the server ready to take weights, whether it is the same process as before or a new one."""
+
+        def connect():
+            if self._is_sending:
+                # A server that has lived through a transfer that was broken off still waits for its end.
+                with contextlib.suppress(requests.RequestException):
+                    requests.post(f"{self._client.base_url}/finish_weight_update", json={}, timeout=PROBE_TIMEOUT)
+                self._is_sending = False
+            if self._mark is None or not self._bears_mark():
+                self._client.model = self._client._get(f"{self._client.base_url}/v1/models")["data"][0]["id"]
+                self._client.close_communicator()
+                self._client.init_communicator(device=device)
+                self._mark = None
+
+        self._attempt("Connecting", connect)
+
+    def take_fault(self) -> str | None:
+        """What failed since the last call, if anything."""
+        fault, self._fault = self._fault, None
+        return fault
+
+    def _attempt(self, what: str, function: Callable[[], Result]) -> Result | None:
+        """The function's result; None after a fault, earlier or now."""
+        if self._fault is not None:
+            return None
+        try:
+            return function()
+        except Exception as error:
+            # Besides errors of the connection, TRL raises nothing more specific.
+            if not isinstance(error, OSError) and type(error) not in (Exception, RuntimeError):
+                raise
+            self._fault = f"{what} failed at {self._client.base_url}: {type(error).__name__}: {error}."
+            return None
+
+    def _check_mark(self) -> None:
+        if self._mark is not None and not self._bears_mark():
+            raise ConnectionResetError(
+                "the server holds other weights than it was sent: it has been restarted, or another run uses it"
+            )
+
+    def _bears_mark(self) -> bool:
+        return self._client._get(f"{self._client.base_url}/weight_info")["weight_version"] == self._mark
+
+
+class _TimeoutAdapter(HTTPAdapter):
+    """Requests without retries that end after a time."""
+
+    def __init__(self, timeout: float):
+        self._timeout = timeout
+        super().__init__(pool_maxsize=64)
+
+    def send(self, request, timeout=None, **kwargs):
+        return super().send(request, timeout=timeout or (PROBE_TIMEOUT, self._timeout), **kwargs)
