@@ -149,7 +149,7 @@ class Replay:
             [row.completion_ids for row in self.rows],
             [row.tool_mask or [1] for row in self.rows] if has_mask else None,
             [row.completion for row in self.rows],
-            [row.logprobs or [0.0] for row in self.rows] if has_logprobs else None,
+            [row.logprobs or [math.nan] for row in self.rows] if has_logprobs else None,
             {},
             None,
             [],

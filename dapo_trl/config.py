@@ -65,6 +65,12 @@ class DAPOConfig(GRPOConfig):
         balance_micro_batches (`bool`, *optional*, defaults to `True`):
             Cut each optimizer step into micro-batches of nearly equal cost instead of equal row counts: the same
             gradient with less padding.
+        vllm_request_timeout (`float`, *optional*, defaults to `1800.0`):
+            Seconds after which a request to the vLLM server without an answer counts as hung. One request generates a
+            whole round.
+        vllm_max_retries (`int`, *optional*, defaults to `4`):
+            Further attempts, with growing pauses, when the vLLM server fails. Before each, the server is waited for
+            up to `vllm_server_timeout` seconds and gets the weights anew.
 
     > [!NOTE]
     > These parameters have default values different from [`~trl.GRPOConfig`]:
@@ -136,6 +142,13 @@ class DAPOConfig(GRPOConfig):
         default=True,
         metadata={"help": "Micro-batches of nearly equal cost: the same gradient with less padding."},
     )
+    vllm_request_timeout: float = field(
+        default=1800.0,
+        metadata={"help": "Seconds after which a request to the vLLM server without an answer counts as hung."},
+    )
+    vllm_max_retries: int = field(
+        default=4, metadata={"help": "Further attempts, with growing pauses, when the vLLM server fails."}
+    )
 
     lr_scheduler_type: str = field(default="constant_with_warmup", metadata={"help": "Schedule of the learning rate."})
     warmup_steps: float | None = field(
@@ -205,6 +218,8 @@ class DAPOConfig(GRPOConfig):
             "max_rounds": 1,
             "max_oversampling": 1,
             "gradient_accumulation_steps": 1,
+            "vllm_request_timeout": 1,
+            "vllm_max_retries": 0,
         }
         for name, least in at_least.items():
             value = getattr(self, name)

@@ -29,7 +29,7 @@ from .completions_table import append_dropped, remove_last, reset_table
 from .config import DAPOConfig
 from .exact_trainer import ExactGRPOTrainer
 from .exchange import assert_agreement, exchange
-from .loss import deal_rows
+from .loss import deal_rows, loss_mask
 from .metrics import constant_value, reward_metrics
 from .preemption import PreemptedError
 from .random_state import get_random_state, set_random_state
@@ -48,6 +48,7 @@ from .sampling import (
     prompts_fingerprint,
     round_size,
 )
+from .vllm import ServerError, count_corrected, generating_with, server_settings
 
 
 logger = get_logger(__name__)
@@ -89,7 +90,8 @@ class DAPOTrainer(ExactGRPOTrainer):
     - `_generate`, `_calculate_rewards`: answer from the collected rows while the parent scores them.
     - `_get_per_token_logps_and_entropies`: old and reference log-probabilities without needless padding.
     - `_compute_loss`: weighs the parent's metrics by tokens. `log`: hands these metrics over.
-    - `_run_epoch`: a rollout that cannot be filled, or SIGTERM, ends the run with a checkpoint.
+    - `_run_epoch`: a rollout that cannot be filled, SIGTERM, or a vLLM server that is lost ends the run with a
+      checkpoint.
     - `_save`: beside the weights, by which rule the rewards read answers.
     - `_save_checkpoint`: a checkpoint that is written again counts as half-written until its end.
     - `_save_rng_state`, `_load_rng_state`: the prompt stream and the rollout in use are saved and restored where the
@@ -152,22 +154,23 @@ class DAPOTrainer(ExactGRPOTrainer):
             if reward_processing_classes is not None:
                 reward_processing_classes = [*_as_list(reward_processing_classes), None]
 
-        super().__init__(
-            model=model,
-            reward_funcs=reward_funcs,
-            args=args,
-            train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
-            processing_class=processing_class,
-            reward_processing_classes=reward_processing_classes,
-            callbacks=callbacks,
-            optimizers=optimizers,
-            quantization_config=quantization_config,
-            peft_config=peft_config,
-            tools=tools,
-            rollout_func=rollout_func,
-            environment_factory=environment_factory,
-        )
+        with generating_with(server_settings(args, train_dataset, eval_dataset)):
+            super().__init__(
+                model=model,
+                reward_funcs=reward_funcs,
+                args=args,
+                train_dataset=train_dataset,
+                eval_dataset=eval_dataset,
+                processing_class=processing_class,
+                reward_processing_classes=reward_processing_classes,
+                callbacks=callbacks,
+                optimizers=optimizers,
+                quantization_config=quantization_config,
+                peft_config=peft_config,
+                tools=tools,
+                rollout_func=rollout_func,
+                environment_factory=environment_factory,
+            )
         self._last_saved_step: int | None = None
         self._replayed: Replay | None = None
         if args.dynamic_sampling:
@@ -186,6 +189,8 @@ class DAPOTrainer(ExactGRPOTrainer):
             scored = self._generate_and_score_informative_groups()
         else:
             scored = super()._generate_and_score_completions(inputs)
+        if self.use_vllm and self.vllm_importance_sampling_correction:
+            self._record_correction(scored)
         if self.args.token_normalization == "group":
             scored["advantages"] = weigh_by_group(scored, self.accelerator, self.num_generations)
         return scored
@@ -195,7 +200,7 @@ class DAPOTrainer(ExactGRPOTrainer):
         before = self._prompt_stream.state_dict(), self._acceptance.state_dict(), get_random_state()
         try:
             pool, collection = self._collect_informative_groups()
-        except PreemptedError:
+        except (PreemptedError, ServerError):
             # The rollout in the making is abandoned: resumed, the run makes the very same one.
             self._prompt_stream.load_state_dict(before[0])
             self._acceptance.load_state_dict(before[1])
@@ -355,6 +360,22 @@ class DAPOTrainer(ExactGRPOTrainer):
         metrics["dynamic_sampling/epoch"] = [self._prompt_stream.epoch]
         self._record_overlong(rewards)
 
+    def _record_correction(self, scored: dict[str, torch.Tensor]) -> None:
+        """How many of the trained tokens have an importance ratio out of bounds."""
+        is_trained = loss_mask(scored).bool()
+        if self._num_rows_to_train is not None:
+            first_row = self.accelerator.process_index * len(is_trained)
+            is_trained[max(0, self._num_rows_to_train - first_row) :] = False  # fillers
+        counts = count_corrected(
+            scored,
+            is_trained,
+            self.vllm_importance_sampling_mode,
+            self.vllm_importance_sampling_clip_min,
+            self.vllm_importance_sampling_clip_max,
+        )
+        corrected, trained = self.accelerator.reduce(counts.to(self.accelerator.device), reduction="sum").tolist()
+        self._metrics["train"]["sampling/frac_corrected"].append(corrected / max(1, trained))
+
     def _record_overlong(self, rewards_per_func: torch.Tensor) -> None:
         if self._overlong_reward is not None:
             frac = (rewards_per_func[:, self._overlong_reward] < 0).float().mean().item()
@@ -379,7 +400,7 @@ class DAPOTrainer(ExactGRPOTrainer):
         self._is_ending = False
         try:
             super()._run_epoch(**kwargs)
-        except (ShortageError, PreemptedError) as reason:
+        except (ShortageError, PreemptedError, ServerError) as reason:
             self._is_ending = True
             is_preempted = isinstance(reason, PreemptedError)
             # Preempted just after a checkpoint: time is short, and nothing has changed.
@@ -390,7 +411,7 @@ class DAPOTrainer(ExactGRPOTrainer):
             if is_preempted:
                 # With a limit of 1, the parent would delete this checkpoint at its end if another is the best.
                 self.args.save_total_limit = None
-            elif self.args.on_shortage == "raise":
+            elif isinstance(reason, ServerError) or self.args.on_shortage == "raise":
                 raise
             logger.warning(f"Training ends before optimizer step {self.state.global_step + 1}. {reason}")
             self.control.should_training_stop = True
