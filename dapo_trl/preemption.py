@@ -1,11 +1,13 @@
 """A run that is told to end (SIGTERM, as a cluster sends before it takes the machine) ends with a checkpoint."""
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 from accelerate.logging import get_logger
 
 
@@ -51,13 +53,57 @@ class Preemption:
         previous = signal.signal(signal.SIGTERM, self._request)
         self.is_listening = True
         try:
-            yield
+            with _ending_without_peers():
+                yield
         finally:
             self.is_listening = False
             signal.signal(signal.SIGTERM, previous)
 
     def _request(self, signum, frame) -> None:
         self.is_requested = True
+
+
+@contextlib.contextmanager
+def _ending_without_peers() -> Iterator[None]:
+    """
+    Ends this process on a SIGTERM that a launcher sends because another of its processes has failed.
+
+    There is nobody left to agree with then: this process would wait in a collective, or go on generating, until the
+    launcher loses patience. It may hang outside of Python, so that its signal handler never runs: a thread watches.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    previous = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    watcher = threading.Thread(target=_watch, args=(reader,), daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(previous)
+        os.close(writer)
+        watcher.join()
+        os.close(reader)
+
+
+def _watch(reader: int) -> None:
+    while signum := os.read(reader, 1):
+        if signum[0] == signal.SIGTERM and has_lost_peers():
+            os._exit(EXIT_CODE)
+
+
+def has_lost_peers() -> bool:
+    """Whether a launcher started more processes on this machine than are still there."""
+    return len(_processes_of_launcher()) < int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def _processes_of_launcher() -> list[psutil.Process]:
+    """This process and its siblings that a launcher gave a rank, if they live."""
+    found = []
+    for process in psutil.Process().parent().children():
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess, psutil.AccessDenied):
+            if process.status() != psutil.STATUS_ZOMBIE and "LOCAL_RANK" in process.environ():
+                found.append(process)
+    return found
 
 
 def mark_preempted(output_dir: str, global_step: int) -> None:
