@@ -19,7 +19,7 @@ demo: install
 	$(BIN)/python -m demo.run
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 quality: install
 	$(BIN)/ruff check .
