@@ -1,8 +1,7 @@
 """Rows collected over rounds, and their replay to TRL's scoring step."""
 
-from types import SimpleNamespace
-
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
