@@ -93,17 +93,16 @@ def _watch(reader: int) -> None:
 
 def has_lost_peers() -> bool:
     """Whether a launcher started more processes on this machine than are still there."""
-    return len(_processes_of_launcher()) < int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    own = psutil.Process()
+    num_started = int(own.environ().get("LOCAL_WORLD_SIZE", "0"))
+    return num_started > sum(_is_alive_with_rank(process) for process in own.parent().children())
 
 
-def _processes_of_launcher() -> list[psutil.Process]:
-    """This process and its siblings that a launcher gave a rank, if they live."""
-    found = []
-    for process in psutil.Process().parent().children():
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess, psutil.AccessDenied):
-            if process.status() != psutil.STATUS_ZOMBIE and "LOCAL_RANK" in process.environ():
-                found.append(process)
-    return found
+def _is_alive_with_rank(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and "LOCAL_RANK" in process.environ()
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
 
 
 def mark_preempted(output_dir: str, global_step: int) -> None:
