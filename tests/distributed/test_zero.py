@@ -48,3 +48,7 @@ def test_resume_in_the_middle_of_a_rollout(together):
     whole, resumed = together["interrupted"]["whole"], together["interrupted"]["resumed"]
     assert resumed["accepted"] == []  # the rollout in use came from the checkpoint
     assert largest_difference(resumed["weights"], whole["weights"]) < 1e-6
+
+
+def test_resume_with_another_number_of_processes_is_an_error(together):
+    assert "used a DP world size of 3 but the current world size is 2" in together["of three"]

@@ -7,6 +7,7 @@ torchrun --nproc_per_node 2 -m tests.distributed.zero_worker results.pt director
 """
 
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ if __name__ == "__main__":
     watch(170)
 
 import torch
+from deepspeed.runtime.zero.utils import ZeRORuntimeException
 from peft import LoraConfig
 from torch.distributed.elastic.multiprocessing.errors import record
 
@@ -33,6 +35,22 @@ def trained_with_lora(num_processes: int = 1, stage: int = 0, **config) -> dict[
     return trained(config, num_processes, stage, peft_config=adapter)
 
 
+def error_with_a_checkpoint_of_three(directory: Path) -> str:
+    """What a checkpoint says that is, by its own account, of three processes."""
+    checkpoint = directory / "of three" / "checkpoint-3"
+    if int(os.environ["RANK"]) == 0:
+        shutil.copytree(directory / "zero3" / "checkpoint-3", checkpoint)
+        for path in checkpoint.glob("global_step3/*_model_states.pt"):
+            torch.save(torch.load(path, weights_only=False) | {"dp_world_size": 3}, path)
+    torch.distributed.barrier()
+    try:
+        sampled(3, checkpoint=str(checkpoint))
+    except ZeRORuntimeException as error:
+        zero.reset()
+        return str(error)
+    return "no error"
+
+
 def run_all(directory: Path) -> dict[str, Any]:
     results = {"LoRA": trained_with_lora(2, stage=3)}
     for stage in (2, 3):
@@ -41,6 +59,7 @@ def run_all(directory: Path) -> dict[str, Any]:
     for gathers in (True, False):
         results["sampled", gathers] = sampled(3, ds3_gather_for_generation=gathers)
     results["interrupted"] = interrupted(str(directory / "zero3"), stage=3)
+    results["of three"] = error_with_a_checkpoint_of_three(directory)
     return results
 
 
