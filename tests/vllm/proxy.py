@@ -1,0 +1,123 @@
+"""A proxy before a server that lets requests through, loses them, or spoils them."""
+
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import requests
+
+from .server import free_port
+
+
+Harm = Callable[[BaseHTTPRequestHandler], bool]
+"""Does something to a request; true if that was its answer, false to let it through."""
+
+
+class Proxy:
+    """
+    Forwards HTTP requests to a server on this machine.
+
+    Args:
+        target (`str`): address of the server.
+
+    Attributes:
+        harms (`dict[str, list[Harm]]`): for a path, what is done to the next requests for it, in turn.
+        paths (`list[str]`): of all requests so far, in order.
+    """
+
+    def __init__(self, target: str):
+        self.target = target
+        self.harms: dict[str, list[Harm]] = {}
+        self.paths: list[str] = []
+        self._is_closed = threading.Event()
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def open(self) -> None:
+        """Starts to listen."""
+        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), self._handler())
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        """Ends listening; requests that hang are given up."""
+        self._is_closed.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def harm(self, path: str, *harms: Harm) -> None:
+        """Does these to the next requests for a path, in turn."""
+        self.harms[path] = list(harms)
+
+    def fail(self, status: int) -> Harm:
+        """The request is answered with this status."""
+
+        def harm(handler):
+            _answer(handler, status, b'{"error": "made by the test"}')
+            return True
+
+        return harm
+
+    def hang(self, handler: BaseHTTPRequestHandler) -> bool:
+        """The request is never answered."""
+        self._is_closed.wait(300)
+        handler.close_connection = True
+        return True
+
+    def drop(self, handler: BaseHTTPRequestHandler) -> bool:
+        """The connection is closed without an answer."""
+        handler.close_connection = True
+        return True
+
+    def run(self, action: Callable[[], None]) -> Harm:
+        """Something happens first; then the request goes through."""
+
+        def harm(handler):
+            action()
+            return False
+
+        return harm
+
+    def _handler(proxy) -> type[BaseHTTPRequestHandler]:
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                proxy._handle(self)
+
+            do_POST = do_GET
+
+            def log_message(self, *args):
+                pass
+
+        return Handler
+
+    def _handle(self, handler: BaseHTTPRequestHandler) -> None:
+        path = handler.path.partition("?")[0]
+        body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
+        self.paths.append(path)
+        harms = self.harms.get(path)
+        if harms and harms.pop(0)(handler):
+            return
+        headers = {"Content-Type": handler.headers.get("Content-Type", "application/json")}
+        try:
+            response = requests.request(
+                handler.command, self.target + handler.path, data=body, headers=headers, timeout=120
+            )
+        except requests.ConnectionError:
+            self.drop(handler)
+            return
+        _answer(handler, response.status_code, response.content)
+
+
+def _answer(handler: BaseHTTPRequestHandler, status: int, content: bytes) -> None:
+    handler.send_response(status)
+    handler.send_header("Content-Type", "application/json")
+    handler.send_header("Content-Length", str(len(content)))
+    handler.end_headers()
+    handler.wfile.write(content)
+
+
+def let_through(handler: BaseHTTPRequestHandler) -> bool:
+    """No harm: the request goes through."""
+    return False

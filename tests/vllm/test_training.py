@@ -1,0 +1,100 @@
+"""DAPOTrainer trains through a real server: weights arrive, requests are few, metrics are sane."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig
+
+from .client import FileClient
+from .trainers import build, train_and_compare
+
+
+MAX_DIFFERENCE = 1e-3
+"""Nats between the server's log-probabilities and the trainer's; about 1e-6 is found."""
+
+LORA = {"peft_config": LoraConfig(r=8, lora_alpha=32, target_modules="all-linear"), "learning_rate": 5e-2}
+CASES = {"tied": ("tied", {}), "untied": ("untied", {}), "lora": ("tied", LORA)}
+
+
+@pytest.fixture(scope="module", params=CASES)
+def run(request, models):
+    """A run of three rollouts: its trainer and the comparison after each sync."""
+    name, arguments = CASES[request.param]
+    server = request.getfixturevalue("server" if name == "tied" else "untied_server")
+    trainer = build(server.url, models[name], **arguments)
+    return trainer, train_and_compare(trainer, server.url)
+
+
+def records(trainer) -> list[dict[str, float]]:
+    """What was logged of each rollout."""
+    return [record for record in trainer.state.log_history if "dynamic_sampling/rounds" in record]
+
+
+def test_after_each_sync_the_server_computes_what_the_trainer_does(run, record_property):
+    _, comparison = run
+    record_property("largest difference in nats", max(comparison.differences))
+    print(f"differences {comparison.differences}, moved {comparison.moved}")  # noqa: T201
+    assert len(comparison.differences) == 3
+    assert comparison.moved[-1] > 0.1
+    assert max(comparison.differences) < MAX_DIFFERENCE
+
+
+def test_rounds_are_requests_and_only_rollouts_are_syncs(run):
+    trainer, _ = run
+    client = trainer.vllm_generation.vllm_client
+    rounds = [record["dynamic_sampling/rounds"] for record in records(trainer)]
+    assert len(rounds) == 3 and max(rounds) > 1
+    assert client.num_syncs == 3
+    assert len(client.requests) == sum(rounds)
+
+
+def test_a_request_asks_for_whole_groups(run):
+    trainer, _ = run
+    for request in trainer.vllm_generation.vllm_client.requests:
+        assert request["n"] == 4
+        assert len({tuple(prompt) for prompt in request["prompts"]}) == len(request["prompts"])
+
+
+def test_metrics_of_sampling(run):
+    trainer, _ = run
+    assert (trainer.vllm_importance_sampling_mode, trainer.vllm_importance_sampling_clip_max) == ("token_truncate", 2)
+    for record in records(trainer):
+        assert 0 < record["sampling/sampling_logp_difference/mean"] < MAX_DIFFERENCE
+        assert record["sampling/sampling_logp_difference/max"] < MAX_DIFFERENCE
+        assert record["sampling/importance_sampling_ratio/min"] == pytest.approx(1, abs=MAX_DIFFERENCE)
+        assert record["sampling/importance_sampling_ratio/max"] == pytest.approx(1, abs=MAX_DIFFERENCE)
+        assert record["sampling/frac_corrected"] == 0
+
+
+def test_without_the_transfer_server_and_trainer_differ(models, server, monkeypatch):
+    """The comparison above fails when weights do not arrive; the metrics tell it too."""
+    monkeypatch.setattr(FileClient, "is_sending", False)
+    trainer = build(server.url, models["tied"])
+    comparison = train_and_compare(trainer, server.url)
+    assert comparison.differences[-1] > 0.1 > MAX_DIFFERENCE
+    last = records(trainer)[-1]
+    assert last["sampling/sampling_logp_difference/mean"] > 0.05
+    assert 0 < last["sampling/frac_corrected"] < 1
+    assert last["sampling/importance_sampling_ratio/max"] == 2  # truncated
+
+
+def test_two_processes_train_as_one_does(models, server, tmp_path):
+    """Two trainer processes: one of them talks to the server, both get their share."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", "-m"]
+    command += ["tests.vllm.two_processes", server.url, models["tied"], str(tmp_path / "result")]
+    root = Path(__file__).parents[2]
+    subprocess.run(command, check=True, timeout=300, cwd=root, env={**os.environ, "PYTHONPATH": str(root)})
+    first, second = (json.loads((tmp_path / f"result{rank}.json").read_text()) for rank in range(2))
+    assert first["num_processes"] == second["num_processes"] == 2
+    assert first["weights"] == second["weights"]
+    assert len(first["differences"]) == 3 and first["moved"][-1] > 0.1
+    assert max(first["differences"]) < MAX_DIFFERENCE
+    assert first["num_syncs"] == 3
+    assert max(first["rounds"]) > 1 and first["num_requests"] == sum(first["rounds"])
+    assert first["requests_of_groups"]
+    assert torch.tensor(first["frac_corrected"]).eq(0).all()
