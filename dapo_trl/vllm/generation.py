@@ -105,6 +105,7 @@ class Generation(VLLMGeneration):
     def __init__(self, *args, settings: ServerSettings, **kwargs):
         self.settings = settings
         self._requirements: Requirements | None = None
+        self._is_connected = False
         super().__init__(*args, **kwargs)
 
     def _init_vllm(self):
@@ -118,6 +119,7 @@ class Generation(VLLMGeneration):
         super()._init_vllm()
         if self.mode == "server" and self.accelerator.is_main_process:
             self.vllm_client = GuardedClient(self.vllm_client, self.settings.request_timeout)
+            self._is_connected = True
 
     def _iter_named_params(self):
         if not is_peft_model(self.model):
@@ -178,8 +180,9 @@ class Generation(VLLMGeneration):
         """
         error = None
         if self.accelerator.is_main_process:
-            error = self._find_mismatch()
-            self.vllm_client.reconnect(self.accelerator.device)
+            error = self.vllm_client.attempt("Checking the server", self._find_mismatch)
+            if error is None:
+                self.vllm_client.reconnect(self.accelerator.device)
         error = self._broadcast(error)
         if error is not None:
             raise ServerError(f"{error} {RESUME}") from error
@@ -200,6 +203,10 @@ class Generation(VLLMGeneration):
             check_server(url, self._requirements)
         except (UnreachableError, ServerMismatchError) as error:
             return error
+        except requests.RequestException as error:
+            if self._is_connected:
+                raise
+            return UnreachableError(f"The vLLM server at {url} cannot be asked what it serves: {error}")
         return None
 
     def _collect_requirements(self) -> Requirements:
@@ -253,11 +260,11 @@ class GuardedClient:
             self._check_mark()
             return output
 
-        return self._attempt("Generation", generate) or NOTHING_GENERATED
+        return self.attempt("Generation", generate) or NOTHING_GENERATED
 
     def image_features(self, images: list, **kwargs) -> list:
         """Features of images, None for each after a fault."""
-        features = self._attempt("Processing images", partial(self._client.image_features, images, **kwargs))
+        features = self.attempt("Processing images", partial(self._client.image_features, images, **kwargs))
         return features or [None] * len(images)
 
     def update_named_params(self, metadata: list, named_params: Iterator) -> None:
@@ -269,13 +276,13 @@ class GuardedClient:
             self._client.update_named_params(metadata, named_params)
             self._is_sending = False
 
-        self._attempt("Sending weights", send)
+        self.attempt("Sending weights", send)
         for _ in named_params:
             pass
 
     def reset_prefix_cache(self) -> None:
         """Lets the server forget what it computed with older weights."""
-        self._attempt("Resetting the prefix cache", self._client.reset_prefix_cache)
+        self.attempt("Resetting the prefix cache", self._client.reset_prefix_cache)
 
     def mark_weights(self) -> None:
         """Marks the weights that the server holds as those of this run and moment."""
@@ -293,7 +300,7 @@ class GuardedClient:
             response.raise_for_status()
             self._mark = mark
 
-        self._attempt("Marking weights", mark)
+        self.attempt("Marking weights", mark)
 
     def reconnect(self, device: Any) -> None:
         """Makes the server ready to take weights, whether it is the same process as before or a new one."""
@@ -310,15 +317,15 @@ class GuardedClient:
                 self._client.init_communicator(device=device)
                 self._mark = None
 
-        self._attempt("Connecting", connect)
+        self.attempt("Connecting", connect)
 
     def take_fault(self) -> str | None:
         """What failed since the last call, if anything."""
         fault, self._fault = self._fault, None
         return fault
 
-    def _attempt(self, what: str, function: Callable[[], Result]) -> Result | None:
-        """The function's result; None after a fault, earlier or now."""
+    def attempt(self, what: str, function: Callable[[], Result]) -> Result | None:
+        """The function's result; None after a fault, earlier or now. `what` begins the sentence that tells of it."""
         if self._fault is not None:
             return None
         try:

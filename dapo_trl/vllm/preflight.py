@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import time
 from dataclasses import dataclass
@@ -139,26 +140,25 @@ def _length_problem(max_model_len: int, requirements: Requirements) -> str | Non
 
 
 def _vocabulary_problem(url: str, model: str, requirements: Requirements) -> str | None:
-    last = requirements.vocab_size - 1
-    if not _knows_token(url, model, last):
-        comparison = "fewer"
-    elif _knows_token(url, model, last + 1):
-        comparison = "more"
-    else:
+    size = _vocabulary_size(url, model)
+    if size is None or size == requirements.vocab_size:
         return None
     return (
-        f"Its model has {comparison} than the {requirements.vocab_size} tokens of the trainer's. Start it with `vllm "
-        f"serve {requirements.model or '<the model of the run>'}`, the very files that the trainer loads."
+        f"Its model has a vocabulary of {size} tokens, but the trainer's has {requirements.vocab_size}. Start it with "
+        f"`vllm serve {requirements.model or '<the model of the run>'}`, the very files that the trainer loads."
     )
 
 
-def _knows_token(url: str, model: str, token: int) -> bool:
-    """Whether the token is of the server's vocabulary, whose size it does not tell: it refuses a bias on others."""
-    request = {"model": model, "prompt": [[0]], "max_tokens": 1, "logit_bias": {str(token): 0}}
+def _vocabulary_size(url: str, model: str) -> int | None:
+    """
+    The size, which no endpoint tells: it stands in the refusal of a token far outside. None if it does not.
+
+    Nothing is generated, because a server in the middle of a weight transfer would not survive it.
+    """
+    request = {"model": model, "prompt": [[0]], "max_tokens": 1, "logit_bias": {str(10**9): 0}}
     response = requests.post(f"{url}/v1/completions", json=request, timeout=PROBE_TIMEOUT)
-    if response.status_code != 400:
-        response.raise_for_status()
-    return response.status_code == 200
+    size = re.search(r"[Vv]ocabulary size: (\d+)", response.text)
+    return int(size.group(1)) if response.status_code == 400 and size else None
 
 
 def _configuration_problems(url: str, info: dict, requirements: Requirements) -> list[str | None]:
