@@ -1,6 +1,8 @@
 """Objects move between processes: each process sends to each other process just what that one needs."""
 
+import io
 import pickle
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -53,9 +55,7 @@ def exchange(outgoing: list[list[Any]], accelerator: Accelerator) -> list[Any]:
     rank, num_processes = accelerator.process_index, accelerator.num_processes
     if num_processes == 1:
         return list(outgoing[0])
-    staying = outgoing[rank]
-    blobs = [pickle.dumps(objects) if objects and r != rank else b"" for r, objects in enumerate(outgoing)]
-
+    blobs = pack(outgoing, rank)
     sizes = torch.tensor([len(blob) for blob in blobs], device=accelerator.device)
     received_sizes = torch.empty_like(sizes)
     dist.all_to_all_single(received_sizes, sizes)
@@ -63,11 +63,42 @@ def exchange(outgoing: list[list[Any]], accelerator: Accelerator) -> list[Any]:
     sent = torch.frombuffer(bytearray(b"".join(blobs)) or bytearray(1), dtype=torch.uint8)[: sizes.sum()]
     received = torch.empty(received_sizes.sum().item(), dtype=torch.uint8, device=accelerator.device)
     dist.all_to_all_single(received, sent.to(accelerator.device), received_sizes.tolist(), sizes.tolist())
+    return unpack(received.cpu().split(received_sizes.tolist()), rank, staying=outgoing[rank])
 
+
+class _Pickler(pickle.Pickler):
+    """Tensors as bytes: torch's own way takes a fifth of a millisecond for each."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if type(value) is not torch.Tensor:
+            return NotImplemented
+        contents = value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        return _make_tensor, (bytearray(contents), value.dtype, tuple(value.shape))
+
+
+def _make_tensor(contents: bytearray, dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor:
+    if not contents:
+        return torch.empty(shape, dtype=dtype)
+    return torch.frombuffer(contents, dtype=dtype).reshape(shape)
+
+
+def _dumps(objects: list[Any]) -> bytes:
+    buffer = io.BytesIO()
+    _Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump(objects)
+    return buffer.getvalue()
+
+
+def pack(outgoing: list[list[Any]], rank: int) -> list[bytes]:
+    """What is sent to each process: nothing to this one, nor where there is nothing to send."""
+    return [_dumps(objects) if objects and r != rank else b"" for r, objects in enumerate(outgoing)]
+
+
+def unpack(blobs: Sequence[torch.Tensor], rank: int, staying: list[Any]) -> list[Any]:
+    """The objects that all processes sent to this one, and those that stay, ordered by sender."""
     incoming = []
-    for sender, blob in enumerate(received.cpu().split(received_sizes.tolist())):
+    for sender, blob in enumerate(blobs):
         if sender == rank:
             incoming += staying
         elif len(blob):
-            incoming += pickle.loads(blob.numpy().tobytes())
+            incoming += pickle.loads(blob.numpy())
     return incoming

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from dapo_trl.exchange import DisagreementError, assert_agreement, exchange
+from dapo_trl.exchange import DisagreementError, assert_agreement, exchange, pack, unpack
 
 
 NUM_PROCESSES = 3
@@ -56,3 +56,23 @@ def test_one_process_keeps_its_objects_as_they_are():
     alone = SimpleNamespace(process_index=0, num_processes=1)
     assert exchange([[item]], alone) == [item]
     assert_agreement({"round": 1}, alone)
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.arange(6).reshape(2, 3),
+        torch.tensor(0.5),
+        torch.tensor([True, False]),
+        torch.tensor([1.5, -2.0], dtype=torch.bfloat16),
+        torch.empty(0),
+        torch.arange(6.0)[::2],
+    ],
+)
+def test_tensors_arrive_as_they_were(tensor):
+    blobs = pack([[], [("row", {"values": tensor})]], rank=0)
+    ((name, row),) = unpack([torch.frombuffer(bytearray(blob), dtype=torch.uint8) for blob in blobs[1:]], 1, [])
+    assert name == "row"
+    assert row["values"].dtype == tensor.dtype
+    assert torch.equal(row["values"], tensor)
+    row["values"].zero_()  # it may be written to

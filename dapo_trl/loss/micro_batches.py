@@ -47,9 +47,8 @@ def cut_balanced(lengths: list[Lengths], num_processes: int, num_micro_batches: 
     Returns:
         `Cut`: every row once; as many rows in the k-th micro-batch of each process.
     """
-    tuples = _deal_tuples(
-        _by_length(lengths), num_processes, max(num_micro_batches, -(-len(lengths) // num_processes))
-    )
+    num_tuples = max(num_micro_batches, -(-len(lengths) // num_processes))
+    tuples = _deal_tuples(_by_length(lengths), lengths, num_processes, num_tuples)
     longest = [
         Lengths(*(max(tokens) for tokens in zip(*(_length(lengths, row) for row in rows), strict=True)))
         for rows in tuples
@@ -72,7 +71,7 @@ def cut_equal(lengths: list[Lengths], num_processes: int, num_micro_batches: int
     """
     num_rows = -(-len(lengths) // (num_processes * num_micro_batches))
     order = _by_length(lengths) if is_sorted else list(range(len(lengths)))
-    tuples = _deal_tuples(order, num_processes, num_rows * num_micro_batches)
+    tuples = _deal_tuples(order, lengths, num_processes, num_rows * num_micro_batches)
     return _cut_at(tuples, [num_rows * (k + 1) for k in range(num_micro_batches)])
 
 
@@ -126,11 +125,18 @@ def _by_length(lengths: list[Lengths]) -> list[int]:
     return sorted(range(len(lengths)), key=lambda row: (-sum(lengths[row]), row))
 
 
-def _deal_tuples(order: list[int], num_processes: int, num_tuples: int) -> list[list[int]]:
-    """`num_tuples` tuples of R rows each; the direction alternates, so that no process always gets the longest."""
+def _deal_tuples(order: list[int], lengths: list[Lengths], num_processes: int, num_tuples: int) -> list[list[int]]:
+    """`num_tuples` tuples of R rows each; the process with the fewest tokens so far gets the longest row of each."""
     filled = order + [FILLER] * (num_tuples * num_processes - len(order))
-    tuples = [filled[i : i + num_processes] for i in range(0, len(filled), num_processes)]
-    return [rows if i % 2 == 0 else rows[::-1] for i, rows in enumerate(tuples)]
+    tuples, num_tokens = [], [0] * num_processes
+    for i in range(0, len(filled), num_processes):
+        longest_first = sorted(filled[i : i + num_processes], key=lambda row: -sum(_length(lengths, row)))
+        least_first = sorted(range(num_processes), key=num_tokens.__getitem__)
+        of_process = dict(zip(least_first, longest_first, strict=True))
+        tuples.append([of_process[process] for process in range(num_processes)])
+        for process, row in of_process.items():
+            num_tokens[process] += sum(_length(lengths, row))
+    return tuples
 
 
 def _balanced_ends(longest: list[Lengths], num_segments: int) -> list[int]:

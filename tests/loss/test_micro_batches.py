@@ -43,9 +43,10 @@ def test_balanced_known_answer():
 
 
 def test_balanced_over_two_processes_known_answer():
-    # Pairs of neighbours: (101, 81), (51, 41), (11, 11), (11, 6); the direction alternates.
+    # Pairs of neighbours: (101, 81), (51, 41), (11, 11), (11, 6). The process with fewer tokens gets the longer row:
+    # the second one at 101 and 81 tokens, at 142 and 132, at 153 and 143.
     lengths = [Lengths(1, completion) for completion in (100, 80, 50, 40, 10, 10, 10, 5)]
-    assert cut_balanced(lengths, num_processes=2, num_micro_batches=2) == [[[0], [3, 4, 7]], [[1], [2, 5, 6]]]
+    assert cut_balanced(lengths, num_processes=2, num_micro_batches=2) == [[[0], [3, 5, 7]], [[1], [2, 4, 6]]]
 
 
 @pytest.mark.parametrize("num_processes", [1, 2, 3])
@@ -117,12 +118,20 @@ def test_processes_run_micro_batches_of_nearly_equal_cost_together():
     assert all(abs(a - b) <= 0.3 * max(a, b) for a, b in zip(first, second, strict=True))
 
 
+@pytest.mark.parametrize(("num_processes", "excess"), [(2, 0.005), (8, 0.1)])
+def test_tokens_are_balanced_over_the_processes(num_processes, excess):
+    lengths = random_lengths(64, seed=1)
+    cut = cut_balanced(lengths, num_processes, 4)
+    tokens = [sum(sum(lengths[row]) for rows in process for row in rows) for process in cut]
+    assert max(tokens) < (1 + excess) * sum(tokens) / num_processes
+
+
 def test_equal_known_answers():
     lengths = [Lengths(1, completion) for completion in (10, 40, 20, 30)]
     assert cut_equal(lengths, 1, 2, is_sorted=False) == [[[0, 1], [2, 3]]]
     assert cut_equal(lengths, 1, 2, is_sorted=True) == [[[1, 3], [2, 0]]]
-    # Tuples (0, 1), (2, 3), the second one turned around.
-    assert cut_equal(lengths, 2, 2, is_sorted=False) == [[[0], [3]], [[1], [2]]]
+    # Tuples (0, 1) and (2, 3): the first process gets the 41 tokens of row 1, so the second one gets row 3.
+    assert cut_equal(lengths, 2, 2, is_sorted=False) == [[[1], [2]], [[0], [3]]]
 
 
 def test_equal_fills_up_with_fillers():
