@@ -97,14 +97,13 @@ def server_command(
 
 
 def format_command(words: Sequence[str]) -> str:
-    """A command to paste into a shell, one option a line."""
-    quoted = [word if i == 0 else shlex.quote(word) for i, word in enumerate(words)]
-    lines = [" ".join(quoted[:4])]
-    for word in quoted[4:]:
+    """A command to paste into a shell, one option a line; a variable assignment comes first."""
+    lines = [" ".join([words[0], *map(shlex.quote, words[1:4])])]
+    for word in words[4:]:
         if word.startswith("--"):
             lines.append(word)
         else:
-            lines[-1] += f" {word}"
+            lines[-1] += f" {shlex.quote(word)}"
     return " \\\n    ".join(lines)
 
 
