@@ -26,6 +26,7 @@ from .data import check_dataset, load_prompts
 from .preemption import EXIT_CODE, mark_preempted, unmark_preempted
 from .rewards import AccuracyReward, load_reward
 from .trainer import DAPOTrainer
+from .vllm import format_command, longest_prompt, server_command
 
 
 logger = get_logger(__name__)
@@ -60,6 +61,10 @@ class DAPOScriptArguments:
             Rule by which the `accuracy` reward finds the answer in a completion.
         check_rows (`int`, *optional*, defaults to `256`):
             Rows of the training data whose gold answers must score before the run starts; 0 checks nothing.
+        vllm_data_parallel_size (`int`, *optional*, defaults to `1`):
+            Copies of the model that the vLLM server runs, each on `vllm_tensor_parallel_size` GPUs.
+        print_vllm_command (`bool`, *optional*, defaults to `False`):
+            Print the command that starts the vLLM server of this recipe, and do nothing else.
     """
 
     dataset_name: str = field(metadata={"help": "Hub id, or path of a local .json, .jsonl or .parquet file."})
@@ -84,6 +89,12 @@ class DAPOScriptArguments:
     )
     check_rows: int = field(
         default=256, metadata={"help": "Rows whose gold answers must score before the run starts; 0: no check."}
+    )
+    vllm_data_parallel_size: int = field(
+        default=1, metadata={"help": "Copies of the model that the vLLM server runs."}
+    )
+    print_vllm_command: bool = field(
+        default=False, metadata={"help": "Print the command that starts the vLLM server, and do nothing else."}
     )
 
 
@@ -210,10 +221,22 @@ def build_trainer(script_args: DAPOScriptArguments, training_args: DAPOConfig, m
     )
 
 
+def print_server_command(script_args: DAPOScriptArguments, training_args: DAPOConfig, model_args: ModelConfig) -> None:
+    """Prints the command that starts the vLLM server of a recipe."""
+    tokenizer = load_tokenizer(model_args, training_args)
+    datasets = load_datasets(script_args, training_args, tokenizer.chat_template is not None)
+    num_prompt_tokens = longest_prompt(datasets, tokenizer, training_args.chat_template_kwargs)
+    words = server_command(training_args, model_args, num_prompt_tokens, script_args.vllm_data_parallel_size)
+    sys.stdout.write(format_command(words) + "\n")
+
+
 @record  # a launcher reports the error of the process that failed first
 def main(argv: list[str] | None = None) -> None:
     """Parse, build, train, save, and push if asked."""
     script_args, training_args, model_args = make_parser().parse_args_and_config(argv)
+    if script_args.print_vllm_command:
+        print_server_command(script_args, training_args, model_args)
+        return
     checkpoint = checkpoint_to_resume(training_args.resume_from_checkpoint, training_args.output_dir)
     trainer = build_trainer(script_args, training_args, model_args)
     unmark_preempted(training_args.output_dir)
