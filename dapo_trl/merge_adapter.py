@@ -1,0 +1,63 @@
+"""
+Write an ordinary model from a LoRA adapter and its base model.
+
+```bash
+python -m dapo_trl.merge_adapter --adapter outputs/my-run --output outputs/my-run-merged
+```
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from peft import AutoPeftModelForCausalLM, PeftConfig
+from transformers import AutoConfig, AutoTokenizer
+
+
+def merge_adapter(adapter: str, output: str, dtype: str = "auto", base: str | None = None) -> None:
+    """
+    Merges an adapter into its base model and saves the result, with the tokenizer.
+
+    The sum is computed in float32 and rounded once, whatever the type of the result.
+
+    Args:
+        adapter (`str`): directory or Hub id of the adapter, as a checkpoint or `save_model` leaves it.
+        output (`str`): directory to write to.
+        dtype (`str`, *optional*, defaults to `"auto"`): type of the result; `"auto"`: that of the base model.
+        base (`str`, *optional*): the base model, if it is no longer where the adapter's configuration says.
+
+    Raises:
+        ValueError: if there is no adapter, or the output would overwrite it.
+    """
+    if Path(adapter).exists() and Path(adapter).resolve() == Path(output).resolve():
+        raise ValueError(f"--output {output} is the adapter's own directory. Give another one.")
+    try:
+        config = PeftConfig.from_pretrained(adapter)
+    except ValueError as error:
+        raise ValueError(f"{adapter} holds no adapter: there is no adapter_config.json.") from error
+    if base is not None:
+        config.base_model_name_or_path = base
+    model = AutoPeftModelForCausalLM.from_pretrained(adapter, config=config, dtype=torch.float32)
+    result_dtype = AutoConfig.from_pretrained(config.base_model_name_or_path).dtype if dtype == "auto" else dtype
+    merged = model.merge_and_unload(safe_merge=True)
+    merged.to(getattr(torch, str(result_dtype or "float32").removeprefix("torch."))).save_pretrained(output)
+    AutoTokenizer.from_pretrained(adapter).save_pretrained(output)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parse and merge."""
+    parser = argparse.ArgumentParser(prog="dapo_trl.merge_adapter", description=__doc__.strip().splitlines()[0])
+    parser.add_argument("--adapter", required=True, help="directory or Hub id of the adapter")
+    parser.add_argument("--output", required=True, help="directory for the merged model")
+    parser.add_argument("--base", help="base model, if it is not where the adapter's configuration says")
+    parser.add_argument(
+        "--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"], help="type of the result"
+    )
+    args = parser.parse_args(argv)
+    merge_adapter(args.adapter, args.output, args.dtype, args.base)
+    sys.stdout.write(f"Merged model saved to {args.output}.\n")
+
+
+if __name__ == "__main__":
+    main()
