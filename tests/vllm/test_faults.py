@@ -18,6 +18,8 @@ from .trainers import build, train_and_compare
 
 GENERATE = "/v1/completions"
 MAX_DIFFERENCE = 1e-3
+SEVERAL_ROUNDS = {"max_oversampling": 1.0}
+"""Half of the groups are informative, so that no round fills a rollout."""
 
 
 @pytest.fixture(autouse=True)
@@ -83,6 +85,7 @@ def test_weights_of_a_stranger_are_noticed(proxy, models):
 
 def test_a_fault_that_stays_ends_the_run_with_a_checkpoint_that_resumes(proxy, models, output_dir):
     fields = {"output_dir": output_dir, "save_strategy": "steps", "save_steps": 100, "vllm_max_retries": 2}
+    fields |= SEVERAL_ROUNDS
     trainer = build(proxy.url, models["tied"], **fields)
     # The first round of the second rollout succeeds: what it drew must be drawn again.
     trainer.add_callback(After(2, lambda: proxy.harm(GENERATE, let_through, *[proxy.fail(500)] * 100)))
@@ -147,7 +150,8 @@ def test_a_server_that_does_not_come_up_is_a_clear_error(models):
 
 def test_killed_and_restarted_in_the_middle_of_a_rollout(server, proxy, models):
     """With a request under way, when the weights have moved away from those the server starts with."""
-    trainer = build(proxy.url, models["tied"], vllm_max_retries=2, vllm_server_timeout=START_TIMEOUT)
+    fields = SEVERAL_ROUNDS | {"vllm_max_retries": 2, "vllm_server_timeout": START_TIMEOUT}
+    trainer = build(proxy.url, models["tied"], **fields)
 
     def kill_and_restart():
         server.kill()
