@@ -1,6 +1,7 @@
 """Adapters reach the server merged, and the base weights stay what they were, bit for bit."""
 
 import contextlib
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from peft import LoraConfig, get_peft_model
 from trl.generation.vllm_generation import VLLMGeneration
 
 from dapo_trl.vllm.adapters import merged_params, restored_base_weights
+from dapo_trl.vllm.generation import Generation, GuardedClient, ServerSettings
 from tests.helpers import tiny_model
 
 
@@ -80,10 +82,10 @@ def test_what_is_sent_loads_into_the_base_model_and_computes_the_same():
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-def test_base_weights_in_bfloat16_are_bit_equal_after_100_calls(config):
+def test_base_weights_in_bfloat16_are_bit_equal_after_many_calls(config):
     model = adapted_model(**config)
     before = base_weights(model)
-    for _ in range(100):
+    for _ in range(20):
         for _ in merged_params(model, no_gather):
             pass
     after = base_weights(model)
@@ -127,3 +129,49 @@ def test_only_one_layer_is_gathered_at_a_time():
     for _ in merged_params(model, gather):
         pass
     assert max(gathered) < 0.5 * sum(parameter.numel() for parameter in model.parameters())
+
+
+# Through the generation of both modes, as far as a CPU can
+
+
+class Recorder:
+    """Stands for whatever takes weights."""
+
+    def __init__(self):
+        self.received: dict[str, torch.Tensor] = {}
+        self.session = SimpleNamespace(mount=lambda *args: None)
+
+    def load_weights(self, weights):
+        self.received |= {name: value.clone() for name, value in weights}
+
+    def update_named_params(self, metadata, named_params):
+        self.load_weights(named_params)
+
+    def reset_prefix_cache(self):
+        pass
+
+
+def generation_of(mode: str, model) -> tuple[Generation, Recorder]:
+    generation, recorder = trl_generation(model), Recorder()
+    generation.__class__ = Generation
+    generation.mode, generation.enable_sleep_mode, generation._weight_metadata = mode, False, None
+    generation.settings = ServerSettings(0, 1.0, lambda tokenizer: 0, True)
+    runner = SimpleNamespace(model_runner=SimpleNamespace(model=recorder))
+    engine = SimpleNamespace(model_executor=SimpleNamespace(driver_worker=runner))
+    generation.llm = SimpleNamespace(llm_engine=engine, reset_prefix_cache=lambda: None)
+    generation.vllm_client = GuardedClient(recorder, 1.0)
+    generation.vllm_client.mark_weights = lambda: None
+    return generation, recorder
+
+
+@pytest.mark.parametrize("mode", ["server", "colocate"])
+def test_100_syncs_leave_the_base_weights_alone(mode):
+    model = adapted_model(target_modules=LINEAR)
+    generation, recorder = generation_of(mode, model)
+    before, expected = base_weights(model), sent(model)
+    for _ in range(100):
+        generation.sync_weights()
+    assert drift(model, before) == 0
+    assert all(torch.equal(base_weights(model)[name], before[name]) for name in before)
+    assert recorder.received.keys() == expected.keys()
+    assert all(torch.equal(recorder.received[name], expected[name]) for name in expected)

@@ -45,7 +45,7 @@ def merged_params(
         layers = adapted.get(module, [])
         with gather(_parameters_of([module, *layers])):
             if type(parameter).__name__ in QUANTIZED:
-                yield base_name(name), dequantized(module, layers)
+                yield base_name(name), dequantized(module, layers).to(model.dtype)
             elif layers:
                 with merged_on_the_side(module, layers):
                     yield base_name(name), getattr(module, name.rpartition(".")[2]).data
@@ -90,12 +90,12 @@ def merged_on_the_side(module: nn.Module, layers: list[BaseTunerLayer]) -> Itera
 
 def dequantized(module: nn.Module, layers: list[BaseTunerLayer]) -> torch.Tensor:
     """
-    Weight of a quantized module, with its adapters.
+    Weight of a quantized module with its adapters, in float32.
 
     Raises:
         NotImplementedError: for adapters that are more than a summand.
     """
-    weight = dequantize_module_weight(module).data
+    weight = dequantize_module_weight(module).data.float()
     with torch.no_grad():
         for layer in layers:
             if layer.lora_variant:
@@ -103,8 +103,8 @@ def dequantized(module: nn.Module, layers: list[BaseTunerLayer]) -> torch.Tensor
                     f"{type(next(iter(layer.lora_variant.values()))).__name__} adapters on a quantized model cannot "
                     "be sent to vLLM. Use plain LoRA (use_dora: false), or load the model without quantization."
                 )
-            for adapter in layer.active_adapters:
-                weight = weight + layer.get_delta_weight(adapter).to(weight)
+            for adapter in set(layer.active_adapters) & layer.lora_A.keys():
+                weight = weight + layer.get_delta_weight(adapter).float()
     return weight
 
 
