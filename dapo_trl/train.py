@@ -248,6 +248,7 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(EXIT_CODE)
 
     trainer.save_model(training_args.output_dir)
+    trainer.save_state()  # with the log of the run, also if no checkpoint was to be saved
     trainer.accelerator.print(f"Model saved to {training_args.output_dir}.")
     if training_args.push_to_hub:
         dataset_name = None if os.path.exists(script_args.dataset_name) else script_args.dataset_name
