@@ -233,24 +233,23 @@ class DAPOTrainer(ExactGRPOTrainer):
         pool = GroupPool(self.args.prompts_per_rollout)
         collection = Collection(self.num_generations, keeps_dropped=self.log_completions)
         self._prompt_stream.begin_rollout()
-        progress = tqdm(
+        with tqdm(
             total=pool.size,
             desc="Informative groups",
             leave=False,
             disable=self.args.disable_tqdm or not self.accelerator.is_main_process,
-        )
-        while indices := self._draw_prompts(pool):  # line 2
-            num_before = collection.num_rows
-            self._generate_and_score_round(indices, collection)  # lines 4 and 5
-            deciding = collection.rewards_per_func()[num_before:, self._deciding_reward]
-            outcomes = group_outcomes(deciding.view(-1, self.num_generations))
-            pool.add_round(outcomes)  # line 6
-            self._acceptance.observe(outcomes.count(Outcome.INFORMATIVE), len(outcomes))
-            collection.drop_rejected(pool)
-            self._stop_if_preempted()
-            progress.update(len(pool.accepted) - progress.n)
-            progress.set_postfix(rounds=pool.num_rounds, generated=pool.num_drawn)
-        progress.close()
+        ) as progress:
+            while indices := self._draw_prompts(pool):  # line 2
+                num_before = collection.num_rows
+                self._generate_and_score_round(indices, collection)  # lines 4 and 5
+                deciding = collection.rewards_per_func()[num_before:, self._deciding_reward]
+                outcomes = group_outcomes(deciding.view(-1, self.num_generations))
+                pool.add_round(outcomes)  # line 6
+                self._acceptance.observe(outcomes.count(Outcome.INFORMATIVE), len(outcomes))
+                collection.drop_rejected(pool)
+                self._stop_if_preempted()
+                progress.update(len(pool.accepted) - progress.n)
+                progress.set_postfix(rounds=pool.num_rounds, generated=pool.num_drawn)
         self._warn_if_constant(collection)
         shortage = check_filled(
             pool,
