@@ -1,10 +1,11 @@
 """Settings of a DAPO run: what differs from GRPO, and every check across fields."""
 
 import math
-import warnings
 from dataclasses import dataclass, field
 
 from trl import GRPOConfig
+
+from .config_warnings import warn_about
 
 
 OWN_LOSS_TYPES = ("dapo", "cispo", "grpo", "dr_grpo")
@@ -12,9 +13,6 @@ OWN_LOSS_TYPES = ("dapo", "cispo", "grpo", "dr_grpo")
 
 TOKEN_LOSS_TYPES = ("dapo", "cispo")
 """Losses that sum over tokens and divide by a count of them."""
-
-LONG_COMPLETION = 1024
-"""Tokens from which correcting the sampler's mismatch by whole sequences masks a sizeable share of them."""
 
 
 @dataclass
@@ -195,7 +193,7 @@ class DAPOConfig(GRPOConfig):
             global_eval_batch_size = self.per_device_eval_batch_size * self.world_size
             self.num_generations_eval = math.gcd(self.num_generations, global_eval_batch_size)
         self._check_combinations()
-        self._warn()
+        warn_about(self)
 
     @property
     def prompts_per_rollout(self) -> int:
@@ -298,38 +296,3 @@ class DAPOConfig(GRPOConfig):
                     f"so micro-batches of other rows would change the gradient. Set {name} to {neutral}, or "
                     "balance_micro_batches to false."
                 )
-
-    def _warn(self) -> None:
-        """What works, but probably not as meant."""
-        if self.updates_per_rollout * self.num_iterations == 1 and self.epsilon_high != self.epsilon:
-            _warn_user(
-                f"Clip-higher (epsilon_high={self.epsilon_high}) has no effect: with one optimizer step per rollout "
-                "the policy that trains is the one that generated, and every ratio is 1. Raise updates_per_rollout "
-                "(16 in the paper)."
-            )
-        if self.mask_truncated_completions and self.soft_punish_cache is not None:
-            _warn_user(
-                "mask_truncated_completions=True takes truncated completions out of the loss, so that the largest "
-                f"punishment of soft_punish_cache={self.soft_punish_cache} never trains them. The paper's best runs "
-                "use the soft punishment alone: set mask_truncated_completions to false."
-            )
-        is_by_sequence = self.vllm_importance_sampling_mode.startswith("sequence")
-        is_corrected = self.use_vllm and self.vllm_importance_sampling_correction
-        if is_corrected and is_by_sequence and self.max_completion_length >= LONG_COMPLETION:
-            _warn_user(
-                f"vllm_importance_sampling_mode={self.vllm_importance_sampling_mode!r} with "
-                f"max_completion_length={self.max_completion_length}: the ratio of a whole sequence leaves its "
-                "bounds from the rounding of many tokens alone, so that long completions are masked or truncated. "
-                "Set vllm_importance_sampling_mode to 'token_truncate' and vllm_importance_sampling_clip_max to 2."
-            )
-        if self.balance_micro_batches and self.gradient_accumulation_steps == 1:
-            _warn_user(
-                "balance_micro_batches=True with gradient_accumulation_steps=1: an optimizer step is one micro-batch, "
-                "so there is nothing to balance; micro-batches are only trimmed to their longest row. Lower "
-                "per_device_train_batch_size and raise gradient_accumulation_steps to save padding."
-            )
-
-
-def _warn_user(message: str) -> None:
-    # 5: this function, `_warn`, `__post_init__`, the generated `__init__`, and the caller.
-    warnings.warn(message, UserWarning, stacklevel=5)
