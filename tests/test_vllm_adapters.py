@@ -9,8 +9,9 @@ from accelerate import Accelerator
 from peft import LoraConfig, get_peft_model
 from trl.generation.vllm_generation import VLLMGeneration
 
+from dapo_trl.vllm import Generation, ServerSettings
 from dapo_trl.vllm.adapters import merged_params, restored_base_weights
-from dapo_trl.vllm.generation import Generation, GuardedClient, ServerSettings
+from dapo_trl.vllm.client import GuardedClient
 from tests.helpers import tiny_model
 
 

@@ -7,7 +7,8 @@ import requests
 from accelerate import Accelerator
 
 from dapo_trl.vllm import ServerError, ServerMismatchError, ServerSettings, UnreachableError, generation
-from dapo_trl.vllm.generation import NOTHING_GENERATED, Generation, GuardedClient
+from dapo_trl.vllm.client import NOTHING_GENERATED, GuardedClient
+from dapo_trl.vllm.generation import Generation
 
 
 class FailingClient:

@@ -88,21 +88,36 @@ def merged_on_the_side(module: nn.Module, layers: list[BaseTunerLayer]) -> Itera
             parameter.data = original
 
 
-def dequantized(module: nn.Module, layers: list[BaseTunerLayer]) -> torch.Tensor:
+def check_quantized(model: nn.Module, mode: str) -> None:
     """
-    Weight of a quantized module with its adapters, in float32.
+    Refuses a quantized model whose weights could not be sent. Any other model passes.
+
+    Args:
+        model (`nn.Module`): with or without adapters.
+        mode (`str`): `vllm_mode`.
 
     Raises:
-        NotImplementedError: for adapters that are more than a summand.
+        ValueError: in colocated mode, or for adapters that are more than a summand.
     """
+    layers = [layer for module, around in adapted_modules(model).items() if _is_quantized(module) for layer in around]
+    if layers and mode == "colocate":
+        raise ValueError(
+            "vllm_mode='colocate' cannot be combined with a quantized model: vLLM would quantize its own copy, which "
+            "takes no merged weights. Set vllm_mode to 'server', or load_in_4bit and load_in_8bit to false."
+        )
+    variants = {type(variant).__name__ for layer in layers for variant in layer.lora_variant.values()}
+    if variants:
+        raise ValueError(
+            f"Adapters of the kind {', '.join(sorted(variants))} on a quantized model cannot be sent to vLLM. Use "
+            "plain LoRA (use_dora: false), or set load_in_4bit and load_in_8bit to false."
+        )
+
+
+def dequantized(module: nn.Module, layers: list[BaseTunerLayer]) -> torch.Tensor:
+    """Weight of a quantized module with its adapters, in float32."""
     weight = dequantize_module_weight(module).data.float()
     with torch.no_grad():
         for layer in layers:
-            if layer.lora_variant:
-                raise NotImplementedError(
-                    f"{type(next(iter(layer.lora_variant.values()))).__name__} adapters on a quantized model cannot "
-                    "be sent to vLLM. Use plain LoRA (use_dora: false), or load the model without quantization."
-                )
             for adapter in set(layer.active_adapters) & layer.lora_A.keys():
                 weight = weight + layer.get_delta_weight(adapter).float()
     return weight
@@ -123,6 +138,10 @@ def restored_base_weights(model: nn.Module) -> Iterator[None]:
         with torch.no_grad():
             for parameter, kept in zip(parameters, copies, strict=True):
                 parameter.copy_(kept)
+
+
+def _is_quantized(module: nn.Module) -> bool:
+    return any(type(parameter).__name__ in QUANTIZED for parameter in module.parameters(recurse=False))
 
 
 def _parameters_of(modules: Iterable[nn.Module]) -> list[nn.Parameter]:

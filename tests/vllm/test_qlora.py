@@ -1,40 +1,92 @@
-"""LoRA on a 4-bit model: what the server gets is the dequantized model with its adapter."""
+"""LoRA on a quantized model: what the server gets is the dequantized model with its adapter."""
 
+import contextlib
+
+import bitsandbytes
 import pytest
 import torch
-from peft import LoraConfig
+from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 from trl import ModelConfig, get_quantization_config
 
-from .trainers import build, train_and_compare
+from dapo_trl.vllm.adapters import merged_params
+from tests.helpers import largest_difference
 
+from .trainers import PROBE, build, train_and_compare
 
-bitsandbytes = pytest.importorskip("bitsandbytes")
 
 PEFT_CONFIG = LoraConfig(r=8, lora_alpha=32, target_modules="all-linear")
 
 
-def load_in_4bit(path: str):
+def quantized(path: str, name: str = "load_in_4bit"):
     """As the training command loads it."""
-    recipe = ModelConfig(model_name_or_path=path, load_in_4bit=True, dtype="float32", bnb_4bit_quant_type="nf4")
+    recipe = ModelConfig(model_name_or_path=path, dtype="float32", bnb_4bit_quant_type="nf4", **{name: True})
     return AutoModelForCausalLM.from_pretrained(
         path, quantization_config=get_quantization_config(recipe), dtype=torch.float32
     )
 
 
-def test_trains_through_the_server(models, server):
-    trainer = build(server.url, load_in_4bit(models["tied"]), peft_config=PEFT_CONFIG, learning_rate=5e-2)
-    layers = [module for module in trainer.model.modules() if type(module) is bitsandbytes.nn.Linear4bit]
-    assert len(layers) == 14
+def spare_the_cpu_path(model, layer_class: type) -> list:
+    """The quantized layers, kept from what bitsandbytes does on a CPU alone: rearrange weights that do not train."""
+    layers = [module for module in model.modules() if type(module) is layer_class]
     for layer in layers:
-        # On a CPU, and there alone, bitsandbytes rearranges the weights of a model that does not train.
         layer.support_avx512bf16_for_cpu = False
+    return layers
+
+
+def test_trains_through_the_server(models, server):
+    trainer = build(server.url, quantized(models["tied"]), peft_config=PEFT_CONFIG, learning_rate=5e-2)
+    layers = spare_the_cpu_path(trainer.model, bitsandbytes.nn.Linear4bit)
+    assert len(layers) == 14
     for parameter in trainer.model.parameters():
         if parameter.requires_grad:
             # TRL keeps these adapters in bfloat16, whose rounding alone is 0.05 nats at the end of this run.
             parameter.data = parameter.data.float()
     before = [layer.weight.data.clone() for layer in layers]
     comparison = train_and_compare(trainer, server.url)
+    print(f"differences {comparison.differences}, moved {comparison.moved}")  # noqa: T201
     assert comparison.moved[-1] > 0.1
     assert max(comparison.differences) < 1e-3
     assert all(torch.equal(layer.weight.data, kept) for layer, kept in zip(layers, before, strict=True))
+
+
+@pytest.mark.parametrize(
+    # 8-bit layers round what goes into them, too.
+    ("name", "layer_class", "tolerance"),
+    [
+        ("load_in_4bit", bitsandbytes.nn.Linear4bit, 1e-5),
+        ("load_in_8bit", bitsandbytes.nn.Linear8bitLt, 0.1),
+    ],
+)
+def test_what_is_sent_is_an_ordinary_model_that_computes_the_same(models, name, layer_class, tolerance):
+    model = get_peft_model(quantized(models["tied"], name), LoraConfig(r=4, target_modules="all-linear"))
+    assert len(spare_the_cpu_path(model, layer_class)) == 14
+    torch.manual_seed(1)
+    for parameter_name, parameter in model.named_parameters():
+        if "lora_" in parameter_name:
+            parameter.data.add_(torch.randn_like(parameter) * 0.1)
+    plain = AutoModelForCausalLM.from_pretrained(models["tied"], dtype=torch.float32)
+    ids = torch.tensor([PROBE])
+    with torch.no_grad():
+        expected, before = model.eval()(ids).logits, plain(ids).logits
+        plain.load_state_dict(dict(merged_params(model, lambda parameters: contextlib.nullcontext())), strict=False)
+        actual = plain(ids).logits
+    difference, moved = largest_difference(actual, expected), largest_difference(before, expected)
+    print(f"{name}: difference {difference}, from the model without quantization and adapter {moved}")  # noqa: T201
+    assert difference < tolerance
+    assert moved > 10 * tolerance
+
+
+# What is refused, before vLLM starts or is asked
+
+
+def test_vllm_in_the_same_process_is_refused(models):
+    fields = {"vllm_mode": "colocate", "vllm_server_base_url": None, "peft_config": PEFT_CONFIG}
+    with pytest.raises(ValueError, match="vllm_mode='colocate' cannot be combined with a quantized model"):
+        build("", quantized(models["tied"]), **fields)
+
+
+def test_adapters_that_are_more_than_a_summand_are_refused(models):
+    dora = LoraConfig(r=8, target_modules="all-linear", use_dora=True)
+    with pytest.raises(ValueError, match="DoraLinearVariant on a quantized model cannot be sent.*use_dora: false"):
+        build("http://127.0.0.1:9", quantized(models["tied"]), peft_config=dora)

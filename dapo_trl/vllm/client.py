@@ -1,0 +1,149 @@
+"""TRL's client of a vLLM server, whose failures wait until all processes react to them."""
+
+import contextlib
+import uuid
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, TypeVar
+
+import requests
+from accelerate.logging import get_logger
+from requests.adapters import HTTPAdapter
+
+from .preflight import PROBE_TIMEOUT
+
+
+logger = get_logger(__name__)
+
+Result = TypeVar("Result")
+
+NOTHING_GENERATED = {"prompt_ids": [], "completion_ids": [], "logprobs": None}
+
+
+class GuardedClient:
+    """
+    TRL's client, whose failures wait until all processes react to them.
+
+    After a failure, calls do nothing until the fault is taken.
+
+    Args:
+        client (`VLLMClient`): TRL's client, used as it is; only its session's own retries are switched off, which
+            would repeat half of a weight transfer, and its requests end after a time.
+        request_timeout (`float`): that time in seconds.
+    """
+
+    def __init__(self, client: Any, request_timeout: float):
+        self._client = client
+        self._fault: str | None = None
+        self._is_sending = False
+        self._mark: str | None = None
+        for scheme in ("http://", "https://"):
+            client.session.mount(scheme, _TimeoutAdapter(request_timeout))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def generate(self, **kwargs) -> dict[str, Any]:
+        """Completions, or none at all after a fault."""
+
+        def generate():
+            output = self._client.generate(**kwargs)
+            self._check_mark()
+            return output
+
+        return self.attempt("Generation", generate) or NOTHING_GENERATED
+
+    def image_features(self, images: list, **kwargs) -> list:
+        """Features of images, None for each after a fault."""
+        features = self.attempt("Processing images", partial(self._client.image_features, images, **kwargs))
+        return features or [None] * len(images)
+
+    def update_named_params(self, metadata: list, named_params: Iterator) -> None:
+        """Sends the weights. All of them are walked in any case, because other processes help to gather them."""
+
+        def send():
+            self._check_mark()
+            self._is_sending = True
+            self._client.update_named_params(metadata, named_params)
+            self._is_sending = False
+
+        self.attempt("Sending weights", send)
+        for _ in named_params:
+            pass
+
+    def reset_prefix_cache(self) -> None:
+        """Lets the server forget what it computed with older weights."""
+        self.attempt("Resetting the prefix cache", self._client.reset_prefix_cache)
+
+    def mark_weights(self) -> None:
+        """Marks the weights that the server holds as those of this run and moment."""
+
+        def mark():
+            mark = f"dapo-{uuid.uuid4().hex}"
+            url = f"{self._client.base_url}/update_weight_version"
+            response = self._client.session.post(url, json={"new_version": mark})
+            if response.status_code == 404:
+                logger.warning_once(
+                    "This version of vLLM cannot mark its weights: if the server is restarted between two requests, "
+                    "that goes unnoticed until the next optimizer step. Update vLLM."
+                )
+                return
+            response.raise_for_status()
+            self._mark = mark
+
+        self.attempt("Marking weights", mark)
+
+    def reconnect(self, device: Any) -> None:
+        """Makes the server ready to take weights, whether it is the same process as before or a new one."""
+
+        def connect():
+            if self._is_sending:
+                # A server that has lived through a transfer that was broken off still waits for its end.
+                with contextlib.suppress(requests.RequestException):
+                    requests.post(f"{self._client.base_url}/finish_weight_update", json={}, timeout=PROBE_TIMEOUT)
+                self._is_sending = False
+            if self._mark is None or not self._bears_mark():
+                self._client.model = self._client._get(f"{self._client.base_url}/v1/models")["data"][0]["id"]
+                self._client.close_communicator()
+                self._client.init_communicator(device=device)
+                self._mark = None
+
+        self.attempt("Connecting", connect)
+
+    def take_fault(self) -> str | None:
+        """What failed since the last call, if anything."""
+        fault, self._fault = self._fault, None
+        return fault
+
+    def attempt(self, what: str, function: Callable[[], Result]) -> Result | None:
+        """The function's result; None after a fault, earlier or now. `what` begins the sentence that tells of it."""
+        if self._fault is not None:
+            return None
+        try:
+            return function()
+        except Exception as error:
+            # Besides errors of the connection, TRL raises nothing more specific.
+            if not isinstance(error, OSError) and type(error) not in (Exception, RuntimeError):
+                raise
+            self._fault = f"{what} failed at {self._client.base_url}: {type(error).__name__}: {error}."
+            return None
+
+    def _check_mark(self) -> None:
+        if self._mark is not None and not self._bears_mark():
+            raise ConnectionResetError(
+                "the server holds other weights than it was sent: it has been restarted, or another run uses it"
+            )
+
+    def _bears_mark(self) -> bool:
+        return self._client._get(f"{self._client.base_url}/weight_info")["weight_version"] == self._mark
+
+
+class _TimeoutAdapter(HTTPAdapter):
+    """Requests without retries that end after a time."""
+
+    def __init__(self, timeout: float):
+        self._timeout = timeout
+        super().__init__(pool_maxsize=64)
+
+    def send(self, request, timeout=None, **kwargs):
+        return super().send(request, timeout=timeout or (PROBE_TIMEOUT, self._timeout), **kwargs)
