@@ -5,6 +5,7 @@ Starting a server takes a minute, so every kind is started once, the first time 
 """
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,11 @@ from .server import Server, running
 
 
 collect_ignore_glob = [] if os.environ.get("TEST_VLLM") else ["test_*.py"]
+
+if os.environ.get("TEST_VLLM"):
+    os.environ["NO_PROXY"] = "127.0.0.1"
+    # Told to end, the servers are ended too, as by Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

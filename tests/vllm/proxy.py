@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import requests
 
-from .server import free_port
+from .server import reserved_port
 
 
 Harm = Callable[[BaseHTTPRequestHandler], bool]
@@ -23,6 +23,7 @@ class Proxy:
     Attributes:
         harms (`dict[str, list[Harm]]`): for a path, what is done to the next requests for it, in turn.
         paths (`list[str]`): of all requests so far, in order.
+        num_waited_for (`int`): hanging requests that were answered in the end, because the client would not go.
     """
 
     def __init__(self, target: str):
@@ -30,7 +31,8 @@ class Proxy:
         self.harms: dict[str, list[Harm]] = {}
         self.paths: list[str] = []
         self._is_closed = threading.Event()
-        self.port = free_port()
+        self.num_waited_for = 0
+        self.port, self._holder = reserved_port()
         self.url = f"http://127.0.0.1:{self.port}"
 
     def open(self) -> None:
@@ -44,6 +46,7 @@ class Proxy:
         self._is_closed.set()
         self._server.shutdown()
         self._server.server_close()
+        self._holder.close()
 
     def harm(self, path: str, *harms: Harm) -> None:
         """Does these to the next requests for a path, in turn."""
@@ -59,8 +62,8 @@ class Proxy:
         return harm
 
     def hang(self, handler: BaseHTTPRequestHandler) -> bool:
-        """The request is never answered."""
-        self._is_closed.wait(300)
+        """The request is not answered, but for a test that would never end."""
+        self.num_waited_for += not self._is_closed.wait(300)
         handler.close_connection = True
         return True
 

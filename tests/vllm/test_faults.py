@@ -1,7 +1,6 @@
 """A server that fails, hangs, dies or comes back as another: the run goes on, or ends with a checkpoint."""
 
 import threading
-import time
 from collections.abc import Callable
 
 import pytest
@@ -12,7 +11,7 @@ from dapo_trl.checkpoint import last_complete_checkpoint
 from dapo_trl.vllm import ServerError, UnreachableError, generation
 
 from .proxy import Proxy, let_through
-from .server import START_TIMEOUT, free_port
+from .server import START_TIMEOUT, reserved_port
 from .trainers import build, train_and_compare
 
 
@@ -53,12 +52,10 @@ def check_trained(trainer, comparison, num_syncs: int) -> None:
 @pytest.mark.parametrize("fault", ["500", "dropped connection", "hung request"])
 def test_a_fault_of_one_request_is_survived(fault, proxy, models):
     harm = {"500": proxy.fail(500), "dropped connection": proxy.drop, "hung request": proxy.hang}[fault]
-    trainer = build(proxy.url, models["tied"], vllm_max_retries=2, vllm_request_timeout=3)
+    trainer = build(proxy.url, models["tied"], vllm_max_retries=2, vllm_request_timeout=20)
     trainer.add_callback(After(2, lambda: proxy.harm(GENERATE, harm)))
-    started = time.monotonic()
-    comparison = train_and_compare(trainer, proxy.url)
-    assert time.monotonic() - started < 60
-    check_trained(trainer, comparison, num_syncs=4)
+    check_trained(trainer, train_and_compare(trainer, proxy.url), num_syncs=4)
+    assert proxy.num_waited_for == 0
 
 
 @pytest.mark.parametrize("path", ["/start_weight_update", "/update_weights", "/finish_weight_update"])
@@ -143,9 +140,10 @@ def test_a_server_that_is_not_up_yet_is_waited_for(server, models):
 
 
 def test_a_server_that_does_not_come_up_is_a_clear_error(models):
-    url = f"http://127.0.0.1:{free_port()}"
-    with pytest.raises(UnreachableError, match=r"was not up after 3 seconds.*vllm_server_timeout.*print-vllm-command"):
-        build(url, models["tied"], vllm_server_timeout=3)
+    port, holder = reserved_port()
+    message = r"was not up after 3 seconds.*vllm_server_timeout.*print-vllm-command"
+    with holder, pytest.raises(UnreachableError, match=message):
+        build(f"http://127.0.0.1:{port}", models["tied"], vllm_server_timeout=3)
 
 
 def test_killed_and_restarted_in_the_middle_of_a_rollout(server, proxy, models):

@@ -88,7 +88,7 @@ def test_two_processes_train_as_one_does(models, server, tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", "-m"]
     command += ["tests.vllm.two_processes", server.url, models["tied"], str(tmp_path / "result")]
     root = Path(__file__).parents[2]
-    subprocess.run(command, check=True, timeout=300, cwd=root, env={**os.environ, "PYTHONPATH": str(root)})
+    subprocess.run(command, check=True, timeout=500, cwd=root, env={**os.environ, "PYTHONPATH": str(root)})
     first, second = (json.loads((tmp_path / f"result{rank}.json").read_text()) for rank in range(2))
     assert first["num_processes"] == second["num_processes"] == 2
     assert first["weights"] == second["weights"]

@@ -13,7 +13,7 @@ from .trainers import build, train_and_compare
 
 
 def main(url: str, model: str, result: str) -> None:
-    faulthandler.dump_traceback_later(120, exit=True)
+    faulthandler.dump_traceback_later(400, exit=True)
     trainer = build(url, model, per_device_train_batch_size=4, ddp_backend="gloo")
     comparison = train_and_compare(trainer, url)
     found = {
