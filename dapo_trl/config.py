@@ -5,14 +5,7 @@ from dataclasses import dataclass, field
 
 from trl import GRPOConfig
 
-from .config_warnings import warn_about
-
-
-OWN_LOSS_TYPES = ("dapo", "cispo", "grpo", "dr_grpo")
-"""Losses whose micro-batches this project knows how to cut without changing the gradient."""
-
-TOKEN_LOSS_TYPES = ("dapo", "cispo")
-"""Losses that sum over tokens and divide by a count of them."""
+from .config_checks import check_combinations, warn_about
 
 
 @dataclass
@@ -70,10 +63,20 @@ class DAPOConfig(GRPOConfig):
             Further attempts, with growing pauses, when the vLLM server fails. Before each, the server is waited for
             up to `vllm_server_timeout` seconds and gets the weights anew.
 
+        eval_rollouts (`int`, *optional*):
+            Evaluate every so many rollouts: sets `eval_strategy` to `"steps"` and `eval_steps` to their optimizer
+            steps. `None`: TRL's two fields decide.
+        on_alarm (`str`, *optional*, defaults to `"warn"`):
+            What happens when a run goes wrong (see [`~dapo_trl.callbacks.AlarmCallback`]): `"warn"`, or `"stop"` to
+            end it with a checkpoint as well.
+
     > [!NOTE]
     > These parameters have default values different from [`~trl.GRPOConfig`]:
     > - `lr_scheduler_type`: `"constant_with_warmup"` instead of `"linear"`.
     > - `warmup_steps`: `None`, computed from `warmup_rollouts`.
+    > - `logging_steps`: `None`, one record per rollout.
+    > - `metric_for_best_model`: with `load_best_model_at_end`, `"eval_avg@k"` instead of `"loss"`; the letter k stands
+    >   for `num_generations_eval`.
     > - `num_generations_eval`: fitted to the evaluation batch if not given.
     > - `vllm_importance_sampling_mode`: `"token_truncate"` instead of `"sequence_mask"`, with
     >   `vllm_importance_sampling_clip_max` `2.0`: a correction by sequence masks long completions.
@@ -147,7 +150,25 @@ class DAPOConfig(GRPOConfig):
     vllm_max_retries: int = field(
         default=4, metadata={"help": "Further attempts, with growing pauses, when the vLLM server fails."}
     )
+    eval_rollouts: int | None = field(
+        default=None,
+        metadata={"help": "Evaluate every so many rollouts. None: eval_strategy and eval_steps decide."},
+    )
+    on_alarm: str = field(
+        default="warn",
+        metadata={
+            "help": "What happens when a run goes wrong: a warning, or also a clean end with a checkpoint.",
+            "choices": ["warn", "stop"],
+        },
+    )
 
+    logging_steps: float | None = field(
+        default=None,
+        metadata={
+            "help": "Log every so many optimizer steps (a number below 1 is a share of all steps). None: once per "
+            "rollout."
+        },
+    )
     lr_scheduler_type: str = field(default="constant_with_warmup", metadata={"help": "Schedule of the learning rate."})
     warmup_steps: float | None = field(
         default=None,
@@ -168,8 +189,11 @@ class DAPOConfig(GRPOConfig):
         self._check_own_fields()
         if self.steps_per_generation is None and self.generation_batch_size is None:
             self.steps_per_generation = self.updates_per_rollout * self.gradient_accumulation_steps
+        self._set_evaluation()
+        is_logging_given = self.logging_steps is not None
         is_warmup_given, is_eval_group_given = self.warmup_steps is not None, self.num_generations_eval is not None
-        # Both depend on what the parent sets up; these values pass its checks until then.
+        # These depend on what the parent sets up; these values pass its checks until then.
+        self.logging_steps = self.logging_steps if is_logging_given else self._planned_optimizer_steps
         self.warmup_steps = self.warmup_steps if is_warmup_given else 0
         self.num_generations_eval = self.num_generations_eval if is_eval_group_given else 1
 
@@ -186,19 +210,28 @@ class DAPOConfig(GRPOConfig):
 
         self._check_steps()
         self.updates_per_rollout = self.steps_per_generation // self.gradient_accumulation_steps
+        if not is_logging_given:
+            self.logging_steps = self.optimizer_steps_per_rollout
         if not is_warmup_given:
-            self.warmup_steps = self.warmup_rollouts * self.updates_per_rollout * self.num_iterations
+            self.warmup_steps = self.warmup_rollouts * self.optimizer_steps_per_rollout
         self._check_warmup("warmup_steps" if is_warmup_given else "warmup_rollouts")
         if not is_eval_group_given:
             global_eval_batch_size = self.per_device_eval_batch_size * self.world_size
             self.num_generations_eval = math.gcd(self.num_generations, global_eval_batch_size)
-        self._check_combinations()
+        if (self.metric_for_best_model or "").endswith("avg@k"):
+            self.metric_for_best_model = f"{self.metric_for_best_model[:-1]}{self.num_generations_eval}"
+        check_combinations(self)
         warn_about(self)
 
     @property
     def prompts_per_rollout(self) -> int:
         """Groups that one rollout is made of, P."""
         return self.generation_batch_size // self.num_generations
+
+    @property
+    def optimizer_steps_per_rollout(self) -> int:
+        """Optimizer steps in which one rollout is trained on."""
+        return self.updates_per_rollout * self.num_iterations
 
     @property
     def owns_batches(self) -> bool:
@@ -218,12 +251,17 @@ class DAPOConfig(GRPOConfig):
             "gradient_accumulation_steps": 1,
             "vllm_request_timeout": 1,
             "vllm_max_retries": 0,
+            "eval_rollouts": 1,
         }
         for name, least in at_least.items():
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name}={value} is below {least}. Set {name} to {least} or more.")
-        choices = {"on_shortage": ("train_partial", "raise"), "token_normalization": ("step", "group")}
+        choices = {
+            "on_shortage": ("train_partial", "raise"),
+            "token_normalization": ("step", "group"),
+            "on_alarm": ("warn", "stop"),
+        }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown. Set {name} to one of {list(allowed)}.")
@@ -234,6 +272,34 @@ class DAPOConfig(GRPOConfig):
                 f"{self.max_completion_length} tokens, the end of the interval in which the punishment grows. Set "
                 "soft_punish_cache accordingly (a fifth in the paper), or to null for no soft overlong punishment."
             )
+
+    @property
+    def _planned_optimizer_steps(self) -> int:
+        """Optimizer steps per rollout before the parent knows the number of processes; 1 if that decides them."""
+        if self.generation_batch_size is not None:
+            return 1
+        micro_steps = self.steps_per_generation or self.updates_per_rollout * self.gradient_accumulation_steps
+        return max(1, micro_steps // self.gradient_accumulation_steps) * self.num_iterations
+
+    def _set_evaluation(self) -> None:
+        """`eval_rollouts` in the fields that the parent checks and Trainer acts on; what is best."""
+        if self.load_best_model_at_end and self.metric_for_best_model is None:
+            self.metric_for_best_model = "eval_avg@k"
+        if self.eval_rollouts is None:
+            return
+        given = {
+            "eval_steps": self.eval_steps is not None,
+            "eval_strategy": getattr(self.eval_strategy, "value", self.eval_strategy) not in ("no", "steps"),
+            "generation_batch_size": self.generation_batch_size is not None,
+        }
+        for name, is_given in given.items():
+            if is_given:
+                raise ValueError(
+                    f"eval_rollouts={self.eval_rollouts} cannot be combined with {name}={getattr(self, name)!r}: it "
+                    "sets eval_steps from updates_per_rollout. Leave out one of them."
+                )
+        self.eval_strategy = "steps"
+        self.eval_steps = self.eval_rollouts * self._planned_optimizer_steps
 
     def _check_steps(self) -> None:
         """The rollout is a whole number of optimizer steps."""
@@ -252,47 +318,3 @@ class DAPOConfig(GRPOConfig):
                 f"lr_scheduler_type='constant' has no warm-up, but {name}={getattr(self, name)} asks for one. Set "
                 f"lr_scheduler_type to 'constant_with_warmup', or {name} to 0."
             )
-
-    def _check_combinations(self) -> None:
-        """What cannot be combined, because the gradient would not be the one asked for."""
-        own = [name for name in ("dynamic_sampling", "balance_micro_batches") if getattr(self, name)]
-        if own and self.loss_type not in OWN_LOSS_TYPES:
-            raise ValueError(
-                f"loss_type={self.loss_type!r} cannot be combined with {' and '.join(own)}: only "
-                f"{list(OWN_LOSS_TYPES)} can. Change loss_type, or set {' and '.join(own)} to false."
-            )
-        if self.token_normalization == "group" and self.beta != 0:
-            raise ValueError(
-                f"token_normalization='group' cannot be combined with beta={self.beta}: its weights ride on the "
-                "advantages and would not reach the KL term. Set beta to 0 (the paper's value), or "
-                "token_normalization to 'step'."
-            )
-        if self.token_normalization == "group" and self.loss_type not in TOKEN_LOSS_TYPES:
-            raise ValueError(
-                f"token_normalization='group' needs a loss that sums over tokens, but loss_type={self.loss_type!r} "
-                f"averages in its own way. Set loss_type to one of {list(TOKEN_LOSS_TYPES)}, or token_normalization "
-                "to 'step'."
-            )
-        if self.balance_micro_batches:
-            self._check_balancing()
-        is_row_mean = self.loss_type in OWN_LOSS_TYPES and self.loss_type not in TOKEN_LOSS_TYPES
-        if self.dynamic_sampling and is_row_mean and self.beta != 0 and self.on_shortage == "train_partial":
-            raise ValueError(
-                f"loss_type={self.loss_type!r} with beta={self.beta} cannot train on a partial rollout: the weights "
-                "of the rows ride on the advantages and would not reach the KL term. Set on_shortage to 'raise', beta "
-                "to 0, or loss_type to 'dapo'."
-            )
-
-    def _check_balancing(self) -> None:
-        per_micro_batch = {
-            "top_entropy_quantile": (self.top_entropy_quantile, 1.0),
-            "entropy_coef": (self.entropy_coef, 0.0),
-            "use_adaptive_entropy": (self.use_adaptive_entropy, False),
-        }
-        for name, (value, neutral) in per_micro_batch.items():
-            if value != neutral:
-                raise ValueError(
-                    f"{name}={value} cannot be combined with balance_micro_batches: it is computed per micro-batch, "
-                    f"so micro-batches of other rows would change the gradient. Set {name} to {neutral}, or "
-                    "balance_micro_batches to false."
-                )

@@ -18,7 +18,8 @@ from .checkpoint import (
     rollout_state,
     save_state,
 )
-from .config import TOKEN_LOSS_TYPES, DAPOConfig
+from .config import DAPOConfig
+from .config_checks import TOKEN_LOSS_TYPES
 from .exchange import assert_agreement
 from .loss import Lengths, pad_rows, score_in_pieces
 from .metrics import MicroBatchMetrics

@@ -53,6 +53,9 @@ def warnings_of(**fields) -> list[warnings.WarningMessage]:
         ("prompts_per_rollout", 8),
         ("warmup_steps", 320),
         ("num_generations_eval", 8),
+        ("logging_steps", 16),
+        ("eval_rollouts", None),
+        ("on_alarm", "warn"),
     ],
 )
 def test_defaults(field, value):
@@ -67,6 +70,7 @@ def test_everything_else_is_as_in_grpo():
         "steps_per_generation",
         "generation_batch_size",
         "num_generations_eval",
+        "logging_steps",
         "lr_scheduler_type",
         "warmup_steps",
         "vllm_importance_sampling_mode",
@@ -146,6 +150,8 @@ def test_a_given_num_generations_eval_must_fit():
         ({"max_oversampling": 0.5}, "max_oversampling=0.5 is below 1. Set max_oversampling to 1 or more"),
         ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps=0 is below 1. Set gradient_accumulation_s"),
         ({"on_shortage": "stop"}, r"on_shortage='stop' is unknown. Set .* to one of \['train_partial', 'raise'\]"),
+        ({"on_alarm": "raise"}, r"on_alarm='raise' is unknown. Set on_alarm to one of \['warn', 'stop'\]"),
+        ({"eval_rollouts": 0}, "eval_rollouts=0 is below 1. Set eval_rollouts to 1 or more"),
         ({"token_normalization": "batch"}, r"token_normalization='batch' is unknown. Set .* \['step', 'group'\]"),
         ({"soft_punish_cache": 0}, "soft_punish_cache=0 tokens must be above 0 .* or to null"),
         ({"soft_punish_cache": -4}, "soft_punish_cache=-4 tokens must be above 0"),
@@ -283,3 +289,39 @@ def test_a_warning_is_given_once_and_points_to_the_caller(fields, message):
 )
 def test_no_needless_warning(fields):
     assert not warnings_of(**fields)
+
+
+# What is counted in rollouts
+
+
+def test_one_log_per_rollout():
+    assert config(num_iterations=2).logging_steps == 12
+    assert config(generation_batch_size=32).logging_steps == 4
+    assert config(logging_steps=5).logging_steps == 5
+
+
+def test_evaluation_is_counted_in_rollouts():
+    ours = config(eval_rollouts=3, num_iterations=2)
+    assert (ours.eval_strategy, ours.eval_steps) == ("steps", 36)  # 6 updates, twice, 3 rollouts
+    assert config(eval_rollouts=3, steps_per_generation=8).eval_steps == 12  # accumulation 2
+    assert config(eval_strategy="steps").eval_steps == 6
+    assert config().eval_strategy == "no"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"eval_steps": 4}, {"eval_strategy": "epoch"}, {"generation_batch_size": 32}],
+    ids=lambda f: next(iter(f)),
+)
+def test_evaluation_has_one_interval(fields):
+    name = next(iter(fields))
+    with pytest.raises(ValueError, match=f"eval_rollouts=3 cannot be combined with {name}=.*Leave out one"):
+        config(eval_rollouts=3, **fields)
+
+
+def test_the_best_model_is_that_of_the_best_accuracy():
+    ours = config(eval_rollouts=1, save_steps=6, load_best_model_at_end=True, num_generations_eval=2)
+    assert (ours.metric_for_best_model, ours.greater_is_better) == ("eval_avg@2", True)
+    other = config(metric_for_best_model="eval_reward", load_best_model_at_end=True, eval_rollouts=1, save_steps=6)
+    assert other.metric_for_best_model == "eval_reward"
+    assert config(metric_for_best_model="gsm8k_avg@k", num_generations_eval=4).metric_for_best_model == "gsm8k_avg@4"
