@@ -7,8 +7,9 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 from accelerate.logging import get_logger
+
+from .peers import has_lost_peers
 
 
 logger = get_logger(__name__)
@@ -89,20 +90,6 @@ def _watch(reader: int) -> None:
     while signum := os.read(reader, 1):
         if signum[0] == signal.SIGTERM and has_lost_peers():
             os._exit(EXIT_CODE)
-
-
-def has_lost_peers() -> bool:
-    """Whether a launcher started more processes on this machine than are still there."""
-    own = psutil.Process()
-    num_started = int(own.environ().get("LOCAL_WORLD_SIZE", "0"))
-    return num_started > sum(_is_alive_with_rank(process) for process in own.parent().children())
-
-
-def _is_alive_with_rank(process: psutil.Process) -> bool:
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE and "LOCAL_RANK" in process.environ()
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
-        return False
 
 
 def mark_preempted(output_dir: str, global_step: int) -> None:

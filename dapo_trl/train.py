@@ -23,7 +23,9 @@ from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 from .checkpoint import is_complete, last_complete_checkpoint
 from .config import DAPOConfig
 from .data import check_dataset, load_prompts
+from .peers import failing_after_peers
 from .preemption import EXIT_CODE, mark_preempted, unmark_preempted
+from .quantization import check_quantization
 from .rewards import AccuracyReward, load_reward
 from .trainer import DAPOTrainer
 from .vllm import format_command, longest_prompt, server_command
@@ -198,6 +200,7 @@ def build_trainer(script_args: DAPOScriptArguments, training_args: DAPOConfig, m
     """The trainer of a recipe, with its model, data and rewards."""
     if model_args.model_name_or_path is None:
         raise ValueError("model_name_or_path is not set. Set it to a model id on the Hub or a local directory.")
+    check_quantization(training_args, model_args)
     training_args.model_init_kwargs = {
         "revision": model_args.model_revision,
         "attn_implementation": model_args.attn_implementation,
@@ -231,6 +234,7 @@ def print_server_command(script_args: DAPOScriptArguments, training_args: DAPOCo
 
 
 @record  # a launcher reports the error of the process that failed first
+@failing_after_peers()
 def main(argv: list[str] | None = None) -> None:
     """Parse, build, train, save, and push if asked."""
     script_args, training_args, model_args = make_parser().parse_args_and_config(argv)

@@ -114,20 +114,3 @@ def test_a_launcher_leaves_the_marker(command, tmp_path):
     assert_success(finished)
     assert not (output_dir / MARKER).exists()
     assert final_step(output_dir) == 6
-
-
-# Peers
-
-
-@pytest.mark.parametrize(
-    ("env", "is_lost"),
-    [
-        ({}, False),  # no launcher
-        ({"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}, False),
-        ({"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}, True),
-    ],
-)
-def test_peers_are_those_of_the_launcher(env, is_lost):
-    check = f"from dapo_trl.preemption import has_lost_peers; assert has_lost_peers() is {is_lost}"
-    clean = {name: value for name, value in os.environ.items() if name not in ("LOCAL_RANK", "LOCAL_WORLD_SIZE")}
-    subprocess.run([sys.executable, "-c", check], env=clean | ENVIRONMENT | env, check=True)

@@ -48,7 +48,9 @@ def torchrun() -> list[str]:
 def accelerate_launch(directory: Path) -> list[str]:
     config = directory / "accelerate.yaml"
     config.write_text(yaml.safe_dump(ACCELERATE_CONFIG))
-    return [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
+    # The launcher looks so rarely that a process which fails as a consequence could be over too when it looks.
+    options = ["--config_file", str(config), "--monitor_interval", "3"]
+    return [sys.executable, "-m", "accelerate.commands.launch", *options]
 
 
 def run_failing(command: list[str], **env: str) -> str:

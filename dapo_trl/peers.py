@@ -1,0 +1,56 @@
+"""The other processes of this machine's launcher: whether they are still there, and whose error counts."""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+
+import psutil
+
+
+NOTICE_SECONDS = 1.0
+"""How long after its connections close a process may still look alive."""
+
+LAUNCHER_SECONDS = 10.0
+"""How long a launcher may take to notice a process that is gone: it looks ten times per second."""
+
+
+def has_lost_peers() -> bool:
+    """Whether a launcher started more processes on this machine than are still there."""
+    siblings = psutil.Process().parent().children()
+    return _num_started() > sum(_is_alive_with_rank(process) for process in siblings)
+
+
+def _num_started() -> int:
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "0"))
+
+
+def _is_alive_with_rank(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and "LOCAL_RANK" in process.environ()
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
+
+
+@contextlib.contextmanager
+def failing_after_peers() -> Iterator[None]:
+    """
+    Holds back an error that is there because another process of this machine is gone.
+
+    A launcher reports what it sees first. The process that waited in a collective fails at once when the other one
+    dies, and both would be found together: the cause would be hidden behind its consequence. The launcher ends this
+    process while it waits. An error of this process's own is passed on after [`NOTICE_SECONDS`].
+    """
+    try:
+        yield
+    except Exception:
+        if _num_started() > 1 and _are_lost_within(NOTICE_SECONDS):
+            time.sleep(LAUNCHER_SECONDS)
+        raise
+
+
+def _are_lost_within(seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not (is_lost := has_lost_peers()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return is_lost
