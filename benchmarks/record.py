@@ -1,0 +1,56 @@
+"""Results of a benchmark as JSON in `benchmarks/results`, from which `benchmarks.report` makes the tables."""
+
+import json
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import cpuinfo
+import torch
+
+
+RESULTS = Path(__file__).with_name("results")
+PACKAGES = ("dapo_trl", "trl", "transformers", "torch")
+
+
+def record(
+    name: str, about: str, formats: dict[str, str], rows: list[dict[str, Any]], results: Path = RESULTS
+) -> None:
+    """
+    Writes `<results>/<name>.json`, in place of an earlier one.
+
+    Args:
+        name (`str`): file name without ending; the tables are sorted by it.
+        about (`str`): Markdown above the table: a heading (`## ...`), what is compared and how.
+        formats (`dict[str, str]`):
+            Columns of the table in order, each with its format specification, such as `.2f`; other entries of the rows
+            are kept in the file only.
+        rows (`list[dict]`): one for each measurement, with `command` (measures this row alone) and `ratio`.
+        results (`Path`): directory.
+
+    Raises:
+        ValueError: if a row has no `command`, no `ratio`, or lacks a column.
+    """
+    for row in rows:
+        missing = ({"command", "ratio"} | formats.keys()) - row.keys()
+        if missing:
+            raise ValueError(f"A row of {name} has no {sorted(missing)}: {row}. Every row needs them.")
+    content = {"about": about, "formats": formats, "rows": rows, "versions": versions(), "machine": machine()}
+    results.mkdir(parents=True, exist_ok=True)
+    (results / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def versions() -> dict[str, str]:
+    """Versions that decide about the figures."""
+    return {"python": platform.python_version()} | {package: version(package) for package in PACKAGES}
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, threads of torch."""
+    return {
+        "processor": cpuinfo.get_cpu_info().get("brand_raw", platform.machine()),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }

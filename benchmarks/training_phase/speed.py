@@ -1,0 +1,113 @@
+"""
+Seconds of the training phase, `DAPOTrainer` against `GRPOTrainer`: same rows and optimizer steps, in turns.
+
+    python -m benchmarks.training_phase.speed
+"""
+
+import argparse
+import gc
+import itertools
+import statistics
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.record import RESULTS, record
+from benchmarks.training_phase.workload import MODELS, TrainingPhase, build_model, build_trainer, row_lengths
+from tests.helpers import largest_difference, weights
+
+
+ABOUT = """\
+## Training phase
+
+Seconds from the end of generation and scoring to the end of the rollout's last optimizer step: `DAPOTrainer` with
+balanced micro-batches against `GRPOTrainer`. Both train the same rows in the same optimizer steps, 4 rows per
+micro-batch on average. With four steps per rollout, old log-probabilities are computed, too, and `GRPOTrainer` is
+told the tokens of each optimizer step, because only so are the weights comparable. *Ratio*: GRPOTrainer's seconds over
+DAPOTrainer's. *Efficiency*: useful tokens over computed tokens. *Difference*: the largest of any weight afterwards.
+"""
+FORMATS = {
+    "set": "",
+    "completions": "d",
+    "steps": "d",
+    "model": "",
+    "GRPOTrainer (s)": ".2f",
+    "DAPOTrainer (s)": ".2f",
+    "ratio": ".2f",
+    "ratio of processor time": ".2f",
+    "efficiency": ".3f",
+    "difference": ".0e",
+}
+
+
+def run(trainer: str, model: str, kind: str, num_rows: int, num_steps: int) -> dict[str, Any]:
+    """One rollout with one of the trainers."""
+    built = build_trainer(trainer, model, row_lengths(kind, num_rows), num_steps)
+    phase = TrainingPhase(built)
+    gc.collect()
+    gc.freeze()
+    built.train()
+    return {
+        "wall": phase.wall,
+        "processor": phase.processor,
+        "weights": weights(built.model),
+        "efficiency": built.state.log_history[-1].get("padding/efficiency"),
+    }
+
+
+def compare(model: str, kind: str, num_rows: int, num_steps: int, num_pairs: int) -> dict[str, Any]:
+    """Alternating runs; the ratios are medians over pairs of neighbouring runs."""
+    setting = (model, kind, num_rows, num_steps)
+    pairs = []
+    for i in range(num_pairs):
+        order = ("GRPOTrainer", "DAPOTrainer") if i % 2 == 0 else ("DAPOTrainer", "GRPOTrainer")
+        pairs.append({trainer: run(trainer, *setting) for trainer in order})
+    theirs, ours = ([pair[trainer] for pair in pairs] for trainer in ("GRPOTrainer", "DAPOTrainer"))
+    start = weights(build_model(model))
+
+    def ratio(clock: str) -> float:
+        return statistics.median(their[clock] / our[clock] for their, our in zip(theirs, ours, strict=True))
+
+    return {
+        "set": kind,
+        "completions": num_rows,
+        "steps": num_steps,
+        "model": model,
+        "GRPOTrainer (s)": statistics.median(result["wall"] for result in theirs),
+        "DAPOTrainer (s)": statistics.median(result["wall"] for result in ours),
+        "ratio": ratio("wall"),
+        "ratio of processor time": ratio("processor"),
+        "efficiency": ours[0]["efficiency"],
+        "difference": largest_difference(theirs[0]["weights"], ours[0]["weights"]),
+        "largest change of weights": largest_difference(start, ours[0]["weights"]),
+        "pairs": num_pairs,
+        "command": f"python -m benchmarks.training_phase.speed --set {kind} --rows {num_rows} --steps {num_steps} "
+        f"--model {model} --pairs {num_pairs}",
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser.add_argument("--set", nargs="+", default=["log-normal", "uniform", "constant"])
+    parser.add_argument("--rows", nargs="+", type=int, default=[64, 256], help="completions in the rollout")
+    parser.add_argument("--steps", nargs="+", type=int, default=[1, 4], help="optimizer steps per rollout")
+    parser.add_argument("--model", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--pairs", type=int, default=3, help="runs of each trainer")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+
+    torch.set_num_threads(1)
+    for trainer in ("GRPOTrainer", "DAPOTrainer"):
+        run(trainer, "1M", "constant", num_rows=16, num_steps=1)  # the first run of a process is slow
+    rows = []
+    for model, num_rows, kind, num_steps in itertools.product(
+        arguments.model, arguments.rows, arguments.set, arguments.steps
+    ):
+        rows.append(compare(model, kind, num_rows, num_steps, arguments.pairs))
+        print(", ".join(f"{name}: {rows[-1][name]:{spec}}" for name, spec in FORMATS.items()), flush=True)
+    record("training_phase_speed", ABOUT, FORMATS, rows, arguments.results)
+
+
+if __name__ == "__main__":
+    main()
