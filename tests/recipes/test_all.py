@@ -1,0 +1,81 @@
+"""Every recipe is read strictly and builds its DAPOConfig, for the number of processes it is written for."""
+
+import re
+
+import pytest
+import yaml
+
+from dapo_trl.train import load_rewards
+
+from .table import NUMBERS, RECIPES, ROOT, Numbers, read
+
+
+def test_all_are_tested():
+    found = {str(path.relative_to(RECIPES)) for path in RECIPES.rglob("*.yaml") if path.parent.name[0].isupper()}
+    assert found == NUMBERS.keys()
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers_of_a_rollout(name):
+    args = read(name).training_args
+    read_numbers = Numbers(
+        NUMBERS[name].num_processes,
+        args.prompts_per_rollout,
+        args.num_generations,
+        args.updates_per_rollout,
+        args.max_completion_length,
+        args.soft_punish_cache,
+    )
+    assert read_numbers == NUMBERS[name]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_whole_rollouts(name):
+    """Training ends, and checkpoints are written, at the end of a rollout."""
+    args = read(name).training_args
+    assert args.max_steps % args.updates_per_rollout == 0
+    assert args.save_steps % args.updates_per_rollout == 0
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_rewards_are_found(name, monkeypatch):
+    monkeypatch.chdir(ROOT)  # a recipe may name rewards of the demo
+    (reward,) = load_rewards(read(name).script_args)
+    assert callable(reward)
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_adapters_have_no_dropout(name):
+    """With dropout, the policy that is trained would not be the one that generated."""
+    _, args, model_args = read(name)
+    assert not model_args.use_peft or model_args.lora_dropout == 0.0
+    assert model_args.dtype == "bfloat16" or not args.bf16 or not model_args.use_peft
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_keys_are_flat_and_in_commented_blocks(name):
+    text = (RECIPES / name).read_text()
+    assert not any(isinstance(value, dict) for value in yaml.safe_load(text).values())
+    for block in text.split("\n\n"):
+        assert block.startswith("# "), block
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_output_directories_are_their_own(name):
+    others = [yaml.safe_load((RECIPES / other).read_text())["output_dir"] for other in NUMBERS if other != name]
+    assert yaml.safe_load((RECIPES / name).read_text())["output_dir"] not in others
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_launch_lines_name_the_recipe(name):
+    header = (RECIPES / name).read_text().split("\n\n")[0]
+    named = re.findall(r"--config[ \n#]+(\S+)", header)
+    assert set(named) == {f"recipes/{name}"}
+    assert "accelerate launch" in header
+    assert ("--print-vllm-command" in header) == (read(name).training_args.vllm_mode == "server")
+
+
+def test_readme_has_a_row_for_each():
+    rows = re.findall(r"^\| \[(\S+)\]\((\S+)\)", (RECIPES / "README.md").read_text(), flags=re.MULTILINE)
+    assert [name for name, link in rows] == [link for name, link in rows]
+    assert sorted(name for name, _ in rows) == sorted(NUMBERS)
