@@ -7,8 +7,10 @@ import pytest
 import torch
 from accelerate import PartialState
 from accelerate.utils import DistributedType, gather_object
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
+from tests.distributed import fsdp
 from tests.distributed.recording import RecordingTrainer, lopsided_for
 from tests.helpers import (
     ScriptedRollouts,
@@ -60,7 +62,13 @@ RESUMED = {
 
 
 def trained(
-    config: dict[str, Any], num_processes: int = 1, stage: int = 0, checkpoint: str | None = None, **arguments
+    config: dict[str, Any],
+    num_processes: int = 1,
+    stage: int = 0,
+    checkpoint: str | None = None,
+    *,
+    is_fsdp: bool = False,
+    **arguments,
 ) -> dict[str, Any]:
     """
     What comes out of a run.
@@ -70,6 +78,7 @@ def trained(
         num_processes (`int`): R, asserted.
         stage (`int`): of DeepSpeed ZeRO; 0 is DDP, or one process.
         checkpoint (`str`, *optional*): resume from this one.
+        is_fsdp (`bool`): FSDP2 instead; see [`tests.distributed.fsdp`].
         **arguments: of the trainer; `rollout_func=None` generates with the model.
 
     Returns:
@@ -88,9 +97,9 @@ def trained(
     trainer = build(RecordingTrainer, config, **defaults | arguments)
     trainer.train(resume_from_checkpoint=checkpoint)
     spare_garbage_collection()
-    assert_distributed(trainer, num_processes, stage)
+    assert_distributed(trainer, num_processes, stage, is_fsdp)
     result = {
-        "weights": zero.gathered_weights(trainer.model, stage) if stage else weights(trainer.model),
+        "weights": gathered_weights(trainer.model, stage, is_fsdp),
         "log_history": trainer.state.log_history,
         "drawn": trainer.drawn,
         "accepted": trainer.accepted,
@@ -99,7 +108,18 @@ def trained(
     del trainer
     if stage:
         zero.reset()
+    elif is_fsdp:
+        fsdp.reset()
     return result
+
+
+def gathered_weights(model: torch.nn.Module, stage: int, is_fsdp: bool) -> torch.Tensor:
+    """All parameters in one vector, on every process."""
+    if stage:
+        from tests.distributed import zero
+
+        return zero.gathered_weights(model, stage)
+    return fsdp.gathered_weights(model) if is_fsdp else weights(model)
 
 
 def use_plain_cpu() -> None:
@@ -113,7 +133,7 @@ def use_plain_cpu() -> None:
     PartialState.set_device = set_plain_device
 
 
-def assert_distributed(trainer: RecordingTrainer, num_processes: int, stage: int) -> None:
+def assert_distributed(trainer: RecordingTrainer, num_processes: int, stage: int, is_fsdp: bool) -> None:
     """The run was what it should be: nothing falls back to fewer processes or another way to spread the model."""
     assert trainer.accelerator.num_processes == num_processes
     if stage:
@@ -123,20 +143,25 @@ def assert_distributed(trainer: RecordingTrainer, num_processes: int, stage: int
         assert type(trainer.model_wrapped).__name__ == "DeepSpeedEngine"
         assert trainer.model_wrapped.zero_optimization_stage() == stage
         zero.assert_partitioned(trainer.model, stage)
+    elif is_fsdp:
+        assert trainer.accelerator.is_fsdp2
+        assert isinstance(trainer.model_wrapped, FSDPModule)
+        fsdp.assert_partitioned(trainer.model)
     else:
         assert isinstance(trainer.model_wrapped, DistributedDataParallel) == (num_processes > 1)
 
 
-def sampled(stage: int = 0, checkpoint: str | None = None, **config) -> dict[str, Any]:
+def sampled(stage: int = 0, checkpoint: str | None = None, *, is_fsdp: bool = False, **config) -> dict[str, Any]:
     """The model itself generates, on two processes; rewards make the second one's groups nearly worthless."""
     reward = lopsided_for(int(os.environ["RANK"]))
-    return trained(SAMPLED | config, 2, stage, checkpoint, rollout_func=None, reward_funcs=reward)
+    arguments = {"rollout_func": None, "reward_funcs": reward, "is_fsdp": is_fsdp}
+    return trained(SAMPLED | config, 2, stage, checkpoint, **arguments)
 
 
-def interrupted(output_dir: str, stage: int = 0) -> dict[str, Any]:
+def interrupted(output_dir: str, stage: int = 0, *, is_fsdp: bool = False) -> dict[str, Any]:
     """A sampled run with checkpoints, and one that goes on from the middle of its second rollout."""
-    whole = sampled(stage, output_dir=output_dir, save_strategy="steps", save_steps=1)
-    resumed = sampled(stage, checkpoint=f"{output_dir}/checkpoint-3")
+    whole = sampled(stage, is_fsdp=is_fsdp, output_dir=output_dir, save_strategy="steps", save_steps=1)
+    resumed = sampled(stage, is_fsdp=is_fsdp, checkpoint=f"{output_dir}/checkpoint-3")
     return {"whole": whole, "resumed": resumed}
 
 

@@ -1,0 +1,35 @@
+"""FSDP2 on two processes trains what one process trains."""
+
+import pytest
+import torch
+
+from tests.distributed.fsdp_worker import OF_FSDP
+from tests.distributed.launcher import assert_success, torchrun
+from tests.distributed.scenarios import assert_same_run
+from tests.helpers import largest_difference
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    """One launch for all runs: most of its time is spent on imports."""
+    directory = tmp_path_factory.mktemp("fsdp")
+    assert_success(torchrun("tests.distributed.fsdp_worker", directory / "results.pt", directory))
+    return torch.load(directory / "results.pt", weights_only=False)
+
+
+@pytest.mark.parametrize("name", OF_FSDP)
+def test_same_run_as_one_process(name, together, scenarios_alone):
+    assert_same_run(together[name], scenarios_alone[name])
+
+
+def test_all_processes_run_the_same_rounds(together):
+    result = together["interrupted"]["whole"]
+    first, second = result["drawn_by_process"]
+    assert first == second
+    assert len(first) > len(result["accepted"])  # more than one round
+
+
+def test_resume_in_the_middle_of_a_rollout(together):
+    whole, resumed = together["interrupted"]["whole"], together["interrupted"]["resumed"]
+    assert resumed["accepted"] == []  # the rollout in use came from the checkpoint
+    assert largest_difference(resumed["weights"], whole["weights"]) < 1e-6
