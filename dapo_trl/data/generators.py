@@ -1,15 +1,10 @@
 """Completions for the difficulty filter: from a Transformers model, or from an OpenAI-compatible server."""
 
-import json
-import os
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ..openai_server import OpenAIServer
 from .prompts import Messages
 
 
@@ -119,13 +114,20 @@ class ServerGenerator:
         Raises:
             ConnectionError: if a request fails for good, with the address and the server's answer.
         """
-        with ThreadPoolExecutor(self.num_requests) as pool:
-            return list(pool.map(lambda prompt: self._complete(prompt, k), prompts))
+        texts: list[list[str]] = [[] for _ in prompts]
 
-    def _complete(self, prompt: str | Messages, k: int) -> list[str]:
+        def keep(number: int, answer: dict[str, Any]) -> None:
+            texts[number] = self._texts(prompts[number], answer, k)
+
+        server = OpenAIServer(
+            self.url, self.model, self.num_requests, self.timeout, self.num_retries, self.retry_delay
+        )
+        server.post_all((self._request(prompt, k) for prompt in prompts), keep)
+        return texts
+
+    def _request(self, prompt: str | Messages, k: int) -> tuple[str, dict[str, Any]]:
         is_text = isinstance(prompt, str)
-        request = {
-            "model": self.model,
+        return "completions" if is_text else "chat/completions", {
             ("prompt" if is_text else "messages"): prompt,
             "n": k,
             "max_tokens": self.max_completion_length,
@@ -133,33 +135,12 @@ class ServerGenerator:
             "top_p": 1.0,
             "seed": self.seed,
         }
-        address = f"{self.url.rstrip('/')}/{'completions' if is_text else 'chat/completions'}"
-        choices = self._post(address, request).get("choices", [])
+
+    def _texts(self, prompt: str | Messages, answer: dict[str, Any], k: int) -> list[str]:
+        choices = answer.get("choices", [])
         if len(choices) != k:
             raise ConnectionError(
-                f"{address} answered with {len(choices)} completions instead of n={k}. The server must support `n`."
+                f"{self.url} answered with {len(choices)} completions instead of n={k}. The server must support `n`."
             )
+        is_text = isinstance(prompt, str)
         return [(choice["text"] if is_text else choice["message"]["content"]) or "" for choice in choices]
-
-    def _post(self, address: str, request: dict[str, Any]) -> dict[str, Any]:
-        headers = {"Content-Type": "application/json"}
-        if key := os.environ.get("OPENAI_API_KEY"):
-            headers["Authorization"] = f"Bearer {key}"
-        body = json.dumps(request).encode()
-        for attempt in range(self.num_retries + 1):
-            try:
-                message = urllib.request.Request(address, data=body, headers=headers)
-                with urllib.request.urlopen(message, timeout=self.timeout) as response:
-                    return json.load(response)
-            except urllib.error.HTTPError as error:
-                reason = f"status {error.code}: {error.read()[:500].decode(errors='replace')}"
-                if error.code != 429 and error.code < 500:
-                    break
-            except OSError as error:
-                reason = str(error)
-            if attempt < self.num_retries:
-                time.sleep(self.retry_delay * 2**attempt)
-        raise ConnectionError(
-            f"{address} did not answer ({reason}). Check that the server runs, serves model {self.model!r}, and that "
-            "the address ends where the API begins (usually `/v1`)."
-        )

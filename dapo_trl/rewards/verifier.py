@@ -78,6 +78,22 @@ class Verifier:
             outcomes[row] = replace(verdicts[pair], answer=pair[0])
         return outcomes
 
+    def are_equal(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
+        """
+        Do two found answers state the same? They are compared as an answer is with a gold.
+
+        Args:
+            pairs (`list[tuple[str, str]]` of length B): answers as [`Outcome.answer`] holds them.
+
+        Returns:
+            `list[bool]` of length B. What math-verify cannot decide counts as different.
+        """
+        equals = self.rule.equals or compare
+        verdicts = {pair: equals(*pair) for pair in set(pairs)}
+        undecided = [pair for pair, is_equal in verdicts.items() if is_equal is None]
+        verdicts |= {pair: bool(outcome.is_correct) for pair, outcome in self._verify(undecided).items()}
+        return [verdicts[pair] for pair in pairs]
+
     def _decide(self, completion: str | None, gold) -> tuple[Outcome | None, tuple[str, str]]:
         """The outcome, if that takes no math-verify, and what to verify otherwise."""
         answer = self.rule.find(completion or "")

@@ -1,0 +1,149 @@
+"""Settings of `python -m dapo_trl.evaluate`, and the checks on them."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..data.templates import resolve_template
+from ..rewards.answers import get_answer_rule
+from .presets import PRESETS
+
+
+BACKENDS = ("transformers", "vllm", "server")
+SERVER_APIS = ("completions", "chat")
+# What a server may take from the model's own generation_config.json is sent with every request instead.
+PLAIN_SAMPLING = {"min_p": 0.0, "repetition_penalty": 1.0}
+
+
+def _option(default: Any, help: str) -> Any:
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass
+class EvaluateConfig:
+    """
+    Settings of the command. Defaults of the sampling are the paper's (arXiv 2503.14476, Sec. 4.1).
+
+    Raises:
+        ValueError: for values out of range and combinations that cannot work.
+    """
+
+    model: str | None = _option(None, "Directory or Hub id of a model or LoRA adapter; its name on the server.")
+    data: str | None = _option(None, f"Preset ({', '.join(PRESETS)}), Hub id, .json(l) or .parquet file, directory.")
+    k: int = _option(32, "Samples per problem.")
+    output_dir: str | None = _option(
+        None, "Where results go. Default: `evaluation` in a local model's directory, else outputs/evaluation/<model>."
+    )
+    compare: list[str] | None = field(
+        default=None, metadata={"help": "Two summaries to compare, and nothing else: --compare A.json B.json."}
+    )
+    data_file: str | None = _option(None, "Local file to read in place of the preset's data set on the Hub.")
+    data_split: str | None = _option(None, "Split to read. Default: the preset's, else train.")
+    data_config: str | None = _option(None, "Configuration (subset) of a data set on the Hub.")
+    prompt_column: str | None = _option(None, "Column with the prompt or problem. Default: found by name.")
+    solution_column: str | None = _option(None, "Column with the gold answer. Default: found by name.")
+    prompt_template: str | None = _option(
+        None, "`dapo`, `boxed`, `plain`, or text with {problem}. Default: as in training, `dapo` for bare problems."
+    )
+    num_problems: int | None = _option(None, "Evaluate the first so many problems only.")
+    answer_rule: str | None = _option(
+        None, "`auto`, `boxed` or `math_dapo`. Default: the rule the model was trained with, else auto."
+    )
+    temperature: float = _option(1.0, "Sampling temperature; 0 takes the most likely token (with k = 1).")
+    top_p: float = _option(0.7, "Nucleus sampling: the smallest set of tokens with this probability.")
+    top_k: int = _option(0, "Sample from so many tokens only; 0: from all.")
+    max_completion_length: int = _option(20480, "Longest completion in tokens.")
+    seed: int = _option(42, "Seed, from which every sample's own is made.")
+    chat_template_kwargs: dict | str | None = _option(
+        None, "Arguments of the chat template, as JSON: '{\"enable_thinking\": false}'."
+    )
+    backend: str | None = _option(None, "transformers, vllm or server. Default: server with server_url.")
+    tokenizer: str | None = _option(None, "Directory or Hub id of the tokenizer. Default: the model's.")
+    revision: str | None = _option(None, "Branch, tag or commit of a model on the Hub.")
+    dtype: str = _option("auto", "Type of the weights: auto, bfloat16, float16 or float32.")
+    batch_size: int = _option(32, "Completions generated at a time (transformers).")
+    tensor_parallel_size: int = _option(1, "GPUs that share the model (vllm).")
+    gpu_memory_utilization: float = _option(0.9, "Share of the GPU's memory to use (vllm).")
+    server_url: str | None = _option(None, "Base address of an OpenAI-compatible server: http://localhost:8000/v1.")
+    server_api: str = _option(
+        "completions", "completions: the tokens of the prompt are sent; chat: messages, which needs no tokenizer."
+    )
+    server_requests: int = _option(64, "Requests under way at the same time (server).")
+    server_timeout: float = _option(3600.0, "Seconds to wait for one completion (server).")
+    server_retries: int = _option(6, "Attempts after an error of connection or server; waits of 1, 2, 4, ... seconds.")
+    server_extra: dict | str | None = _option(
+        None, "Further fields of every request, as JSON; `{}` for servers that know nothing beyond OpenAI's."
+    )
+
+    def __post_init__(self):
+        for name in ("chat_template_kwargs", "server_extra"):
+            setattr(self, name, _read_json(name, getattr(self, name)))
+        if self.server_extra is None:
+            self.server_extra = {"top_k": self.top_k or -1, **PLAIN_SAMPLING}
+        self.backend = self.backend or ("server" if self.server_url else "transformers")
+        if self.compare is None:
+            _check_needed(self)
+        elif len(self.compare) != 2:
+            raise ValueError(f"compare={self.compare} must be two summaries: --compare A.json B.json.")
+        _check_choices(self)
+        _check_ranges(self)
+
+
+def _read_json(name: str, value: dict | str | None) -> dict | None:
+    if isinstance(value, dict) or value is None:
+        return value
+    try:
+        parsed = json.loads(value)
+    except ValueError as error:
+        raise ValueError(f"{name}={value!r} is not JSON ({error}). Write it as '{{\"name\": value}}'.") from error
+    if not isinstance(parsed, dict):
+        raise ValueError(f"{name}={value!r} is a {type(parsed).__name__}. Write it as '{{\"name\": value}}'.")
+    return parsed
+
+
+def _check_needed(config: EvaluateConfig) -> None:
+    for name, example in (("model", "outputs/my-run"), ("data", "aime24")):
+        if getattr(config, name) is None:
+            raise ValueError(f"{name} is not set. Give --{name}, such as {example}.")
+    if (config.backend == "server") != (config.server_url is not None):
+        raise ValueError(
+            f"backend={config.backend!r} with server_url={config.server_url!r}: a server needs its address, and only "
+            "a server has one. Give --server_url (usually ending in /v1), or take it out."
+        )
+
+
+def _check_choices(config: EvaluateConfig) -> None:
+    for name, known in (("backend", BACKENDS), ("server_api", SERVER_APIS)):
+        if getattr(config, name) not in known:
+            raise ValueError(f"{name}={getattr(config, name)!r} must be one of {', '.join(known)}.")
+    if config.answer_rule is not None:
+        get_answer_rule(config.answer_rule)
+    if config.prompt_template is not None:
+        resolve_template(config.prompt_template)
+
+
+def _check_ranges(config: EvaluateConfig) -> None:
+    for name in (
+        "k",
+        "num_problems",
+        "max_completion_length",
+        "batch_size",
+        "tensor_parallel_size",
+        "server_requests",
+    ):
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise ValueError(f"{name}={value} must be at least 1.")
+    for name in ("temperature", "top_k", "server_retries"):
+        if getattr(config, name) < 0:
+            raise ValueError(f"{name}={getattr(config, name)} must not be negative.")
+    for name in ("top_p", "gpu_memory_utilization"):
+        if not 0 < getattr(config, name) <= 1:
+            raise ValueError(f"{name}={getattr(config, name)} must be above 0 and at most 1.")
+    if config.server_timeout <= 0:
+        raise ValueError(f"server_timeout={config.server_timeout} must be a positive number of seconds.")
+    if config.temperature == 0 and config.k > 1:
+        raise ValueError(
+            f"temperature=0 with k={config.k}: all samples of a problem would be the same. Set k to 1, or raise the "
+            "temperature."
+        )

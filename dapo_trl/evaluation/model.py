@@ -1,0 +1,128 @@
+"""The model under evaluation: its files, its tokenizer, and the answer rule it was trained with."""
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from peft import PeftConfig
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils.hub import cached_file, extract_commit_hash
+
+from ..checkpoint import METADATA
+from ..rewards.answers import ANSWER_RULES
+from .problems import digest
+
+
+logger = logging.getLogger(__name__)
+
+_ADAPTER_CONFIG = "adapter_config.json"
+# What completions depend on. Results and logs beside them do not count.
+_MODEL_FILES = ("*.safetensors", "*.bin", "*config.json", "tokenizer*", "chat_template*", "vocab*", "merges.txt")
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """
+    A model directory or Hub id: a whole model, or a LoRA adapter on a base model.
+
+    Attributes:
+        name (`str`): directory or Hub id.
+        revision (`str`, *optional*): branch, tag or commit on the Hub.
+        adapter ([`~peft.PeftConfig`], *optional*): configuration of the adapter, if it is one.
+    """
+
+    name: str
+    revision: str | None = None
+    adapter: PeftConfig | None = None
+
+    @property
+    def base(self) -> str:
+        """Where the weights of the whole model are."""
+        return self.name if self.adapter is None else self.adapter.base_model_name_or_path
+
+    @property
+    def base_revision(self) -> str | None:
+        """Revision of [`base`]."""
+        return self.revision if self.adapter is None else self.adapter.revision
+
+    def identity(self) -> str:
+        """Changes when the model does: the commit on the Hub, or a hash of the local files' sizes and times."""
+        directory = Path(self.name)
+        if directory.is_dir():
+            files = sorted({file for pattern in _MODEL_FILES for file in directory.glob(pattern)})
+            return digest([[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files])
+        file = cached_file(
+            self.name, "config.json" if self.adapter is None else _ADAPTER_CONFIG, revision=self.revision
+        )
+        return extract_commit_hash(file, None) or "unknown"
+
+    def context_window(self) -> int | None:
+        """Longest sequence in tokens, None if the configuration does not say."""
+        config = AutoConfig.from_pretrained(self.base, revision=self.base_revision).get_text_config()
+        return getattr(config, "max_position_embeddings", None)
+
+
+def find_model(name: str, revision: str | None = None) -> ModelFiles:
+    """
+    Looks whether there is an adapter or a whole model.
+
+    Raises:
+        FileNotFoundError: if there is neither.
+    """
+    try:
+        if cached_file(name, _ADAPTER_CONFIG, revision=revision, _raise_exceptions_for_missing_entries=False):
+            return ModelFiles(name, revision, PeftConfig.from_pretrained(name, revision=revision))
+        cached_file(name, "config.json", revision=revision)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"model={name!r} is neither a directory with a config.json or {_ADAPTER_CONFIG}, nor a model that could "
+            f"be reached on the Hub. Correct the path or the id. ({error})"
+        ) from error
+    return ModelFiles(name, revision)
+
+
+def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """
+    A tokenizer as generation needs it: padding on the left, with a padding token.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, padding_side="left", truncation_side="left")
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(
+            f"There is no tokenizer at {name!r}. Give its directory or Hub id with --tokenizer. ({error})"
+        ) from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def has_tokenizer(name: str) -> bool:
+    """Whether a local directory holds a tokenizer; of a Hub id it is assumed."""
+    return not Path(name).is_dir() or (Path(name) / "tokenizer_config.json").exists()
+
+
+def read_metadata(model: str) -> dict[str, Any] | None:
+    """What the trainer wrote beside a local model, None if there is nothing."""
+    path = Path(model) / METADATA
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def trained_rule(metadata: dict[str, Any] | None) -> str | None:
+    """
+    Name of the answer rule by which a model was rewarded, None if unknown.
+
+    A rule that has changed since is used as it is now, with a warning: scores then differ from those of the training.
+    """
+    rules = (metadata or {}).get("answer_rules", {})
+    tag = rules.get("accuracy") or next(iter(rules.values()), None)
+    name = tag.rpartition("-")[0] if tag else None
+    if name not in ANSWER_RULES:
+        return None
+    if ANSWER_RULES[name].tag != tag:
+        logger.warning("The model was trained with answer rule %s, which is now %s.", tag, ANSWER_RULES[name].tag)
+    return name

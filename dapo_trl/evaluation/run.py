@@ -1,0 +1,192 @@
+"""An evaluation from its settings to its summary."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from ..rewards import AccuracyReward
+from .backends import PromptEncoder, make_backend
+from .completions_file import CompletionsFile
+from .config import EvaluateConfig
+from .judge import judge, vote_classes
+from .model import ModelFiles, find_model, has_tokenizer, load_tokenizer, read_metadata, trained_rule
+from .presets import find_source
+from .problems import Problems, digest, load_problems
+from .samples import Completion, Request, make_requests
+from .summary import FORMAT_VERSION, now, results, versions, write_summary
+
+
+logger = logging.getLogger(__name__)
+
+OUTPUT_DIR = "evaluation"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """
+    What is evaluated on what.
+
+    Attributes:
+        config ([`EvaluateConfig`]): the settings.
+        files ([`ModelFiles`], *optional*): the model's files; None for a model that only a server has.
+        encoder ([`PromptEncoder`], *optional*): makes tokens of prompts; None for a server's chat.
+        problems ([`Problems`]): the problems.
+    """
+
+    config: EvaluateConfig
+    files: ModelFiles | None
+    encoder: PromptEncoder | None
+    problems: Problems
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """Everything that a completion depends on but the model, the problem and the number of the sample."""
+        names = ["backend", "temperature", "top_p", "top_k", "max_completion_length", "seed", "chat_template_kwargs"]
+        names += ["server_api", "server_extra"] if self.config.backend == "server" else ["dtype"]
+        return {name: getattr(self.config, name) for name in names} | {"tokenizer": self.config.tokenizer}
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """The `model` part of the summary."""
+        files = self.files
+        return {
+            "name": self.config.model,
+            "identity": files.identity() if files else f"as served by {self.config.server_url}",
+            "base": files.base if files and files.adapter else None,
+            "metadata": read_metadata(self.config.model),
+        }
+
+    @property
+    def completions_path(self) -> Path:
+        """Where the completions are; another file for every model, data and sampling, but not for every k."""
+        # A server may come back at another address; the model is the same.
+        identity = self.model["identity"] if self.files else None
+        key = [self.config.model, identity, self.problems.prompts_hash, self.sampling]
+        return output_dir(self.config) / f"completions-{self.problems.source.name}-{digest(key)}.jsonl"
+
+
+def prepare(config: EvaluateConfig) -> Evaluation:
+    """
+    Finds model, tokenizer and problems; loads no weights.
+
+    Raises:
+        FileNotFoundError: if the model, its tokenizer or the data is not there.
+        ValueError: if the data cannot be used, or prompts and completions do not fit into the model's context.
+    """
+    files = find_model(config.model, config.revision) if config.backend != "server" else None
+    is_chat = config.backend == "server" and config.server_api == "chat"
+    encoder = None if is_chat else PromptEncoder(_tokenizer(config, files), config.chat_template_kwargs)
+    problems = load_problems(
+        find_source(config.data, config.data_file, config.data_split, config.data_config),
+        conversational=is_chat or encoder.tokenizer.chat_template is not None,
+        prompt_column=config.prompt_column,
+        solution_column=config.solution_column,
+        prompt_template=config.prompt_template,
+        num_problems=config.num_problems,
+    )
+    if files is not None:
+        _check_context(config, files, encoder.longest((record.id, record.prompt) for record in problems.records))
+    return Evaluation(config, files, encoder, problems)
+
+
+def evaluate(config: EvaluateConfig) -> tuple[dict[str, Any], Path]:
+    """
+    Samples what is missing, judges, and writes the summary.
+
+    Args:
+        config ([`EvaluateConfig`]): the settings.
+
+    Returns:
+        `tuple[dict, Path]`: the summary, and the file it is written to.
+    """
+    evaluation = prepare(config)
+    reward, rule_from = make_reward(config)
+    records, path = evaluation.problems.records, evaluation.completions_path
+    with CompletionsFile(path, {"model": config.model, "sampling": evaluation.sampling}) as file:
+        sample_missing(evaluation, file, make_requests(records, config.k, config.seed))
+        verdicts = judge(file.rows(), records, config.k, reward)
+    source = evaluation.problems.source
+    summary = {
+        "format_version": FORMAT_VERSION,
+        "created": now(),
+        "model": evaluation.model,
+        "data": {
+            **vars(source),
+            "prompt_template": config.prompt_template,
+            "num_rows": evaluation.problems.num_rows,
+            "num_problems": len(records),
+            "num_unscorable": int((~verdicts.is_scorable).sum()),
+            "problems_hash": evaluation.problems.problems_hash,
+            "prompts_hash": evaluation.problems.prompts_hash,
+        },
+        "sampling": {"k": config.k, **evaluation.sampling},
+        "judging": {"answer_rule": reward.answer_rule, "answer_rule_from": rule_from},
+        "versions": versions(),
+        **results(records, verdicts, vote_classes(verdicts, reward)),
+        "completions_file": path.name,
+    }
+    name = path.stem.removeprefix("completions-")
+    summary_path = path.with_name(f"summary-{name}-k{config.k}-{reward.answer_rule}.json")
+    write_summary(summary, summary_path)
+    return summary, summary_path
+
+
+def sample_missing(evaluation: Evaluation, file: CompletionsFile, requests: Sequence[Request]) -> None:
+    """Samples the requests that are not in the file yet, with a progress bar."""
+    missing = [request for request in requests if request.key not in file.done]
+    num_done = len(requests) - len(missing)
+    if num_done:
+        logger.info("%d of %d samples are in %s already.", num_done, len(requests), file.path)
+    if not missing:
+        return
+    backend = make_backend(evaluation.config, evaluation.files, evaluation.encoder)
+    with tqdm(total=len(requests), initial=num_done, desc="Sampling", unit="sample", smoothing=0.05) as progress:
+
+        def save(request: Request, completion: Completion) -> None:
+            file.add(request, completion)
+            progress.update()
+
+        backend.sample(missing, save)
+
+
+def make_reward(config: EvaluateConfig) -> tuple[AccuracyReward, str]:
+    """The reward that judges, and where its answer rule is from: `given`, `model` or `default`."""
+    trained = trained_rule(read_metadata(config.model)) if config.answer_rule is None else None
+    if config.answer_rule is not None:
+        reward, rule_from = AccuracyReward(config.answer_rule), "given"
+    else:
+        reward, rule_from = AccuracyReward(trained or "auto"), "model" if trained else "default"
+    reasons = {"given": "as given", "model": "with which the model was trained", "default": "the default"}
+    logger.info("Answer rule: %s, %s.", reward.answer_rule, reasons[rule_from])
+    return reward, rule_from
+
+
+def output_dir(config: EvaluateConfig) -> Path:
+    """Where results go: as given, or beside a local model, or by the model's name."""
+    if config.output_dir is not None:
+        return Path(config.output_dir)
+    if Path(config.model).is_dir():
+        return Path(config.model) / OUTPUT_DIR
+    return Path("outputs") / OUTPUT_DIR / config.model.strip("/").replace("/", "--")
+
+
+def _tokenizer(config: EvaluateConfig, files: ModelFiles | None) -> Any:
+    if config.tokenizer is not None:
+        return load_tokenizer(config.tokenizer)
+    if files is not None and files.adapter is not None and not has_tokenizer(files.name):
+        return load_tokenizer(files.base, files.base_revision)
+    return load_tokenizer(config.model, config.revision)
+
+
+def _check_context(config: EvaluateConfig, files: ModelFiles, longest_prompt: int) -> None:
+    window = files.context_window()
+    if window is not None and longest_prompt + config.max_completion_length > window:
+        raise ValueError(
+            f"max_completion_length={config.max_completion_length} and the longest prompt, {longest_prompt} tokens, "
+            f"exceed the model's context of {window}. Give --max_completion_length {max(1, window - longest_prompt)} "
+            "or less."
+        )
