@@ -5,7 +5,7 @@ Trains with DDP on two processes, one run after the other, and writes what came 
 torchrun --nproc_per_node 2 -m tests.distributed.ddp_worker results.pt directory
 ```
 
-The directory holds `alone/checkpoint-3`, written by one process.
+The directory holds `alone/checkpoint-3`, written by one process, and `killed/`, left by two that were killed.
 """
 
 import os
@@ -27,7 +27,15 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 from dapo_trl.exchange import DisagreementError
 from dapo_trl.sampling import AcceptanceRate
-from tests.distributed.scenarios import RESUMED, SCENARIOS, interrupted, sampled, trained, use_plain_cpu
+from tests.distributed.scenarios import (
+    RESUMED,
+    SCENARIOS,
+    interrupted,
+    resumed_after_kill,
+    sampled,
+    trained,
+    use_plain_cpu,
+)
 
 
 OF_DDP = ("one micro-batch", "four micro-batches", "four micro-batches, group, unbalanced", "straddling groups")
@@ -64,6 +72,7 @@ def run_all(directory: Path) -> dict[str, Any]:
     results = {name: trained(SCENARIOS[name], 2) for name in OF_DDP}
     results["sampled"] = sampled()
     results["interrupted"] = interrupted(str(directory / "ddp"))
+    results["killed"] = resumed_after_kill(str(directory / "killed"))
     saving = {"save_strategy": "steps", "save_steps": 1, "output_dir": str(directory / "together")}
     results["whole"] = trained(RESUMED | saving, 2)
     results["resumed from one"] = trained(RESUMED, 2, checkpoint=f"{directory}/alone/checkpoint-3")

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tests.distributed.ddp_worker import OF_DDP
+from tests.distributed.killed_worker import LAST_CHECKPOINTS
 from tests.distributed.launcher import assert_success, torchrun
 from tests.distributed.scenarios import RESUMED, assert_same_run, trained
 from tests.helpers import largest_difference
@@ -25,6 +26,7 @@ def alone(directory):
 @pytest.fixture(scope="module")
 def together(directory, alone):
     """One launch for all runs: most of its time is spent on imports."""
+    assert torchrun("tests.distributed.killed_worker", "ddp", directory / "killed").returncode != 0
     assert_success(torchrun("tests.distributed.ddp_worker", directory / "results.pt", directory))
     return torch.load(directory / "results.pt", weights_only=False)
 
@@ -58,6 +60,11 @@ def test_resume_in_the_middle_of_a_rollout(together):
     whole, resumed = together["interrupted"]["whole"], together["interrupted"]["resumed"]
     assert resumed["accepted"] == []  # the rollout in use came from the checkpoint
     assert largest_difference(resumed["weights"], whole["weights"]) < 1e-6
+
+
+def test_resume_after_kill(together):
+    assert together["killed"]["checkpoint"] == LAST_CHECKPOINTS["ddp"]
+    assert largest_difference(together["killed"]["weights"], together["interrupted"]["whole"]["weights"]) < 1e-6
 
 
 def assert_goes_on(resumed: dict, whole: dict) -> None:

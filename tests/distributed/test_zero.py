@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tests.distributed.killed_worker import LAST_CHECKPOINTS
 from tests.distributed.launcher import assert_success, torchrun
 from tests.distributed.scenarios import SCENARIOS, assert_same_run
 from tests.distributed.zero_worker import trained_with_lora
@@ -13,6 +14,7 @@ from tests.helpers import largest_difference
 def together(tmp_path_factory):
     """One launch for all runs: most of its time is spent on imports."""
     directory = tmp_path_factory.mktemp("zero")
+    assert torchrun("tests.distributed.killed_worker", "zero3", directory / "killed").returncode != 0
     assert_success(torchrun("tests.distributed.zero_worker", directory / "results.pt", directory))
     return torch.load(directory / "results.pt", weights_only=False)
 
@@ -48,6 +50,11 @@ def test_resume_in_the_middle_of_a_rollout(together):
     whole, resumed = together["interrupted"]["whole"], together["interrupted"]["resumed"]
     assert resumed["accepted"] == []  # the rollout in use came from the checkpoint
     assert largest_difference(resumed["weights"], whole["weights"]) < 1e-6
+
+
+def test_resume_after_kill(together):
+    assert together["killed"]["checkpoint"] == LAST_CHECKPOINTS["zero3"]
+    assert largest_difference(together["killed"]["weights"], together["interrupted"]["whole"]["weights"]) < 1e-6
 
 
 def test_resume_with_another_number_of_processes_is_an_error(together):

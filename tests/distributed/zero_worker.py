@@ -4,6 +4,8 @@ Trains with DeepSpeed ZeRO on two processes, one run after the other, and writes
 ```shell
 torchrun --nproc_per_node 2 -m tests.distributed.zero_worker results.pt directory
 ```
+
+The directory holds `killed/`, left by two processes that were killed.
 """
 
 import os
@@ -25,7 +27,7 @@ from peft import LoraConfig
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from tests.distributed import zero
-from tests.distributed.scenarios import SCENARIOS, interrupted, sampled, trained
+from tests.distributed.scenarios import SCENARIOS, interrupted, resumed_after_kill, sampled, trained
 
 
 def trained_with_lora(num_processes: int = 1, stage: int = 0, **config) -> dict[str, Any]:
@@ -59,6 +61,7 @@ def run_all(directory: Path) -> dict[str, Any]:
     for gathers in (True, False):
         results["sampled", gathers] = sampled(3, ds3_gather_for_generation=gathers)
     results["interrupted"] = interrupted(str(directory / "zero3"), stage=3)
+    results["killed"] = resumed_after_kill(str(directory / "killed"), stage=3)
     results["of three"] = error_with_a_checkpoint_of_three(directory)
     return results
 
