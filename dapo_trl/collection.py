@@ -40,11 +40,17 @@ class GeneratedRow:
     logprobs: list[float] | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that the model generated."""
+        return len(self.completion_ids) if self.tool_mask is None else sum(self.tool_mask)
+
 
 @dataclass
 class Collection:
     """
-    Rows of one rollout while it is being filled: this process's rows, everybody's rewards.
+    Rows of one rollout while it is being filled: this process's rows, everybody's rewards. The lengths stay also of
+    rows that are dropped.
 
     Args:
         num_generations (`int`): G.
@@ -56,6 +62,7 @@ class Collection:
     rows: dict[int, GeneratedRow] = field(default_factory=dict)
     rewards: list[torch.Tensor] = field(default_factory=list)
     calls: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    lengths: dict[int, int] = field(default_factory=dict)
 
     @property
     def num_rows(self) -> int:
@@ -76,6 +83,7 @@ class Collection:
         """
         first = self.num_rows + process * len(rows)
         self.rows.update({first + i: row for i, row in enumerate(rows)})
+        self.lengths.update({first + i: row.num_tokens for i, row in enumerate(rows)})
         self.rewards.append(rewards)
         self.calls.append((len(rewards), metrics))
 

@@ -23,6 +23,7 @@ from .config_checks import TOKEN_LOSS_TYPES
 from .exchange import assert_agreement
 from .loss import Lengths, pad_rows, score_in_pieces
 from .metrics import MicroBatchMetrics
+from .phases import PhaseTimer
 from .preemption import PreemptedError, Preemption
 from .random_state import get_random_state, set_random_state
 from .rollout import Rollout, RolloutPlan, buffered_denominators, gather_lengths
@@ -52,6 +53,7 @@ class ExactGRPOTrainer(GRPOTrainer):
                 "balance_micro_batches to false."
             )
         self.preemption = Preemption()
+        self.phases = PhaseTimer()
         self._is_ending = False
         self._resumed_random_state: dict[str, Any] | None = None
         self._rollout: Rollout | None = None
@@ -81,7 +83,7 @@ class ExactGRPOTrainer(GRPOTrainer):
 
     @property
     def _optimizer_steps_per_rollout(self) -> int:
-        return self.args.updates_per_rollout * self.num_iterations
+        return self.args.optimizer_steps_per_rollout
 
     def _prepare_trl_batch(self, generation_batch):
         """TRL's own micro-batches; only their normalizer is made exact for each optimizer step."""
@@ -109,7 +111,8 @@ class ExactGRPOTrainer(GRPOTrainer):
         plan = self._plan(lengths[:num_rows], trained_tokens[:num_rows], self._deal(num_rows))
         for name, value in plan.padding_metrics().items():
             self._metrics["train"][f"padding/{name}"].append(value)
-        return Rollout.distribute(scored, plan, self.accelerator, self._tokenizer.pad_token_id)
+        with self.phases.measure("exchange"):
+            return Rollout.distribute(scored, plan, self.accelerator, self._tokenizer.pad_token_id)
 
     def _deal(self, num_rows: int) -> list[list[int]]:
         """Rows of each optimizer step: those that it would train under GRPOTrainer."""

@@ -5,6 +5,7 @@ from collections import defaultdict
 from itertools import filterfalse
 
 import torch
+from accelerate import Accelerator
 from trl.trainer.utils import nanstd
 
 
@@ -54,6 +55,35 @@ class MicroBatchMetrics:
         flushed = means | self._extremes
         self.__init__()
         return flushed
+
+
+class MeanProbability:
+    """
+    Mean probability of the tokens that are trained on, under the policy that is being trained (DAPO Fig. 7d).
+
+    Sums stay on the device until they are asked for: nothing waits for a micro-batch.
+    """
+
+    def __init__(self):
+        self._sums: torch.Tensor | None = None
+
+    def add(self, logps: torch.Tensor, mask: torch.Tensor) -> None:
+        """
+        Takes one micro-batch.
+
+        Args:
+            logps (`torch.Tensor` of shape `(B, T)`): log-probability of each token, in nats.
+            mask (`torch.Tensor` of shape `(B, T)`): 1 for tokens that are trained on.
+        """
+        mask = mask.float()
+        sums = torch.stack([(logps.float().exp() * mask).sum(), mask.sum()])
+        self._sums = sums if self._sums is None else self._sums + sums
+
+    def flush(self, accelerator: Accelerator) -> float:
+        """The mean over all processes since the last flush; NaN without any token."""
+        total, count = accelerator.reduce(self._sums, reduction="sum").tolist()
+        self._sums = None
+        return total / count if count else math.nan
 
 
 def merge_completion_metrics(calls: list[tuple[int, dict[str, float]]]) -> dict[str, float]:

@@ -64,19 +64,30 @@ def check_reward_weights(args: DAPOConfig, num_rewards: int) -> None:
         )
 
 
-def deciding_reward(args: DAPOConfig, all_names: list[str], num_task_rewards: int) -> int:
+def deciding_reward(args: DAPOConfig, all_names: list[str], num_task_rewards: int) -> int | None:
     """
-    Index of the reward function that decides which groups are informative.
+    Index of the reward function that says whether a completion is right, and so which groups are informative.
 
     Args:
         args (`DAPOConfig`): `dynamic_sampling_metric` names it, or is None.
         all_names (`list[str]`): names of all reward functions, the user's first.
         num_task_rewards (`int`): how many are the user's.
 
+    Returns:
+        `int`, or None without dynamic sampling if nothing tells: accuracy is not reported then.
+
     Raises:
         ValueError: if the name is missing with several functions or unknown, or names are not unique.
     """
     metric, names = args.dynamic_sampling_metric, all_names[:num_task_rewards]
+    if not args.dynamic_sampling and metric is None and (len(names) != 1 or len(set(all_names)) < len(all_names)):
+        if args.load_best_model_at_end and "avg@" in args.metric_for_best_model:
+            raise ValueError(
+                f"metric_for_best_model={args.metric_for_best_model!r} needs to know which reward says that a "
+                f"completion is right, but there are {len(names)} reward functions: {names}. Set "
+                "dynamic_sampling_metric to one of them, or metric_for_best_model to 'eval_reward'."
+            )
+        return None
     if len(set(all_names)) < len(all_names):
         raise ValueError(
             f"The reward functions have the names {all_names}, one of them more than once: their metrics could not be "

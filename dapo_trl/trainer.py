@@ -12,10 +12,8 @@ from tqdm.auto import tqdm
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl.trainer.utils import get_config_model_id
 
-from .checkpoint import (
-    mark_incomplete,
-    save_metadata,
-)
+from .callbacks import AlarmError
+from .checkpoint import mark_incomplete, save_metadata
 from .collection import (
     FATE_COLUMN,
     Collection,
@@ -27,10 +25,10 @@ from .collection import (
 )
 from .completions_table import append_dropped, remove_last, reset_table
 from .config import DAPOConfig
-from .exact_trainer import ExactGRPOTrainer
 from .exchange import assert_agreement, exchange
-from .loss import deal_rows, loss_mask
-from .metrics import constant_value, reward_metrics
+from .loss import deal_rows
+from .metrics import constant_value
+from .monitored_trainer import MonitoredGRPOTrainer
 from .preemption import PreemptedError
 from .random_state import get_random_state, set_random_state
 from .requirements import check_dataset_size, check_reward_weights, check_supported, deciding_reward
@@ -48,13 +46,13 @@ from .sampling import (
     prompts_fingerprint,
     round_size,
 )
-from .vllm import ServerError, count_corrected, generating_with, server_settings
+from .vllm import ServerError, generating_with, server_settings
 
 
 logger = get_logger(__name__)
 
 
-class DAPOTrainer(ExactGRPOTrainer):
+class DAPOTrainer(MonitoredGRPOTrainer):
     r"""
     Trainer for Decoupled Clip and Dynamic sAmpling Policy Optimization (DAPO,
     https://huggingface.co/papers/2503.14476).
@@ -87,11 +85,14 @@ class DAPOTrainer(ExactGRPOTrainer):
       count that makes TRL's normalizer exact.
     - `_generate_and_score_completions`: fills the rollout with informative groups first, then lets the parent score
       exactly these.
-    - `_generate`, `_calculate_rewards`: answer from the collected rows while the parent scores them.
+    - `_generate`, `_calculate_rewards`: answer from the collected rows while the parent scores them. These two and
+      the one before are timed.
+    - `evaluation_loop`: adds avg@k, and puts the random state back.
     - `_get_per_token_logps_and_entropies`: old and reference log-probabilities without needless padding.
-    - `_compute_loss`: weighs the parent's metrics by tokens. `log`: hands these metrics over.
-    - `_run_epoch`: a rollout that cannot be filled, SIGTERM, or a vLLM server that is lost ends the run with a
-      checkpoint.
+    - `_compute_loss`: weighs the parent's metrics by tokens, and takes the probabilities that
+      `_get_per_token_logps_and_entropies` computed. `log`: hands these metrics over.
+    - `_run_epoch`: a rollout that cannot be filled, an alarm, SIGTERM, or a vLLM server that is lost ends the run
+      with a checkpoint.
     - `_save`: beside the weights, by which rule the rewards read answers.
     - `_save_checkpoint`: a checkpoint that is written again counts as half-written until its end.
     - `_save_rng_state`, `_load_rng_state`: the prompt stream and the rollout in use are saved and restored where the
@@ -146,9 +147,7 @@ class DAPOTrainer(ExactGRPOTrainer):
         reward_funcs = _as_list(reward_funcs)
         check_reward_weights(args, len(reward_funcs))
         num_task_rewards = len(reward_funcs)
-        self._overlong_reward = None
         if args.soft_punish_cache is not None:
-            self._overlong_reward = num_task_rewards
             reward_funcs.append(SoftOverlongPunishment(args.max_completion_length, args.soft_punish_cache))
             args.reward_weights = [*(args.reward_weights or [1.0] * num_task_rewards), args.overlong_weight]
             if reward_processing_classes is not None:
@@ -173,8 +172,9 @@ class DAPOTrainer(ExactGRPOTrainer):
             )
         self._last_saved_step: int | None = None
         self._replayed: Replay | None = None
+        self._overlong_reward = num_task_rewards if args.soft_punish_cache is not None else None
+        self._deciding_reward = deciding_reward(args, self.reward_func_names, num_task_rewards)
         if args.dynamic_sampling:
-            self._deciding_reward = deciding_reward(args, self.reward_func_names, num_task_rewards)
             self._prompts: Dataset = self._remove_unused_columns(self.train_dataset, description="training")
             fingerprint = prompts_fingerprint(self._prompts["prompt"])
             self._prompt_stream = PromptStream(len(self._prompts), args.seed, args.shuffle_dataset, fingerprint)
@@ -207,7 +207,8 @@ class DAPOTrainer(ExactGRPOTrainer):
             set_random_state(before[2])
             raise
         filler = filler_completion(dict(self._prompts[0]), self.eos_token_ids[0])
-        replay = build_replay(collection, pool, self.accelerator, filler, has_logprobs=self.use_vllm)
+        with self.phases.measure("exchange"):
+            replay = build_replay(collection, pool, self.accelerator, filler, has_logprobs=self.use_vllm)
         self._num_rows_to_train = replay.num_rows
         if self.log_completions:
             reset_table(self._logs, collection.num_rows + replay.num_fillers)
@@ -216,7 +217,8 @@ class DAPOTrainer(ExactGRPOTrainer):
             scored = super()._generate_and_score_completions(replay.inputs())
         finally:
             self._replayed = None
-        self._record_metrics(pool, collection)
+        self._record_collection(pool, collection)
+        self._metrics["train"]["dynamic_sampling/epoch"] = [self._prompt_stream.epoch]
         if self.log_completions:
             self._complete_table(pool, collection, replay.num_fillers)
         return scored
@@ -339,46 +341,7 @@ class DAPOTrainer(ExactGRPOTrainer):
         if self.args.dynamic_sampling and not self.model.training:
             # All columns of the completions table must be equally long.
             self._pending_extra_logs[FATE_COLUMN].extend(["evaluation"] * len(prompts))
-        if not self.args.dynamic_sampling and self.model.training:
-            self._record_overlong(rewards_per_func)
         return rewards_per_func
-
-    # Metrics
-
-    def _record_metrics(self, pool: GroupPool, collection: Collection) -> None:
-        """Rewards and lengths of all generated rows, where the parent saw the kept ones only; how they were found."""
-        metrics, rewards = self._metrics["train"], collection.rewards_per_func()
-        metrics["dynamic_sampling/trained_reward"].append(metrics["reward"][-1])
-        generated = reward_metrics(rewards, self.reward_weights, self.reward_func_names, self.num_generations)
-        for name, value in generated.items():
-            metrics[name][-1] = value
-        for name, value in collection.completion_metrics().items():
-            metrics[name].append(value)
-        for name, value in pool.metrics().items():
-            metrics[f"dynamic_sampling/{name}"].append(value)
-        metrics["dynamic_sampling/epoch"] = [self._prompt_stream.epoch]
-        self._record_overlong(rewards)
-
-    def _record_correction(self, scored: dict[str, torch.Tensor]) -> None:
-        """How many of the trained tokens have an importance ratio out of bounds."""
-        is_trained = loss_mask(scored).bool()
-        if self._num_rows_to_train is not None:
-            first_row = self.accelerator.process_index * len(is_trained)
-            is_trained[max(0, self._num_rows_to_train - first_row) :] = False  # fillers
-        counts = count_corrected(
-            scored,
-            is_trained,
-            self.vllm_importance_sampling_mode,
-            self.vllm_importance_sampling_clip_min,
-            self.vllm_importance_sampling_clip_max,
-        )
-        corrected, trained = self.accelerator.reduce(counts.to(self.accelerator.device), reduction="sum").tolist()
-        self._metrics["train"]["sampling/frac_corrected"].append(corrected / max(1, trained))
-
-    def _record_overlong(self, rewards_per_func: torch.Tensor) -> None:
-        if self._overlong_reward is not None:
-            frac = (rewards_per_func[:, self._overlong_reward] < 0).float().mean().item()
-            self._metrics["train"]["overlong/frac_penalized"].append(frac)
 
     def _complete_table(self, pool: GroupPool, collection: Collection, num_fillers: int) -> None:
         """The main process gets the dropped rows for the completions table."""
@@ -399,7 +362,7 @@ class DAPOTrainer(ExactGRPOTrainer):
         self._is_ending = False
         try:
             super()._run_epoch(**kwargs)
-        except (ShortageError, PreemptedError, ServerError) as reason:
+        except (ShortageError, AlarmError, PreemptedError, ServerError) as reason:
             self._is_ending = True
             is_preempted = isinstance(reason, PreemptedError)
             # Preempted just after a checkpoint: time is short, and nothing has changed.
@@ -410,7 +373,9 @@ class DAPOTrainer(ExactGRPOTrainer):
             if is_preempted:
                 # With a limit of 1, the parent would delete this checkpoint at its end if another is the best.
                 self.args.save_total_limit = None
-            elif isinstance(reason, ServerError) or self.args.on_shortage == "raise":
+            elif isinstance(reason, ServerError) or (
+                isinstance(reason, ShortageError) and self.args.on_shortage == "raise"
+            ):
                 raise
             logger.warning(f"Training ends before optimizer step {self.state.global_step + 1}. {reason}")
             self.control.should_training_stop = True

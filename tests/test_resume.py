@@ -82,8 +82,9 @@ def test_resume_at_every_step_of_a_rollout(uninterrupted, step):
 def test_metrics_go_on_as_they_were(uninterrupted):
     resumed = resume(checkpoint_of(uninterrupted, 6), SAMPLED)
     for ours, theirs in zip(resumed.state.log_history[:10], uninterrupted.state.log_history[:10], strict=True):
-        for name in ours.keys() - {"step_time"}:
-            assert ours[name] == theirs[name]
+        for name in ours:
+            if not name.startswith(("step_time", "time/", "tokens_per_second/")):
+                assert ours[name] == theirs[name]
 
 
 def test_across_the_end_of_a_pass_over_the_data():

@@ -1,6 +1,6 @@
 """Which groups to train on: dynamic sampling (DAPO Sec. 3.2, Eq. 11, Algorithm 1 lines 2-8)."""
 
-from .groups import Outcome, group_outcomes, informative_groups
+from .groups import Outcome, group_outcomes, informative_groups, outcome_shares
 from .prompts import PromptStream, prompts_fingerprint
 from .refill import AcceptanceRate, GroupPool, ShortageError, check_filled, equal_share_multiple, round_size
 
@@ -15,6 +15,7 @@ __all__ = [
     "equal_share_multiple",
     "group_outcomes",
     "informative_groups",
+    "outcome_shares",
     "prompts_fingerprint",
     "round_size",
 ]

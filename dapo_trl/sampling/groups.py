@@ -1,5 +1,6 @@
 """What the completions of one prompt say about it (DAPO Sec. 3.2)."""
 
+from collections import Counter
 from enum import StrEnum
 
 import torch
@@ -52,6 +53,26 @@ def _outcome(is_unscorable: bool, largest: float, smallest: float) -> Outcome:
     if largest > smallest:
         return Outcome.INFORMATIVE
     return Outcome.ALL_CORRECT if largest > 0 else Outcome.ALL_WRONG
+
+
+def outcome_shares(outcomes: list[Outcome]) -> dict[str, float]:
+    """
+    How often each outcome occurs.
+
+    Args:
+        outcomes (`list[Outcome]`): outcomes of generated groups.
+
+    Returns:
+        `dict[str, float]`: fractions `acceptance_rate` (of informative groups), `frac_all_correct`, `frac_all_wrong`
+        and `frac_unscorable`.
+    """
+    counts, num_groups = Counter(outcomes), max(1, len(outcomes))
+    return {
+        "acceptance_rate": counts[Outcome.INFORMATIVE] / num_groups,
+        "frac_all_correct": counts[Outcome.ALL_CORRECT] / num_groups,
+        "frac_all_wrong": counts[Outcome.ALL_WRONG] / num_groups,
+        "frac_unscorable": counts[Outcome.UNSCORABLE] / num_groups,
+    }
 
 
 def informative_groups(deciding: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field
 
-from .groups import Outcome
+from .groups import Outcome, outcome_shares
 
 
 class AcceptanceRate:
@@ -123,13 +123,9 @@ class GroupPool:
 
     def metrics(self) -> dict[str, float]:
         """The rollout's `dynamic_sampling/*` counts and fractions, over all generated groups."""
-        counts, num_drawn = Counter(self.outcomes), max(1, self.num_drawn)
         return {
             "rounds": self.num_rounds,
-            "acceptance_rate": counts[Outcome.INFORMATIVE] / num_drawn,
-            "frac_all_correct": counts[Outcome.ALL_CORRECT] / num_drawn,
-            "frac_all_wrong": counts[Outcome.ALL_WRONG] / num_drawn,
-            "frac_unscorable": counts[Outcome.UNSCORABLE] / num_drawn,
+            **outcome_shares(self.outcomes),
             "num_surplus_groups": self.num_surplus,
             "generated_per_trained": self.num_drawn / max(1, len(self.accepted)),
         }

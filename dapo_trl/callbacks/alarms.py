@@ -1,0 +1,270 @@
+"""Signs that a run goes wrong, each with a reason and a remedy."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import fmean
+
+import torch
+from accelerate import Accelerator
+from accelerate.logging import get_logger
+from transformers import TrainerCallback
+
+from .records import RolloutRecords
+
+
+logger = get_logger(__name__)
+
+Record = dict[str, float]
+
+QUIET_ROLLOUTS = 50
+"""Rollouts after an alarm in which the same one is not raised again."""
+
+START_ROLLOUTS = 5
+"""First rollouts of a run, whose mean is what entropy is compared with."""
+
+RECENT_ROLLOUTS = 3
+"""Rollouts that are judged together: one alone may be an accident."""
+
+CONSTANT_CLIPPING_ROLLOUTS = 20
+"""Rollouts without any clipped token that are too many."""
+
+
+class AlarmError(RuntimeError):
+    """An alarm ends the run, because `on_alarm` is `"stop"`."""
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """
+    A condition of a run.
+
+    Args:
+        name (`str`): its name.
+        find (`Callable`):
+            Takes the records of all rollouts so far, oldest first, and returns what is wrong, as a sentence, or None.
+        remedy (`str`): what to change.
+    """
+
+    name: str
+    find: Callable[[list[Record]], str | None]
+    remedy: str
+
+
+def _recent_mean(records: list[Record], metric: str) -> float | None:
+    values = [record[metric] for record in records[-RECENT_ROLLOUTS:] if metric in record]
+    return fmean(values) if values else None
+
+
+def _entropies(records: list[Record]) -> tuple[float, float] | None:
+    """Mean entropy at the start and of late, in nats per token."""
+    values = [record["entropy"] for record in records if "entropy" in record]
+    if len(values) < START_ROLLOUTS + RECENT_ROLLOUTS:
+        return None
+    return fmean(values[:START_ROLLOUTS]), fmean(values[-RECENT_ROLLOUTS:])
+
+
+def entropy_collapse(records: list[Record]) -> str | None:
+    """Entropy below a fifth of its start and 0.1 nats, or below 0.02 nats in any case."""
+    entropies = _entropies(records)
+    if entropies is None:
+        return None
+    start, recent = entropies
+    if recent < max(0.02, min(0.1, 0.2 * start)):
+        return f"Entropy has collapsed to {recent:.3f} nats per token, from {start:.3f} in the first rollouts."
+    return None
+
+
+def entropy_explosion(records: list[Record]) -> str | None:
+    """Entropy above three times its start and 1 nat."""
+    entropies = _entropies(records)
+    if entropies is None:
+        return None
+    start, recent = entropies
+    if recent > max(1.0, 3 * start):
+        return f"Entropy has exploded to {recent:.3f} nats per token, from {start:.3f} in the first rollouts."
+    return None
+
+
+def low_acceptance(records: list[Record]) -> str | None:
+    """Less than 10% of the generated groups carry a gradient."""
+    accepted = _recent_mean(records, "dynamic_sampling/acceptance_rate")
+    if accepted is None or accepted >= 0.1:
+        return None
+    right = _recent_mean(records, "dynamic_sampling/frac_all_correct") or 0.0
+    wrong = _recent_mean(records, "dynamic_sampling/frac_all_wrong") or 0.0
+    return (
+        f"Only {accepted:.1%} of the generated groups carry a gradient: {right:.0%} are all right, {wrong:.0%} all "
+        "wrong."
+    )
+
+
+def many_truncated(records: list[Record]) -> str | None:
+    """More than 30% of the completions are cut off at `max_completion_length`."""
+    truncated = _recent_mean(records, "completions/clipped_ratio")
+    if truncated is None or truncated <= 0.3:
+        return None
+    return f"{truncated:.0%} of the completions are cut off at max_completion_length."
+
+
+def constant_rewards(records: list[Record]) -> str | None:
+    """All groups have equal rewards, in each of the recent rollouts."""
+    recent = [record.get("frac_reward_zero_std", 0.0) for record in records[-RECENT_ROLLOUTS:]]
+    if len(recent) < RECENT_ROLLOUTS or min(recent) < 1.0:
+        return None
+    return f"In the last {RECENT_ROLLOUTS} rollouts all completions of a prompt had the same reward."
+
+
+def verifier_failures(records: list[Record]) -> str | None:
+    """The verifier fails on more than 1% of the answers, or is stopped by its time-out."""
+    failed = _recent_mean(records, "verifier/frac_error") or 0.0
+    stopped = _recent_mean(records, "verifier/frac_timeout") or 0.0
+    if failed + stopped <= 0.01:
+        return None
+    return f"The verifier failed on {failed:.1%} of the answers and ran into its time-out on {stopped:.1%}."
+
+
+def never_clipped(learning_rate: float) -> Callable[[list[Record]], str | None]:
+    """
+    Not a single token clipped in many rollouts.
+
+    Args:
+        learning_rate (`float`): the highest of the schedule. Rollouts at less than half of it do not count, because
+            the policy hardly moves in them.
+    """
+
+    def find(records: list[Record]) -> str | None:
+        recent = records[-CONSTANT_CLIPPING_ROLLOUTS:]
+        if len(recent) < CONSTANT_CLIPPING_ROLLOUTS:
+            return None
+        if any(record.get("learning_rate", 0.0) < learning_rate / 2 for record in recent):
+            return None
+        shares = [record.get("clip_ratio/region_mean", record.get("cispo_clip_ratio")) for record in recent]
+        if any(share is None or share > 0 for share in shares):
+            return None
+        return f"No token has been clipped in {CONSTANT_CLIPPING_ROLLOUTS} rollouts: the policy hardly moves."
+
+    return find
+
+
+def default_alarms(optimizer_steps: int, learning_rate: float) -> list[Alarm]:
+    """
+    The alarms of a run.
+
+    Args:
+        optimizer_steps (`int`): optimizer steps per rollout; with one, every ratio is 1 and nothing is ever clipped.
+        learning_rate (`float`): the highest of the schedule.
+    """
+    alarms = [
+        Alarm(
+            "entropy_collapse",
+            entropy_collapse,
+            "The policy stops exploring: raise epsilon_high (0.28 in the paper), lower learning_rate, or check that "
+            "the reward cannot be gained by one phrase.",
+        ),
+        Alarm(
+            "entropy_explosion",
+            entropy_explosion,
+            "The policy falls apart into noise: lower learning_rate or epsilon_high, and look at completions "
+            "(log_completions) for gibberish.",
+        ),
+        Alarm(
+            "low_acceptance",
+            low_acceptance,
+            "Most of the generation is thrown away: choose prompts that are neither too easy nor too hard "
+            "(prepare_data can measure pass rates), or raise num_generations.",
+        ),
+        Alarm(
+            "many_truncated",
+            many_truncated,
+            "Answers that are not reached count as wrong: raise max_completion_length, or set soft_punish_cache so "
+            "that long completions are punished.",
+        ),
+        Alarm(
+            "constant_rewards",
+            constant_rewards,
+            "There is nothing to learn from: check the reward functions on a few completions, that sampling is on "
+            "(temperature), and that the prompts fit the model.",
+        ),
+        Alarm(
+            "verifier_failures",
+            verifier_failures,
+            "Rewards become unreliable: look at the column verdict of the completions table (log_completions) for "
+            "the answers concerned, raise the timeout of AccuracyReward, or use fewer processes per machine.",
+        ),
+    ]
+    if optimizer_steps > 1:
+        remedy = (
+            "The updates are too small to need the clip bounds: raise learning_rate or updates_per_rollout, and check "
+            "that gradients arrive (grad_norm)."
+        )
+        alarms.append(Alarm("never_clipped", never_clipped(learning_rate), remedy))
+    return alarms
+
+
+class AlarmCallback(TrainerCallback):
+    """
+    Looks at the metrics of every rollout and warns, at most once per condition in 50 rollouts.
+
+    What a run that is resumed had logged before counts too: one that ended on an alarm has 50 rollouts to recover.
+
+    Args:
+        alarms (`list[Alarm]`): the conditions; see [`default_alarms`].
+        optimizer_steps (`int`): optimizer steps per rollout.
+
+    Attributes:
+        raised (`list[str]`): names of the alarms of the last rollout that raised any.
+        message (`str`, *optional*): their text; None before the first.
+    """
+
+    def __init__(self, alarms: list[Alarm], optimizer_steps: int):
+        self.alarms = alarms
+        self.optimizer_steps = optimizer_steps
+        self.raised: list[str] = []
+        self.message: str | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self._records = RolloutRecords(self.optimizer_steps)
+        self._history: list[Record] = []
+        self._last_raised: dict[str, float] = {}
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self._reset()
+        self.raised, self.message = [], None
+        for record in self._records.replay(state.log_history):
+            self._find(record)
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        record = self._records.add(state.global_step, logs)
+        found = self._find(record) if record is not None else {}
+        if found:
+            self.raised, self.message = list(found), " ".join(found.values())
+        for message in found.values():
+            logger.warning(f"Rollout {record['rollout']:.0f}: {message}")
+
+    def _find(self, record: Record) -> dict[str, str]:
+        """Text of the alarms that a rollout raises, by name."""
+        self._history.append(record)
+        del self._history[START_ROLLOUTS:-CONSTANT_CLIPPING_ROLLOUTS]  # looked at by no alarm
+        found = {}
+        for alarm in self.alarms:
+            last = self._last_raised.get(alarm.name)
+            if last is not None and record["rollout"] - last < QUIET_ROLLOUTS:
+                continue
+            reason = alarm.find(self._history)
+            if reason is not None:
+                self._last_raised[alarm.name] = record["rollout"]
+                found[alarm.name] = f"{reason} {alarm.remedy}"
+        return found
+
+    def stop_if_raised(self, accelerator: Accelerator) -> None:
+        """
+        Ends the run on all processes if the main process has raised an alarm.
+
+        Raises:
+            AlarmError: with the alarm's text, or a reference to the main process's.
+        """
+        is_raised = accelerator.is_main_process and self.message is not None
+        flag = torch.tensor(int(is_raised), device=accelerator.device)
+        if accelerator.reduce(flag, reduction="sum").item():
+            raise AlarmError(self.message or "The main process has raised an alarm.")

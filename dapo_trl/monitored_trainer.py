@@ -1,0 +1,210 @@
+"""GRPOTrainer that tells what a run does: metrics of rollouts, evaluation, alarms."""
+
+from typing import Any
+
+import torch
+
+from .callbacks import (
+    AlarmCallback,
+    EvaluatedGroups,
+    MetricsFileCallback,
+    RolloutEndCallback,
+    default_alarms,
+    show_rollouts,
+)
+from .collection import Collection
+from .exact_trainer import ExactGRPOTrainer
+from .loss import loss_mask
+from .metrics import MeanProbability, reward_metrics
+from .preemption import PreemptedError
+from .random_state import get_random_state, set_random_state
+from .sampling import GroupPool, Outcome, group_outcomes, outcome_shares
+from .vllm import ServerError, count_corrected
+
+
+class MonitoredGRPOTrainer(ExactGRPOTrainer):
+    """
+    [`ExactGRPOTrainer`] with what operators and the paper's Fig. 7 watch. [`DAPOTrainer`] lists what is overridden.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._deciding_reward: int | None = None
+        self._overlong_reward: int | None = None
+        self._evaluated: EvaluatedGroups | None = None
+        self._mean_probability = MeanProbability()
+        self._loss_logps: torch.Tensor | None = None
+        self._num_generated_tokens = self._num_trained_tokens = 0.0
+        if self.use_vllm:
+            generation = self.vllm_generation
+            generation.sync_weights = self.phases.measure("weight_sync")(generation.sync_weights)
+        steps = self.args.optimizer_steps_per_rollout
+        self._alarms = AlarmCallback(default_alarms(steps, self.args.learning_rate), steps)
+        for callback in (
+            RolloutEndCallback(self.phases, steps, self._record_rollout_end),
+            MetricsFileCallback(steps),
+            self._alarms,
+        ):
+            self.add_callback(callback)
+        show_rollouts(self.callback_handler, steps)
+
+    def _prepare_inputs(self, generation_batch):
+        is_new_rollout = self.model.training and self._step % self._micro_steps_per_rollout == 0
+        if is_new_rollout and self.args.on_alarm == "stop":
+            self._alarms.stop_if_raised(self.accelerator)
+        return super()._prepare_inputs(generation_batch)
+
+    # Seconds and tokens of a rollout
+
+    def _generate(self, prompts):
+        if not self.model.training:
+            return super()._generate(prompts)
+        with self.phases.measure("generation"):
+            generation = super()._generate(prompts)
+        mean_length = self._metrics["train"]["completions/mean_length"][-1]
+        self._num_generated_tokens += mean_length * len(prompts) * self.accelerator.num_processes
+        return generation
+
+    def _generate_and_score_completions(self, inputs):
+        if not self.model.training:
+            if self.is_in_train:
+                self._stop_if_preempted()
+            return super()._generate_and_score_completions(inputs)
+        with self.phases.measure("log_probs"):  # what generation and scoring leave of it
+            scored = super()._generate_and_score_completions(inputs)
+        self._num_trained_tokens += scored["num_items_in_batch"].item() * self.num_iterations
+        return scored
+
+    def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
+        if not self.model.training:
+            rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+            if self._evaluated is not None and self._deciding_reward is not None:
+                self._evaluated.add(rewards[:, self._deciding_reward])
+            return rewards
+        with self.phases.measure("scoring"):
+            rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        if not self.args.dynamic_sampling:
+            self._record_overlong(rewards)
+            self._record_groups(rewards, completion_ids_list)
+        return rewards
+
+    def _get_per_token_logps_and_entropies(self, *args, **kwargs):
+        scores = super()._get_per_token_logps_and_entropies(*args, **kwargs)
+        self._loss_logps = scores[0].detach()
+        return scores
+
+    def _compute_loss(self, model, inputs):
+        loss = super()._compute_loss(model, inputs)
+        if self.model.training:
+            self._mean_probability.add(self._loss_logps, loss_mask(inputs))
+        self._loss_logps = None
+        return loss
+
+    def _record_rollout_end(self) -> None:
+        """What is known only when the rollout has been trained on."""
+        metrics, seconds = self._metrics["train"], self.phases.flush()
+        for phase, value in seconds.items():
+            metrics[f"time/{phase}"].append(value)
+        rates = {
+            "generation": (self._num_generated_tokens, seconds["generation"]),
+            "training": (self._num_trained_tokens, seconds["training"]),
+            "rollout": (self._num_generated_tokens, seconds["rollout"]),
+        }
+        for name, (num_tokens, duration) in rates.items():
+            if num_tokens and duration:
+                metrics[f"tokens_per_second/{name}"].append(num_tokens / duration)
+        self._num_generated_tokens = self._num_trained_tokens = 0.0
+        metrics["mean_probability"].append(self._mean_probability.flush(self.accelerator))
+
+    # Rewards and lengths
+
+    def _record_collection(self, pool: GroupPool, collection: Collection) -> None:
+        """Rewards and lengths of all generated rows, where the parent saw the kept ones only; how they were found."""
+        metrics, rewards = self._metrics["train"], collection.rewards_per_func()
+        metrics["dynamic_sampling/trained_reward"].append(metrics["reward"][-1])
+        generated = reward_metrics(rewards, self.reward_weights, self.reward_func_names, self.num_generations)
+        for name, value in generated.items():
+            metrics[name][-1] = value
+        for name, value in collection.completion_metrics().items():
+            metrics[name].append(value)
+        for name, value in pool.metrics().items():
+            metrics[f"dynamic_sampling/{name}"].append(value)
+        self._record_overlong(rewards)
+        is_kept = [collection.fate(number, pool) == "kept" for number in collection.lengths]
+        self._record_lengths(rewards[:, self._deciding_reward], collection.lengths, is_kept)
+
+    def _record_groups(self, rewards_per_func: torch.Tensor, completion_ids: list[list[int]]) -> None:
+        """Without dynamic sampling: what it would have said of the groups."""
+        if self._deciding_reward is None:
+            return
+        deciding = rewards_per_func[:, self._deciding_reward]
+        outcomes = group_outcomes(deciding.view(-1, self.num_generations))
+        for name, value in outcome_shares(outcomes).items():
+            self._metrics["train"][f"dynamic_sampling/{name}"].append(value)
+        first = self.accelerator.process_index * len(completion_ids)
+        lengths = {first + i: len(ids) for i, ids in enumerate(completion_ids)}
+        is_informative = [outcomes[number // self.num_generations] is Outcome.INFORMATIVE for number in lengths]
+        self._record_lengths(deciding, lengths, is_informative)
+
+    def _record_lengths(self, deciding: torch.Tensor, lengths: dict[int, int], is_accepted: list[bool]) -> None:
+        """
+        The length-bias meter: mean lengths of accepted and of correct completions, beside that of all.
+
+        Args:
+            deciding (`torch.Tensor` of shape `(P * G,)`): deciding reward of all processes' rows.
+            lengths (`dict[int, int]`): tokens of this process's rows, by number.
+            is_accepted (`list[bool]`): for each of `lengths`, whether its group is trained on.
+        """
+        metrics, device = self._metrics["train"], self.accelerator.device
+        metrics["frac_correct"].append((deciding[~deciding.isnan()] > 0).float().mean().item())
+        tokens = torch.tensor(list(lengths.values()), dtype=torch.float64)
+        masks = {
+            "accepted": torch.tensor(is_accepted, dtype=torch.bool),
+            "correct": deciding.cpu()[list(lengths)] > 0,
+        }
+        sums = torch.stack([torch.stack([tokens[mask].sum(), mask.sum()]) for mask in masks.values()])
+        sums = self.accelerator.reduce(sums.float().to(device), reduction="sum").tolist()
+        for name, (total, count) in zip(masks, sums, strict=True):
+            if count:
+                metrics[f"completions/mean_{name}_length"].append(total / count)
+
+    def _record_correction(self, scored: dict[str, torch.Tensor]) -> None:
+        """How many of the trained tokens have an importance ratio out of bounds."""
+        is_trained = loss_mask(scored).bool()
+        if self._num_rows_to_train is not None:
+            first_row = self.accelerator.process_index * len(is_trained)
+            is_trained[max(0, self._num_rows_to_train - first_row) :] = False  # fillers
+        counts = count_corrected(
+            scored,
+            is_trained,
+            self.vllm_importance_sampling_mode,
+            self.vllm_importance_sampling_clip_min,
+            self.vllm_importance_sampling_clip_max,
+        )
+        corrected, trained = self.accelerator.reduce(counts.to(self.accelerator.device), reduction="sum").tolist()
+        self._metrics["train"]["sampling/frac_corrected"].append(corrected / max(1, trained))
+
+    def _record_overlong(self, rewards_per_func: torch.Tensor) -> None:
+        if self._overlong_reward is not None:
+            frac = (rewards_per_func[:, self._overlong_reward] < 0).float().mean().item()
+            self._metrics["train"]["overlong/frac_penalized"].append(frac)
+
+    # Evaluation
+
+    def evaluation_loop(self, dataloader, *args, metric_key_prefix: str = "eval", **kwargs) -> Any:
+        """TRL's evaluation, with avg@k. Training goes on as if it had not taken place."""
+        random_state = get_random_state()
+        self._evaluated = EvaluatedGroups(self.num_generations_eval)
+        try:
+            output = super().evaluation_loop(dataloader, *args, metric_key_prefix=metric_key_prefix, **kwargs)
+            num_problems = len(dataloader.dataset) if hasattr(dataloader.dataset, "__len__") else None
+            metrics = self._evaluated.metrics(num_problems)
+        except (PreemptedError, ServerError):
+            self._metrics["eval"].clear()  # the log of the run's end is none of an evaluation
+            raise
+        finally:
+            self._evaluated = None
+            if self.is_in_train:
+                set_random_state(random_state)
+        output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in metrics.items()})
+        return output
