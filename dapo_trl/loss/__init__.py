@@ -1,9 +1,10 @@
 """How tokens become a gradient: which rows form a step, what they weigh, and how they are cut (DAPO Sec. 3.3)."""
 
 from .dealing import deal_rows
-from .micro_batches import FILLER, Cut, Lengths, cut_balanced, cut_equal, micro_batch_tokens, score_in_pieces
+from .micro_batches import FILLER, Cut, Lengths, cut_balanced, cut_equal, micro_batch_tokens
 from .normalization import group_weights, step_denominators
 from .padding import Row, filler_row, loss_mask, pad_rows, unpad
+from .scoring import score_in_pieces
 
 
 __all__ = [

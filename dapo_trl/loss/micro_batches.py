@@ -7,11 +7,9 @@ and a run of consecutive tuples makes the k-th micro-batch of every process. Row
 lengths nearly so.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 
 FILLER = -1
@@ -36,8 +34,8 @@ def cut_balanced(lengths: list[Lengths], num_processes: int, num_micro_batches: 
     """
     Micro-batches of nearly equal cost and different row counts.
 
-    The cost of a micro-batch is what is computed: rows times (longest prompt + longest completion). Among the cuts
-    whose costliest micro-batch is at most 15% above the least possible, the one with the least padding is taken.
+    The cost of a micro-batch is what is computed: rows times tokens of the longest row. Among the cuts whose costliest
+    micro-batch is at most 15% above the least possible, the one with the least padding is taken.
 
     Args:
         lengths (`list[Lengths]`): tokens of each row of the optimizer step, on all processes.
@@ -49,10 +47,7 @@ def cut_balanced(lengths: list[Lengths], num_processes: int, num_micro_batches: 
     """
     num_tuples = max(num_micro_batches, -(-len(lengths) // num_processes))
     tuples = _deal_tuples(_by_length(lengths), lengths, num_processes, num_tuples)
-    longest = [
-        Lengths(*(max(tokens) for tokens in zip(*(_length(lengths, row) for row in rows), strict=True)))
-        for rows in tuples
-    ]
+    longest = [max(sum(_length(lengths, row)) for row in rows) for rows in tuples]
     return _cut_at(tuples, _balanced_ends(longest, num_micro_batches))
 
 
@@ -75,46 +70,9 @@ def cut_equal(lengths: list[Lengths], num_processes: int, num_micro_batches: int
     return _cut_at(tuples, [num_rows * (k + 1) for k in range(num_micro_batches)])
 
 
-def score_in_pieces(
-    score: Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor],
-    input_ids: torch.Tensor,
-    attention_mask: torch.Tensor,
-    num_completion_columns: int,
-    num_pieces: int,
-) -> torch.Tensor:
-    """
-    Scores the tokens of completions in pieces of nearly equal cost, each trimmed to its own longest row.
-
-    Args:
-        score (`Callable`): from ids and mask of a piece and its number of completion columns T' to `(B', T')`.
-        input_ids (`torch.Tensor` of shape `(B, P + T)`): prompts padded left, completions padded right.
-        attention_mask (`torch.Tensor` of shape `(B, P + T)`): 0 for padding.
-        num_completion_columns (`int`): T.
-        num_pieces (`int`): how many pieces, at most B.
-
-    Returns:
-        `torch.Tensor` of shape `(B, T)`: the scores, 0 for padding that was trimmed.
-    """
-    num_prompt_columns = input_ids.size(1) - num_completion_columns
-    prompts = attention_mask[:, :num_prompt_columns].sum(dim=1).tolist()
-    completions = attention_mask[:, num_prompt_columns:].sum(dim=1).clamp(min=1).tolist()
-    lengths = [Lengths(*row) for row in zip(prompts, completions, strict=True)]
-    scores = None
-    for rows in cut_balanced(lengths, num_processes=1, num_micro_batches=num_pieces)[0]:
-        longest_prompt = max(lengths[row].prompt for row in rows)
-        longest_completion = max(lengths[row].completion for row in rows)
-        columns = slice(num_prompt_columns - longest_prompt, num_prompt_columns + longest_completion)
-        of_piece = score(input_ids[rows, columns], attention_mask[rows, columns], longest_completion)
-        if scores is None:
-            scores = of_piece.new_zeros(len(lengths), num_completion_columns)
-        scores[rows, :longest_completion] = of_piece
-    return scores
-
-
 def micro_batch_tokens(rows: list[int], lengths: list[Lengths]) -> int:
-    """Tokens computed for one micro-batch, padding included: rows times (longest prompt + longest completion)."""
-    of_rows = [_length(lengths, row) for row in rows]
-    return len(rows) * (max(row.prompt for row in of_rows) + max(row.completion for row in of_rows))
+    """Tokens computed for one micro-batch, padding included: rows times tokens of the longest row."""
+    return len(rows) * max(sum(_length(lengths, row)) for row in rows)
 
 
 def _length(lengths: list[Lengths], row: int) -> Lengths:
@@ -139,7 +97,7 @@ def _deal_tuples(order: list[int], lengths: list[Lengths], num_processes: int, n
     return tuples
 
 
-def _balanced_ends(longest: list[Lengths], num_segments: int) -> list[int]:
+def _balanced_ends(longest: list[int], num_segments: int) -> list[int]:
     """Ends of the segments of tuples, of which the longest row is given; halved while there are too many to search."""
     num_tuples = len(longest)
     if num_segments == 1:
@@ -148,22 +106,17 @@ def _balanced_ends(longest: list[Lengths], num_segments: int) -> list[int]:
         cost = _segment_costs(longest)
         return _cheapest_ends(cost, num_segments, bound=1.15 * _least_bound(cost, num_segments))
     half = num_tuples // 2
-    share = sum(map(sum, longest[:half])) / sum(map(sum, longest))
+    share = sum(longest[:half]) / sum(longest)
     num_first = min(max(1, round(num_segments * share)), half, num_segments - 1)
     num_first = max(num_first, num_segments - (num_tuples - half))
     first = _balanced_ends(longest[:half], num_first)
     return first + [half + end for end in _balanced_ends(longest[half:], num_segments - num_first)]
 
 
-def _segment_costs(longest: list[Lengths]) -> np.ndarray:
-    """`(M, M + 1)`: cost of a micro-batch that holds the tuples i to j - 1; infinite where j <= i."""
-    num_tuples = len(longest)
-    prompts, completions = np.array(longest).T
-    cost = np.full((num_tuples, num_tuples + 1), np.inf)
-    for i in range(num_tuples):
-        width = np.maximum.accumulate(prompts[i:]) + np.maximum.accumulate(completions[i:])
-        cost[i, i + 1 :] = width * np.arange(1, num_tuples - i + 1)
-    return cost
+def _segment_costs(longest: list[int]) -> np.ndarray:
+    """`(M, M + 1)`: cost of a micro-batch that holds the tuples i to j - 1, longest first; infinite where j <= i."""
+    first, end = np.arange(len(longest))[:, None], np.arange(len(longest) + 1)
+    return np.where(end > first, np.array(longest)[:, None] * (end - first), np.inf)
 
 
 def _least_bound(cost: np.ndarray, num_segments: int) -> float:

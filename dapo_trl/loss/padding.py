@@ -1,4 +1,4 @@
-"""Rows without padding, and micro-batches padded to their own longest prompt and completion."""
+"""Rows without padding, and micro-batches padded to their own longest row."""
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -6,6 +6,12 @@ from torch.nn.utils.rnn import pad_sequence
 
 Row = dict[str, torch.Tensor]
 """One row of TRL's batch without padding: 1-D tensors, the scalar `advantages` as a tensor of one element."""
+
+CONTEXT_LOGPROB = -30.0
+"""
+Stands for the log-probability, in nats, of a prompt token in a completion's column. The loss masks such tokens only
+after it has taken the exponential of the distance to the model's own log-probability, which has to be finite.
+"""
 
 
 def loss_mask(batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -58,7 +64,11 @@ def pad_rows(
     rows: list[Row], pad_token_id: int, device: torch.device, pad_to_multiple_of: int | None = None
 ) -> dict[str, torch.Tensor]:
     """
-    The inverse of [`unpad`]: one micro-batch, padded to its own longest prompt and completion.
+    The inverse of [`unpad`]: one micro-batch, as wide as its longest row.
+
+    A long prompt and a long completion in different rows do not add up: prompts have the columns that the longest
+    completion leaves, and the end of a prompt that needs more goes to the completion's columns, as context which is
+    not trained on (0 in `tool_mask`).
 
     Args:
         rows (`list[dict[str, torch.Tensor]]`): rows with the same tensors.
@@ -70,16 +80,19 @@ def pad_rows(
         `dict[str, torch.Tensor]`: tensors as TRL's loss expects them.
     """
     longest = max(row["completion_ids"].numel() for row in rows)
+    width = max(row["prompt_ids"].numel() + row["completion_ids"].numel() for row in rows)
+    # One value per row: `advantages`, and a sequence-level importance ratio.
+    scalars = {name for name in rows[0] if longest > 1 and all(row[name].numel() == 1 for row in rows)}
+    scalars = {"advantages"} | {name for name in scalars if not name.startswith("prompt_")}
+    if any(row["prompt_ids"].numel() > width - longest for row in rows):
+        rows = [_move_end_of_prompt(row, width - longest, scalars) for row in rows]
     batch = {}
     for name in rows[0]:
         values = [row[name] for row in rows]
-        if name == "advantages":
-            batch[name] = torch.cat(values).to(device)
+        if name in scalars:
+            batch[name] = (torch.cat(values) if name == "advantages" else torch.stack(values)).to(device)
             continue
         is_prompt = name.startswith("prompt_")
-        if not is_prompt and longest > 1 and all(value.numel() == 1 for value in values):
-            batch[name] = torch.stack(values).to(device)  # one value per row: a sequence-level importance ratio
-            continue
         side = "left" if is_prompt else "right"
         padding_value = pad_token_id if name.endswith("_ids") else 0
         padded = pad_sequence(values, batch_first=True, padding_value=padding_value, padding_side=side)
@@ -90,3 +103,20 @@ def pad_rows(
         columns = (missing, 0) if is_prompt else (0, missing)
         batch[name] = torch.nn.functional.pad(padded, columns, value=padding_value).to(device)
     return batch
+
+
+def _move_end_of_prompt(row: Row, num_prompt_columns: int, scalars: set[str]) -> Row:
+    """What a prompt has beyond its columns goes before the completion; all rows get a `tool_mask`."""
+    end = {name: row[name][num_prompt_columns:] for name in ("prompt_ids", "prompt_mask")}
+    before = {"completion_ids": end["prompt_ids"], "completion_mask": end["prompt_mask"]}
+    moved = {}
+    for name, value in ({"tool_mask": torch.ones_like(row["completion_mask"])} | row).items():
+        if name in scalars:
+            moved[name] = value
+        elif name in end:
+            moved[name] = value[:num_prompt_columns]
+        else:
+            filling = CONTEXT_LOGPROB if name.endswith("_logps") else 0
+            context = before.get(name, value.new_full((end["prompt_ids"].numel(),), filling))
+            moved[name] = torch.cat([context, value])
+    return moved

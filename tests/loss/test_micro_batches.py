@@ -29,9 +29,9 @@ def partitions(rows: list[int], num_parts: int):
 
 def test_micro_batch_tokens():
     lengths = [Lengths(3, 10), Lengths(7, 2)]
-    # 2 rows * (7 + 10); a filler counts one prompt and one completion token.
-    assert micro_batch_tokens([0, 1], lengths) == 34
-    assert micro_batch_tokens([0, FILLER], lengths) == 26
+    # 2 rows * 13: the longer prompt of the second row finds room where its completion ends early. A filler counts 2.
+    assert micro_batch_tokens([0, 1], lengths) == 26
+    assert micro_batch_tokens([1, FILLER], lengths) == 18
     assert micro_batch_tokens([FILLER], lengths) == 2
 
 

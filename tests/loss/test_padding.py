@@ -75,21 +75,55 @@ def test_rows_are_copies():
 
 def test_pad_rows_is_the_inverse_of_unpad():
     batch = scored_batch()
-    padded = pad_rows(unpad(batch), PAD, CPU)
-    # Three columns are enough for the longest completion. Masks and log-probabilities are 0 in the padding.
+    padded = pad_rows(unpad(batch)[:2], PAD, CPU)
+    # Two and three columns are enough for these rows. Masks and log-probabilities are 0 in the padding.
     assert_same(
         padded,
         {
-            "prompt_ids": batch["prompt_ids"].tolist(),
-            "prompt_mask": batch["prompt_mask"].tolist(),
-            "completion_ids": [[13, 14, 15], [22, PAD, PAD], [34, 35, PAD]],
-            "completion_mask": [[1, 1, 1], [1, 0, 0], [1, 1, 0]],
-            "tool_mask": [[1, 0, 1], [1, 0, 0], [0, 1, 0]],
-            "old_per_token_logps": [[-1.0, -2.0, -3.0], [-4.0, 0.0, 0.0], [-5.0, -6.0, 0.0]],
+            "prompt_ids": [[11, 12], [PAD, 21]],
+            "prompt_mask": [[1, 1], [0, 1]],
+            "completion_ids": [[13, 14, 15], [22, PAD, PAD]],
+            "completion_mask": [[1, 1, 1], [1, 0, 0]],
+            "tool_mask": [[1, 0, 1], [1, 0, 0]],
+            "old_per_token_logps": [[-1.0, -2.0, -3.0], [-4.0, 0.0, 0.0]],
+            "importance_sampling_ratio": [[0.5], [1.5]],
+            "advantages": [1.0, -1.0],
+        },
+    )
+
+
+def test_a_micro_batch_is_as_wide_as_its_longest_row():
+    padded = pad_rows(unpad(scored_batch()), PAD, CPU)
+    # Rows of 2 + 3, 1 + 1 and 3 + 2 tokens fit into five columns. The last token of the third prompt stands before
+    # its completion and is not trained on.
+    assert_same(
+        padded,
+        {
+            "prompt_ids": [[11, 12], [PAD, 21], [31, 32]],
+            "prompt_mask": [[1, 1], [0, 1], [1, 1]],
+            "completion_ids": [[13, 14, 15], [22, PAD, PAD], [33, 34, 35]],
+            "completion_mask": [[1, 1, 1], [1, 0, 0], [1, 1, 1]],
+            "tool_mask": [[1, 0, 1], [1, 0, 0], [0, 0, 1]],
+            "old_per_token_logps": [[-1.0, -2.0, -3.0], [-4.0, 0.0, 0.0], [-30.0, -5.0, -6.0]],
             "importance_sampling_ratio": [[0.5], [1.5], [2.0]],
             "advantages": [1.0, -1.0, 0.25],
         },
     )
+
+
+def test_a_moved_prompt_token_is_not_trained_on():
+    batch = scored_batch()
+    del batch["tool_mask"]
+    padded = pad_rows(unpad(batch), PAD, CPU)
+    # No environment: all tokens of the completions, and only these.
+    assert loss_mask(padded).tolist() == [[1, 1, 1], [1, 0, 0], [0, 1, 1]]
+
+
+def test_one_value_per_token_moves_with_its_token():
+    batch = scored_batch()
+    batch["importance_sampling_ratio"] = torch.tensor([[0.5, 0.6, 0.7, 0], [1.5, 0, 0, 0], [2.0, 2.5, 0, 0]])
+    ratio = pad_rows(unpad(batch), PAD, CPU)["importance_sampling_ratio"]
+    torch.testing.assert_close(ratio, torch.tensor([[0.5, 0.6, 0.7], [1.5, 0, 0], [0, 2.0, 2.5]]))
 
 
 def test_a_micro_batch_is_trimmed_to_its_own_longest_row():
@@ -111,9 +145,9 @@ def test_completions_of_one_token_are_padded_to_two_columns():
     assert padded["importance_sampling_ratio"][0, 0].item() == 1.5
 
 
-@pytest.mark.parametrize(("multiple", "widths"), [(None, (3, 3)), (2, (4, 4)), (3, (3, 3)), (8, (8, 8))])
+@pytest.mark.parametrize(("multiple", "widths"), [(None, (2, 3)), (2, (2, 4)), (3, (3, 3)), (8, (8, 8))])
 def test_both_lengths_are_padded_to_a_multiple(multiple, widths):
-    padded = pad_rows(unpad(scored_batch()), PAD, CPU, pad_to_multiple_of=multiple)
+    padded = pad_rows(unpad(scored_batch())[:2], PAD, CPU, pad_to_multiple_of=multiple)
     assert (padded["prompt_ids"].size(1), padded["completion_mask"].size(1)) == widths
     assert padded["prompt_ids"][1].tolist() == [PAD] * (widths[0] - 1) + [21]
     assert padded["completion_ids"][1].tolist() == [22] + [PAD] * (widths[1] - 1)
