@@ -2,7 +2,8 @@
 What `DAPOTrainer` relies on inside TRL and transformers: fails when a release changes it.
 
 Everything here is asked of `GRPOTrainer` itself. When a test fails after an update, the code that relies on what it
-checks must be read again before the pin in `setup.cfg` moves.
+checks must be read again before the pin in `setup.cfg` moves. What `dapo_trl.vllm` relies on stands in
+`test_vllm_contract.py`.
 """
 
 import configparser
