@@ -1,7 +1,6 @@
 """Adapters reach the server merged, and the base weights stay what they were, bit for bit."""
 
 import contextlib
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,10 +8,9 @@ from accelerate import Accelerator
 from peft import LoraConfig, get_peft_model
 from trl.generation.vllm_generation import VLLMGeneration
 
-from dapo_trl.vllm import Generation, ServerSettings
 from dapo_trl.vllm.adapters import merged_params, restored_base_weights
-from dapo_trl.vllm.client import GuardedClient
 from tests.helpers import tiny_model
+from tests.recording_vllm import recording_generation
 
 
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -135,40 +133,10 @@ def test_only_one_layer_is_gathered_at_a_time():
 # Through the generation of both modes, as far as a CPU can
 
 
-class Recorder:
-    """Stands for whatever takes weights."""
-
-    def __init__(self):
-        self.received: dict[str, torch.Tensor] = {}
-        self.session = SimpleNamespace(mount=lambda *args: None)
-
-    def load_weights(self, weights):
-        self.received |= {name: value.clone() for name, value in weights}
-
-    def update_named_params(self, metadata, named_params):
-        self.load_weights(named_params)
-
-    def reset_prefix_cache(self):
-        pass
-
-
-def generation_of(mode: str, model) -> tuple[Generation, Recorder]:
-    generation, recorder = trl_generation(model), Recorder()
-    generation.__class__ = Generation
-    generation.mode, generation.enable_sleep_mode, generation._weight_metadata = mode, False, None
-    generation.settings = ServerSettings(0, 1.0, lambda tokenizer: 0, True)
-    runner = SimpleNamespace(model_runner=SimpleNamespace(model=recorder))
-    engine = SimpleNamespace(model_executor=SimpleNamespace(driver_worker=runner))
-    generation.llm = SimpleNamespace(llm_engine=engine, reset_prefix_cache=lambda: None)
-    generation.vllm_client = GuardedClient(recorder, 1.0)
-    generation.vllm_client.mark_weights = lambda: None
-    return generation, recorder
-
-
 @pytest.mark.parametrize("mode", ["server", "colocate"])
 def test_100_syncs_leave_the_base_weights_alone(mode):
     model = adapted_model(target_modules=LINEAR)
-    generation, recorder = generation_of(mode, model)
+    generation, recorder = recording_generation(mode, model, Accelerator(cpu=True))
     before, expected = base_weights(model), sent(model)
     for _ in range(100):
         generation.sync_weights()

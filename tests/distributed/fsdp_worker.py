@@ -21,6 +21,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 from tests.distributed import fsdp
 from tests.distributed.scenarios import SCENARIOS, interrupted, trained
+from tests.distributed.sending import trained_and_sent
 
 
 OF_FSDP = ("two micro-batches, group", "four micro-batches", "straddling groups", "partial", "AdamW")
@@ -31,6 +32,7 @@ def main(path: str, directory: str) -> None:
     fsdp.start()
     results = {name: trained(SCENARIOS[name], 2, is_fsdp=True) for name in OF_FSDP}
     results["interrupted"] = interrupted(f"{directory}/fsdp", is_fsdp=True)
+    results["sent"] = trained_and_sent(is_fsdp=True)
     if int(os.environ["RANK"]) == 0:
         torch.save(results, path)
     torch.distributed.destroy_process_group()

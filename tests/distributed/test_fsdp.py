@@ -6,6 +6,7 @@ import torch
 from tests.distributed.fsdp_worker import OF_FSDP
 from tests.distributed.launcher import assert_success, torchrun
 from tests.distributed.scenarios import assert_same_run
+from tests.distributed.sending import assert_merged
 from tests.helpers import largest_difference
 
 
@@ -33,3 +34,8 @@ def test_resume_in_the_middle_of_a_rollout(together):
     whole, resumed = together["interrupted"]["whole"], together["interrupted"]["resumed"]
     assert resumed["accepted"] == []  # the rollout in use came from the checkpoint
     assert largest_difference(resumed["weights"], whole["weights"]) < 1e-6
+
+
+def test_adapters_reach_a_vllm_server_merged(together):
+    assert "model.embed_tokens.weight" in together["sent"]["sent"]
+    assert_merged(together["sent"])

@@ -6,6 +6,7 @@ import torch
 from tests.distributed.killed_worker import LAST_CHECKPOINTS
 from tests.distributed.launcher import assert_success, torchrun
 from tests.distributed.scenarios import SCENARIOS, assert_same_run
+from tests.distributed.sending import assert_merged
 from tests.distributed.zero_worker import trained_with_lora
 from tests.helpers import largest_difference
 
@@ -59,3 +60,8 @@ def test_resume_after_kill(together):
 
 def test_resume_with_another_number_of_processes_is_an_error(together):
     assert "used a DP world size of 3 but the current world size is 2" in together["of three"]
+
+
+def test_adapters_reach_a_vllm_server_merged(together):
+    assert "model.embed_tokens.weight" in together["sent"]["sent"]
+    assert_merged(together["sent"])

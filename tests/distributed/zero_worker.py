@@ -28,6 +28,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 from tests.distributed import zero
 from tests.distributed.scenarios import SCENARIOS, interrupted, resumed_after_kill, sampled, trained
+from tests.distributed.sending import trained_and_sent
 
 
 def trained_with_lora(num_processes: int = 1, stage: int = 0, **config) -> dict[str, Any]:
@@ -54,7 +55,7 @@ def error_with_a_checkpoint_of_three(directory: Path) -> str:
 
 
 def run_all(directory: Path) -> dict[str, Any]:
-    results = {"LoRA": trained_with_lora(2, stage=3)}
+    results = {"LoRA": trained_with_lora(2, stage=3), "sent": trained_and_sent(stage=3)}
     for stage in (2, 3):
         for name, config in SCENARIOS.items():
             results[f"ZeRO-{stage}", name] = trained(config, 2, stage)

@@ -1,0 +1,50 @@
+"""TRL's generation with vLLM, with something that remembers weights in place of vLLM."""
+
+from types import SimpleNamespace
+
+import torch
+from accelerate import Accelerator
+from trl.distributed import DistributedBackend
+
+from dapo_trl.vllm import Generation, ServerSettings
+from dapo_trl.vllm.client import GuardedClient
+
+
+class Recorder:
+    """
+    Takes weights as a client of a server or as vLLM's model does.
+
+    Attributes:
+        received (`dict[str, torch.Tensor]`): the latest weights by name.
+    """
+
+    def __init__(self):
+        self.received: dict[str, torch.Tensor] = {}
+        self.session = SimpleNamespace(mount=lambda *args: None)
+
+    def load_weights(self, weights) -> None:
+        self.received |= {name: value.clone() for name, value in weights}
+
+    def update_named_params(self, metadata, named_params) -> None:
+        sent = [(name, value.clone()) for name, value in named_params]
+        assert metadata == [(name, str(value.dtype)[len("torch.") :], list(value.shape)) for name, value in sent]
+        self.load_weights(sent)
+
+    def reset_prefix_cache(self) -> None:
+        pass
+
+
+def recording_generation(mode: str, model: torch.nn.Module, accelerator: Accelerator) -> tuple[Generation, Recorder]:
+    """As much of [`Generation`] as sending weights needs; on the main process, the recorder gets them."""
+    generation, recorder = object.__new__(Generation), Recorder()
+    generation.model, generation.accelerator = model, accelerator
+    generation._dist = DistributedBackend(accelerator)
+    generation.mode, generation.enable_sleep_mode, generation._weight_metadata = mode, False, None
+    generation.settings = ServerSettings(0, 1.0, lambda tokenizer: 0, True)
+    runner = SimpleNamespace(model_runner=SimpleNamespace(model=recorder))
+    engine = SimpleNamespace(model_executor=SimpleNamespace(driver_worker=runner))
+    generation.llm = SimpleNamespace(llm_engine=engine, reset_prefix_cache=lambda: None)
+    if accelerator.is_main_process:
+        generation.vllm_client = GuardedClient(recorder, 1.0)
+        generation.vllm_client.mark_weights = lambda: None
+    return generation, recorder
