@@ -3,23 +3,29 @@
 from typing import Any
 
 import torch
+from accelerate.logging import get_logger
 
 from .callbacks import (
     AlarmCallback,
     EvaluatedGroups,
     MetricsFileCallback,
-    RolloutEndCallback,
+    PhaseCallback,
     default_alarms,
     show_rollouts,
 )
 from .collection import Collection
+from .completions_table import append_dropped, remove_last
 from .exact_trainer import ExactGRPOTrainer
+from .exchange import exchange
 from .loss import loss_mask
-from .metrics import MeanProbability, reward_metrics
+from .metrics import MeanProbability, constant_value, reward_metrics
 from .preemption import PreemptedError
 from .random_state import get_random_state, set_random_state
 from .sampling import GroupPool, Outcome, group_outcomes, outcome_shares
 from .vllm import ServerError, count_corrected
+
+
+logger = get_logger(__name__)
 
 
 class MonitoredGRPOTrainer(ExactGRPOTrainer):
@@ -41,7 +47,7 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
         steps = self.args.optimizer_steps_per_rollout
         self._alarms = AlarmCallback(default_alarms(steps, self.args.learning_rate), steps)
         for callback in (
-            RolloutEndCallback(self.phases, steps, self._record_rollout_end),
+            PhaseCallback(self.phases, steps, self._record_mean_probability, self._record_rollout_end),
             MetricsFileCallback(steps),
             self._alarms,
         ):
@@ -100,6 +106,9 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
         self._loss_logps = None
         return loss
 
+    def _record_mean_probability(self) -> None:
+        self._metrics["train"]["mean_probability"].append(self._mean_probability.flush(self.accelerator))
+
     def _record_rollout_end(self) -> None:
         """What is known only when the rollout has been trained on."""
         metrics, seconds = self._metrics["train"], self.phases.flush()
@@ -114,7 +123,6 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
             if num_tokens and duration:
                 metrics[f"tokens_per_second/{name}"].append(num_tokens / duration)
         self._num_generated_tokens = self._num_trained_tokens = 0.0
-        metrics["mean_probability"].append(self._mean_probability.flush(self.accelerator))
 
     # Rewards and lengths
 
@@ -189,10 +197,38 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
             frac = (rewards_per_func[:, self._overlong_reward] < 0).float().mean().item()
             self._metrics["train"]["overlong/frac_penalized"].append(frac)
 
+    def _warn_if_constant(self, collection: Collection) -> None:
+        if not collection.rewards:
+            return
+        value = constant_value(collection.rewards_per_func(), self.reward_weights, self._deciding_reward)
+        if value is not None:
+            logger.warning(
+                f"The deciding reward {self.reward_func_names[self._deciding_reward]!r} is {value} for all "
+                "completions of this rollout, while the total reward is not constant: there is no group to train on. "
+                "Check that this reward reads the model's answers, and that dynamic_sampling_metric names the right "
+                "one."
+            )
+
+    def _complete_table(self, pool: GroupPool, collection: Collection, num_fillers: int) -> None:
+        """The main process gets the dropped rows for the completions table."""
+        nobody_else = [[] for _ in range(self.accelerator.num_processes - 1)]
+        rows = exchange([collection.dropped(pool), *nobody_else], self.accelerator)
+        if self.accelerator.is_main_process:
+            remove_last(self._logs, num_fillers)
+            append_dropped(
+                self._logs,
+                sorted(rows, key=lambda item: item[0]),
+                collection.rewards_per_func(),
+                self.reward_func_names,
+            )
+
     # Evaluation
 
     def evaluation_loop(self, dataloader, *args, metric_key_prefix: str = "eval", **kwargs) -> Any:
-        """TRL's evaluation, with avg@k. Training goes on as if it had not taken place."""
+        """
+        TRL's evaluation, with avg@k. Training goes on as if it had not taken place, unless it is TRL's own, whose
+        random numbers are the next after those of the evaluation.
+        """
         random_state = get_random_state()
         self._evaluated = EvaluatedGroups(self.num_generations_eval)
         try:
@@ -204,7 +240,7 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
             raise
         finally:
             self._evaluated = None
-            if self.is_in_train:
+            if self.is_in_train and self.args.owns_batches:
                 set_random_state(random_state)
         output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in metrics.items()})
         return output

@@ -106,3 +106,10 @@ def deciding_reward(args: DAPOConfig, all_names: list[str], num_task_rewards: in
             "to one of them."
         )
     return names.index(metric)
+
+
+def as_list(value: Any) -> list:
+    """A copy of the list, or a list of the one value."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]

@@ -3,17 +3,13 @@
 import copy
 import math
 import textwrap
-from typing import Any
 
 import torch
 from accelerate.logging import get_logger
 from datasets import Dataset
 from tqdm.auto import tqdm
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl.trainer.utils import get_config_model_id
 
-from .callbacks import AlarmError
-from .checkpoint import mark_incomplete, save_metadata
 from .collection import (
     FATE_COLUMN,
     Collection,
@@ -23,15 +19,13 @@ from .collection import (
     filler_completion,
     generated_rows,
 )
-from .completions_table import append_dropped, remove_last, reset_table
+from .completions_table import reset_table
 from .config import DAPOConfig
-from .exchange import assert_agreement, exchange
+from .exchange import assert_agreement
 from .loss import deal_rows
-from .metrics import constant_value
-from .monitored_trainer import MonitoredGRPOTrainer
 from .preemption import PreemptedError
 from .random_state import get_random_state, set_random_state
-from .requirements import check_dataset_size, check_reward_weights, check_supported, deciding_reward
+from .requirements import as_list, check_dataset_size, check_reward_weights, check_supported, deciding_reward
 from .rewards.overlong import SoftOverlongPunishment
 from .rollout import weigh_by_group
 from .sampling import (
@@ -39,20 +33,20 @@ from .sampling import (
     GroupPool,
     Outcome,
     PromptStream,
-    ShortageError,
     check_filled,
     equal_share_multiple,
     group_outcomes,
     prompts_fingerprint,
     round_size,
 )
+from .stoppable_trainer import StoppableGRPOTrainer
 from .vllm import ServerError, generating_with, server_settings
 
 
 logger = get_logger(__name__)
 
 
-class DAPOTrainer(MonitoredGRPOTrainer):
+class DAPOTrainer(StoppableGRPOTrainer):
     r"""
     Trainer for Decoupled Clip and Dynamic sAmpling Policy Optimization (DAPO,
     https://huggingface.co/papers/2503.14476).
@@ -144,14 +138,14 @@ class DAPOTrainer(MonitoredGRPOTrainer):
 
         # The parent changes these in place; the caller's objects stay as they are.
         args = copy.copy(args)
-        reward_funcs = _as_list(reward_funcs)
+        reward_funcs = as_list(reward_funcs)
         check_reward_weights(args, len(reward_funcs))
         num_task_rewards = len(reward_funcs)
         if args.soft_punish_cache is not None:
             reward_funcs.append(SoftOverlongPunishment(args.max_completion_length, args.soft_punish_cache))
             args.reward_weights = [*(args.reward_weights or [1.0] * num_task_rewards), args.overlong_weight]
             if reward_processing_classes is not None:
-                reward_processing_classes = [*_as_list(reward_processing_classes), None]
+                reward_processing_classes = [*as_list(reward_processing_classes), None]
 
         with generating_with(server_settings(args, train_dataset, eval_dataset)):
             super().__init__(
@@ -170,7 +164,6 @@ class DAPOTrainer(MonitoredGRPOTrainer):
                 rollout_func=rollout_func,
                 environment_factory=environment_factory,
             )
-        self._last_saved_step: int | None = None
         self._replayed: Replay | None = None
         self._overlong_reward = num_task_rewards if args.soft_punish_cache is not None else None
         self._deciding_reward = deciding_reward(args, self.reward_func_names, num_task_rewards)
@@ -314,18 +307,6 @@ class DAPOTrainer(MonitoredGRPOTrainer):
         rows = generated_rows(inputs, generation, extra)
         collection.add_call(rows, self.accelerator.process_index, rewards, length_metrics)
 
-    def _warn_if_constant(self, collection: Collection) -> None:
-        if not collection.rewards:
-            return
-        value = constant_value(collection.rewards_per_func(), self.reward_weights, self._deciding_reward)
-        if value is not None:
-            logger.warning(
-                f"The deciding reward {self.reward_func_names[self._deciding_reward]!r} is {value} for all "
-                "completions of this rollout, while the total reward is not constant: there is no group to train on. "
-                "Check that this reward reads the model's answers, and that dynamic_sampling_metric names the right "
-                "one."
-            )
-
     # Replay: the parent scores the kept rows
 
     def _generate(self, prompts):
@@ -343,54 +324,7 @@ class DAPOTrainer(MonitoredGRPOTrainer):
             self._pending_extra_logs[FATE_COLUMN].extend(["evaluation"] * len(prompts))
         return rewards_per_func
 
-    def _complete_table(self, pool: GroupPool, collection: Collection, num_fillers: int) -> None:
-        """The main process gets the dropped rows for the completions table."""
-        nobody_else = [[] for _ in range(self.accelerator.num_processes - 1)]
-        rows = exchange([collection.dropped(pool), *nobody_else], self.accelerator)
-        if self.accelerator.is_main_process:
-            remove_last(self._logs, num_fillers)
-            append_dropped(
-                self._logs,
-                sorted(rows, key=lambda item: item[0]),
-                collection.rewards_per_func(),
-                self.reward_func_names,
-            )
-
-    # Stopping and resuming
-
-    def _run_epoch(self, **kwargs):
-        self._is_ending = False
-        try:
-            super()._run_epoch(**kwargs)
-        except (ShortageError, AlarmError, PreemptedError, ServerError) as reason:
-            self._is_ending = True
-            is_preempted = isinstance(reason, PreemptedError)
-            # Preempted just after a checkpoint: time is short, and nothing has changed.
-            is_saved = is_preempted and self._last_saved_step == self.state.global_step
-            if self.args.save_strategy != "no" and not is_saved:
-                self._save_checkpoint(kwargs["model"], kwargs["trial"])
-                self.control = self.callback_handler.on_save(self.args, self.state, self.control)
-            if is_preempted:
-                # With a limit of 1, the parent would delete this checkpoint at its end if another is the best.
-                self.args.save_total_limit = None
-            elif isinstance(reason, ServerError) or (
-                isinstance(reason, ShortageError) and self.args.on_shortage == "raise"
-            ):
-                raise
-            logger.warning(f"Training ends before optimizer step {self.state.global_step + 1}. {reason}")
-            self.control.should_training_stop = True
-
-    def _save(self, output_dir=None, state_dict=None):
-        super()._save(output_dir, state_dict)
-        save_metadata(
-            output_dir or self.args.output_dir, dict(zip(self.reward_func_names, self.reward_funcs, strict=True))
-        )
-
-    def _save_checkpoint(self, model, trial):
-        if self.args.should_save:
-            mark_incomplete(f"{self._get_output_dir(trial)}/{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
-        super()._save_checkpoint(model, trial)
-        self._last_saved_step = self.state.global_step
+    # Resuming
 
     def _sampling_state(self):
         if not self.args.dynamic_sampling:
@@ -413,10 +347,3 @@ class DAPOTrainer(MonitoredGRPOTrainer):
         for _ in range(self.state.global_step // self._optimizer_steps_per_rollout):
             self._prompt_stream.begin_rollout()
             self._prompt_stream.draw(self.args.prompts_per_rollout)
-
-
-def _as_list(value: Any) -> list:
-    """A copy of the list, or a list of the one value."""
-    if value is None:
-        return []
-    return list(value) if isinstance(value, list | tuple) else [value]

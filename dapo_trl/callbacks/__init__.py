@@ -3,9 +3,9 @@
 from .alarms import AlarmCallback, AlarmError, default_alarms
 from .evaluation import EvaluatedGroups
 from .metrics_file import METRICS_FILE, MetricsFileCallback, read_metrics
+from .phases import PhaseCallback
 from .progress import RolloutPrinterCallback, RolloutProgressCallback, show_rollouts
 from .records import RolloutRecords
-from .rollout_end import RolloutEndCallback
 
 
 __all__ = [
@@ -14,7 +14,7 @@ __all__ = [
     "AlarmError",
     "EvaluatedGroups",
     "MetricsFileCallback",
-    "RolloutEndCallback",
+    "PhaseCallback",
     "RolloutPrinterCallback",
     "RolloutProgressCallback",
     "RolloutRecords",

@@ -1,0 +1,56 @@
+"""GRPOTrainer whose runs may end early, with a checkpoint."""
+
+from accelerate.logging import get_logger
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from .callbacks import AlarmError
+from .checkpoint import mark_incomplete, save_metadata
+from .monitored_trainer import MonitoredGRPOTrainer
+from .preemption import PreemptedError
+from .sampling import ShortageError
+from .vllm import ServerError
+
+
+logger = get_logger(__name__)
+
+
+class StoppableGRPOTrainer(MonitoredGRPOTrainer):
+    """[`MonitoredGRPOTrainer`] that ends a run in order. [`DAPOTrainer`] lists what is overridden."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._last_saved_step: int | None = None
+
+    def _run_epoch(self, **kwargs):
+        self._is_ending = False
+        try:
+            super()._run_epoch(**kwargs)
+        except (ShortageError, AlarmError, PreemptedError, ServerError) as reason:
+            self._is_ending = True
+            is_preempted = isinstance(reason, PreemptedError)
+            # Preempted just after a checkpoint: time is short, and nothing has changed.
+            is_saved = is_preempted and self._last_saved_step == self.state.global_step
+            if self.args.save_strategy != "no" and not is_saved:
+                self._save_checkpoint(kwargs["model"], kwargs["trial"])
+                self.control = self.callback_handler.on_save(self.args, self.state, self.control)
+            if is_preempted:
+                # With a limit of 1, the parent would delete this checkpoint at its end if another is the best.
+                self.args.save_total_limit = None
+            elif isinstance(reason, ServerError) or (
+                isinstance(reason, ShortageError) and self.args.on_shortage == "raise"
+            ):
+                raise
+            logger.warning(f"Training ends before optimizer step {self.state.global_step + 1}. {reason}")
+            self.control.should_training_stop = True
+
+    def _save(self, output_dir=None, state_dict=None):
+        super()._save(output_dir, state_dict)
+        save_metadata(
+            output_dir or self.args.output_dir, dict(zip(self.reward_func_names, self.reward_funcs, strict=True))
+        )
+
+    def _save_checkpoint(self, model, trial):
+        if self.args.should_save:
+            mark_incomplete(f"{self._get_output_dir(trial)}/{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+        super()._save_checkpoint(model, trial)
+        self._last_saved_step = self.state.global_step
