@@ -12,14 +12,16 @@ from pathlib import Path
 
 import torch
 from peft import AutoPeftModelForCausalLM, PeftConfig
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
 
 
 def merge_adapter(adapter: str, output: str, dtype: str = "auto", base: str | None = None) -> None:
     """
     Merges an adapter into its base model and saves the result, with the tokenizer.
 
-    The sum is computed in float32 and rounded once, whatever the type of the result.
+    The sum is computed in float32 and rounded once, whatever the type of the result. An adapter that was trained on a
+    4-bit or 8-bit model is merged into the weights from before their quantization, which are not quite those that it
+    was trained with.
 
     Args:
         adapter (`str`): directory or Hub id of the adapter, as a checkpoint or `save_model` leaves it.
@@ -28,21 +30,43 @@ def merge_adapter(adapter: str, output: str, dtype: str = "auto", base: str | No
         base (`str`, *optional*): the base model, if it is no longer where the adapter's configuration says.
 
     Raises:
-        ValueError: if there is no adapter, or the output would overwrite it.
+        ValueError: if there is no adapter, no base model, a base model that is stored quantized, or the output would
+            overwrite one of them.
     """
-    if Path(adapter).exists() and Path(adapter).resolve() == Path(output).resolve():
-        raise ValueError(f"--output {output} is the adapter's own directory. Give another one.")
     try:
         config = PeftConfig.from_pretrained(adapter)
     except ValueError as error:
-        raise ValueError(f"{adapter} holds no adapter: there is no adapter_config.json.") from error
+        raise ValueError(f"--adapter {adapter} holds no adapter: there is no adapter_config.json.") from error
     if base is not None:
         config.base_model_name_or_path = base
+    base = config.base_model_name_or_path
+    for name, source in {"adapter": adapter, "base model": base}.items():
+        if Path(source).exists() and Path(source).resolve() == Path(output).resolve():
+            raise ValueError(f"--output {output} is the directory of the {name}. Give another one.")
+    base_config = _load_base_config(base)
+
+    tokenizer = AutoTokenizer.from_pretrained(adapter)
     model = AutoPeftModelForCausalLM.from_pretrained(adapter, config=config, dtype=torch.float32)
-    result_dtype = AutoConfig.from_pretrained(config.base_model_name_or_path).dtype if dtype == "auto" else dtype
+    result_dtype = base_config.dtype if dtype == "auto" else dtype
     merged = model.merge_and_unload(safe_merge=True)
     merged.to(getattr(torch, str(result_dtype or "float32").removeprefix("torch."))).save_pretrained(output)
-    AutoTokenizer.from_pretrained(adapter).save_pretrained(output)
+    tokenizer.save_pretrained(output)
+
+
+def _load_base_config(base: str) -> PreTrainedConfig:
+    try:
+        config = AutoConfig.from_pretrained(base)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"The base model {base!r}, which the adapter's configuration names, cannot be loaded. Say with --base "
+            "where it is."
+        ) from error
+    if getattr(config, "quantization_config", None) is not None:
+        raise ValueError(
+            f"The base model {base!r} is stored quantized, and the sum would be rounded as coarsely. Give the model "
+            "that it was made from with --base."
+        )
+    return config
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -90,9 +90,37 @@ def test_merged_in_another_type_and_from_another_place(run, tmp_path):
     torch.testing.assert_close(logits(merged), logits(trainer.model), rtol=0, atol=tolerance)
 
 
-def test_nothing_to_merge(run, tmp_path):
-    trainer, base = run
-    with pytest.raises(ValueError, match=r"holds no adapter"):
-        main(["--adapter", base, "--output", str(tmp_path)])
-    with pytest.raises(ValueError, match=r"the adapter's own directory"):
-        main(["--adapter", trainer.args.output_dir, "--output", trainer.args.output_dir])
+# What is refused
+
+
+@pytest.fixture
+def adapter(run) -> str:
+    return f"{run[0].args.output_dir}/checkpoint-4"
+
+
+def test_no_adapter(run, tmp_path):
+    with pytest.raises(ValueError, match="--adapter .*/base holds no adapter: there is no adapter_config.json"):
+        main(["--adapter", run[1], "--output", str(tmp_path)])
+
+
+def test_the_output_is_neither_the_adapter_nor_the_base_model(run, adapter):
+    with pytest.raises(ValueError, match="--output .* is the directory of the adapter. Give another one"):
+        main(["--adapter", adapter, "--output", adapter])
+    with pytest.raises(ValueError, match="--output .* is the directory of the base model. Give another one"):
+        main(["--adapter", adapter, "--output", run[1]])
+    assert not Path(adapter, "model.safetensors").exists()
+
+
+def test_no_base_model(adapter, tmp_path):
+    with pytest.raises(ValueError, match=r"base model '.*/gone'.*cannot be loaded. Say with --base where it is"):
+        main(["--adapter", adapter, "--output", str(tmp_path / "merged"), "--base", str(tmp_path / "gone")])
+
+
+def test_a_base_model_that_is_stored_quantized(run, adapter, tmp_path):
+    quantized = tmp_path / "quantized"
+    config = json.loads(Path(run[1], "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    quantized.mkdir()
+    (quantized / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"'.*/quantized' is stored quantized.*made from with --base"):
+        main(["--adapter", adapter, "--output", str(tmp_path / "merged"), "--base", str(quantized)])
