@@ -1,22 +1,19 @@
 """Runs the training command as a user would, behind a progress bar."""
 
-import ast
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-import yaml
 from tqdm import tqdm
 
 
-SHOWN = {
-    "reward": "reward",
-    "dynamic_sampling/acceptance_rate": "acceptance",
-    "entropy": "entropy",
-    "completions/mean_length": "length",
-}
+SHOWN = ("rollout ", "evaluation ")
+"""How the lines begin with which the trainer tells of its progress."""
+
+ROLLOUT = re.compile(r"rollout +(?P<number>\d+)/(?P<total>\d+)")
 
 
 class TrainingFailedError(RuntimeError):
@@ -36,14 +33,13 @@ def train(recipe: Path, options: dict[str, object], log_path: Path) -> None:
     Trains in a process of its own and shows its progress; all it prints goes to `log_path`.
 
     Args:
-        recipe (`Path`): YAML file; its `max_steps` and `logging_steps` give the length of the progress bar.
+        recipe (`Path`): YAML file.
         options (`dict[str, object]`): fields that beat the recipe's.
         log_path (`Path`): file for the output of the training command.
 
     Raises:
         TrainingFailedError: if the command fails; the message ends with the last lines it printed.
     """
-    settings = yaml.safe_load(recipe.read_text(encoding="utf-8")) | options
     command = training_command(recipe, {**options, "disable_tqdm": True})
     environment = os.environ | {"PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
     with (
@@ -51,10 +47,9 @@ def train(recipe: Path, options: dict[str, object], log_path: Path) -> None:
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
         ) as process,
         open(log_path, "w", encoding="utf-8") as log,
-        tqdm(total=int(settings["max_steps"]), desc="DAPO", unit="step") as progress,
+        tqdm(desc="DAPO", unit="rollout") as progress,
     ):
-        lines = show_progress(process.stdout, progress, int(settings["logging_steps"]))
-        log.writelines(lines)
+        log.writelines(show_progress(process.stdout, progress))
     if process.returncode != 0:
         tail = "".join(log_path.read_text(encoding="utf-8").splitlines(keepends=True)[-20:])
         raise TrainingFailedError(
@@ -62,21 +57,13 @@ def train(recipe: Path, options: dict[str, object], log_path: Path) -> None:
         )
 
 
-def show_progress(lines: Iterable[str], progress: tqdm, logging_steps: int) -> Iterable[str]:
-    """Passes `lines` on, and moves the progress bar by `logging_steps` at each line that is a record of metrics."""
+def show_progress(lines: Iterable[str], progress: tqdm) -> Iterable[str]:
+    """Passes `lines` on, shows those of a rollout or an evaluation, and moves the progress bar by one per rollout."""
     for line in lines:
-        record = parse_record(line)
-        if "reward" in record:
-            progress.set_postfix({name: record[key] for key, name in SHOWN.items() if key in record}, refresh=False)
-            progress.update(min(logging_steps, progress.total - progress.n))
+        rollout = ROLLOUT.match(line)
+        if rollout:
+            progress.total = int(rollout["total"])
+            progress.update(int(rollout["number"]) - progress.n)
+        if line.startswith(SHOWN):
+            progress.write(line.rstrip())
         yield line
-
-
-def parse_record(line: str) -> dict:
-    """The metrics in a line that the trainer printed as a Python dict; empty for any other line."""
-    if not line.startswith("{"):
-        return {}
-    try:
-        return ast.literal_eval(line)
-    except (SyntaxError, ValueError):
-        return {}

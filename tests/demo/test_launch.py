@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from demo.launch import TrainingFailedError, parse_record, show_progress, train, training_command
+from demo.launch import TrainingFailedError, show_progress, train, training_command
 
 
 class Bar:
     """Stands in for a progress bar."""
 
     def __init__(self, total):
-        self.total, self.n, self.shown = total, 0, {}
+        self.total, self.n, self.written = total, 0, []
 
-    def set_postfix(self, shown, refresh):
-        self.shown = shown
+    def write(self, line):
+        self.written.append(line)
 
     def update(self, n):
         self.n += n
@@ -28,26 +28,23 @@ def test_command_runs_the_recipe_with_overrides():
     assert command[-len(tail) :] == tail
 
 
-def test_records_among_other_lines():
-    assert parse_record("{'reward': '-0.5', 'step': 4}\n") == {"reward": "-0.5", "step": 4}
-    assert parse_record("{broken\n") == parse_record("Loading weights\n") == {}
-
-
-def test_progress_follows_the_records():
+def test_progress_follows_the_rollouts():
     lines = [
         "Loading weights\n",
-        "{'reward': '-0.5', 'entropy': '0.4'}\n",
-        "{'reward': '0.5'}\n",
-        "{'train_loss': '1'}\n",
+        "rollout  1/12  reward -0.500  entropy 0.400\n",
+        "evaluation after step 4  avg@4 0.300\n",
+        "rollout  2/12  reward  0.500\n",
+        "8 optimizer steps in 3.0 s\n",
     ]
-    bar = Bar(total=6)
-    assert list(show_progress(lines, bar, logging_steps=4)) == lines
-    assert (bar.n, bar.shown) == (6, {"reward": "0.5"})
+    bar = Bar(total=None)
+    assert list(show_progress(lines, bar)) == lines
+    assert (bar.n, bar.total) == (2, 12)
+    assert bar.written == [line.rstrip() for line in lines[1:4]]
 
 
 def test_output_goes_to_the_log_and_a_failure_shows_its_end(tmp_path, monkeypatch):
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text("max_steps: 4\nlogging_steps: 4\n")
+    recipe.write_text("max_steps: 4\n")
     script = [sys.executable, "-c", "print('first'); raise SystemExit('no such field: oops')"]
     monkeypatch.setattr("demo.launch.training_command", lambda recipe, options: script)
     with pytest.raises(TrainingFailedError, match="code 1(.|\n)*oops"):
