@@ -50,6 +50,23 @@ def append_dropped(
             logs["extra"][name].append(row.extra.get(name))
 
 
+def length_columns(completion_ids: list[list[int]], end_ids: set[int]) -> dict[str, list]:
+    """
+    Columns of the table that only tokens can tell.
+
+    Args:
+        completion_ids (`list[list[int]]` of length B): tokens of the completions.
+        end_ids (`set[int]`): tokens that end a completion: those of its end, and padding.
+
+    Returns:
+        `dict[str, list]`: `num_tokens`, and `is_truncated`: cut off at `max_completion_length`.
+    """
+    return {
+        "num_tokens": [len(ids) for ids in completion_ids],
+        "is_truncated": [ids[-1] not in end_ids for ids in completion_ids],
+    }
+
+
 def _columns(logs: dict[str, Any]) -> Iterable[deque]:
     yield from (logs["prompt"], logs["completion"], logs["advantages"])
     yield from logs["rewards"].values()

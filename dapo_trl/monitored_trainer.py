@@ -14,6 +14,7 @@ from .callbacks import (
     show_rollouts,
 )
 from .collection import Collection
+from .completions_table import length_columns
 from .completions_table import append_dropped, remove_last
 from .exact_trainer import ExactGRPOTrainer
 from .exchange import exchange
@@ -82,6 +83,9 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
         return scored
 
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
+        if self.log_completions:
+            end_ids = {*self.eos_token_ids, self._tokenizer.pad_token_id}
+            self._pending_extra_logs.update(length_columns(completion_ids_list, end_ids))
         if not self.model.training:
             rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
             if self._evaluated is not None and self._deciding_reward is not None:

@@ -5,7 +5,7 @@ import math
 import torch
 
 from dapo_trl.collection import GeneratedRow
-from dapo_trl.completions_table import append_dropped, remove_last, reset_table
+from dapo_trl.completions_table import append_dropped, length_columns, remove_last, reset_table
 
 
 def table_of_two_kept_rows() -> dict:
@@ -75,3 +75,8 @@ def test_nothing_dropped_changes_nothing():
     logs = table_of_two_kept_rows()
     append_dropped(logs, [], torch.zeros(2, 1), ["correct"])
     assert as_lists(logs) == as_lists(table_of_two_kept_rows())
+
+
+def test_length_columns_tell_what_was_cut_off():
+    columns = length_columns([[5, 6, 2], [5, 6, 7, 8], [0]], end_ids={0, 2})
+    assert columns == {"num_tokens": [3, 4, 1], "is_truncated": [False, True, False]}

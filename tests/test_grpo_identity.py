@@ -117,7 +117,8 @@ def test_completions_table():
         for trainer in trainers
     )
     assert "number" in grpo
-    pd.testing.assert_frame_equal(grpo, dapo)
+    assert dapo["num_tokens"].between(1, 12).all() and dapo["is_truncated"].dtype == bool
+    pd.testing.assert_frame_equal(grpo, dapo.drop(columns=["num_tokens", "is_truncated"]))
 
 
 def test_conversations_sampled():
