@@ -14,8 +14,7 @@ from .callbacks import (
     show_rollouts,
 )
 from .collection import Collection
-from .completions_table import length_columns
-from .completions_table import append_dropped, remove_last
+from .completions_table import append_dropped, length_columns, remove_last
 from .exact_trainer import ExactGRPOTrainer
 from .exchange import exchange
 from .loss import loss_mask

@@ -17,6 +17,7 @@ from trl import GRPOTrainer
 from dapo_trl import DAPOTrainer
 from tests.helpers import (
     CHAT_TEMPLATE,
+    MAX_COMPLETION_LENGTH,
     VOCABULARY,
     ScriptedRollouts,
     build,
@@ -117,7 +118,7 @@ def test_completions_table():
         for trainer in trainers
     )
     assert "number" in grpo
-    assert dapo["num_tokens"].between(1, 12).all() and dapo["is_truncated"].dtype == bool
+    assert dapo["num_tokens"].between(1, MAX_COMPLETION_LENGTH).all() and dapo["is_truncated"].dtype == bool
     pd.testing.assert_frame_equal(grpo, dapo.drop(columns=["num_tokens", "is_truncated"]))
 
 
