@@ -25,9 +25,9 @@ class Lengths(NamedTuple):
 
 SLACK = 1.05
 """
-How far the costliest micro-batch, which decides about peak memory, may be above the least possible. With 1.15 there would
-be 0.1% to 0.9% less padding. A cost with attention's quadratic term does no better: it saves less than 1% of the time, and
-the costliest micro-batch can hold half as many tokens again.
+How far the costliest micro-batch, which decides about peak memory, may be above the least possible. With 1.15 there
+would be 0.1% to 0.9% less padding. A cost with attention's quadratic term does no better: it saves less than 1% of the
+time, and the costliest micro-batch can hold half as many tokens again.
 """
 
 MAX_TUPLES = 256
