@@ -113,9 +113,8 @@ def _scorable(summary: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _measures(summary: dict[str, Any]) -> dict[str, np.ndarray]:
     problems = _scorable(summary)
-    values = measures(np.array([problem["correct"] for problem in problems]))
-    majority = np.array([problem["majority"] for problem in problems])
-    return values | {f"maj@{summary['sampling']['k']}": majority}
+    majority = {f"maj@{summary['sampling']['k']}": np.array([problem["majority"] for problem in problems])}
+    return majority | measures(np.array([problem["correct"] for problem in problems]))
 
 
 def _changes(first: dict[str, Any], second: dict[str, Any]) -> list[Change]:

@@ -133,7 +133,8 @@ def load_model(files: ModelFiles, dtype: str) -> PreTrainedModel:
         files.base, revision=files.base_revision, dtype=dtype, device_map="auto"
     )
     if files.adapter is not None:
-        model = PeftModel.from_pretrained(model, files.name, revision=files.revision)
+        # Without the wrapper, which generates by settings of its own: the layers of the adapter are in the model.
+        model = PeftModel.from_pretrained(model, files.name, revision=files.revision).get_base_model()
     return model.eval()
 
 
