@@ -73,6 +73,7 @@ class ExactGRPOTrainer(GRPOTrainer):
         if not self.args.owns_batches:
             return self._prepare_trl_batch(generation_batch)
         if self._step % self._micro_steps_per_rollout == 0 or self._rollout is None:
+            self._rollout = None  # its memory is free for the next one
             self._rollout = self._start_rollout(generation_batch)
         step, micro_batch = divmod(self._step % self.args.steps_per_generation, self.args.gradient_accumulation_steps)
         return self._build_micro_batch(self._rollout, step, micro_batch)
@@ -147,6 +148,24 @@ class ExactGRPOTrainer(GRPOTrainer):
         batch["num_items_in_batch"] = torch.tensor(num_items, device=device)
         batch["num_trained_tokens"] = plan.num_trained_tokens(step, micro_batch)
         return batch
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        try:
+            return super().training_step(model, inputs, num_items_in_batch)
+        except torch.OutOfMemoryError as error:
+            if self._rollout is not None:  # not while a rollout is generated, where micro-batches play no part
+                error.add_note(self._advice_on_memory(self._rollout.plan))
+            raise
+
+    def _advice_on_memory(self, plan: RolloutPlan) -> str:
+        tokens = plan.padding_metrics()["max_micro_batch_tokens"]
+        return (
+            f"The costliest micro-batch of this rollout has {tokens} tokens with its padding (padding/"
+            "max_micro_batch_tokens in the log); the memory of a training step grows with it. Lower "
+            f"per_device_train_batch_size={self.args.per_device_train_batch_size} and raise "
+            f"gradient_accumulation_steps={self.args.gradient_accumulation_steps} by the same factor: the optimizer "
+            "steps stay the same."
+        )
 
     # Metrics and scores of micro-batches of different sizes
 
