@@ -1,6 +1,7 @@
 """What each process of a run with two does: `python -m tests.vllm.two_processes <url> <model> <result>`."""
 
 import faulthandler
+import gc
 import json
 import sys
 from pathlib import Path
@@ -33,8 +34,10 @@ def main(url: str, model: str, result: str) -> None:
             "frac_corrected": [record["sampling/frac_corrected"] for record in records],
         }
     Path(f"{result}{trainer.accelerator.process_index}.json").write_text(json.dumps(found))
-    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    # Not before the trainer is gone: with the group's last user, Gloo's threads end, and may wait for this one.
+    gc.collect()
+    torch.distributed.destroy_process_group()
