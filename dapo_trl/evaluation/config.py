@@ -64,6 +64,9 @@ class EvaluateConfig:
     batch_size: int = _option(32, "Completions generated at a time (transformers).")
     tensor_parallel_size: int = _option(1, "GPUs that share the model (vllm).")
     gpu_memory_utilization: float = _option(0.9, "Share of the GPU's memory to use (vllm).")
+    vllm_extra: dict | str | None = _option(
+        None, "Further arguments of `vllm.LLM`, as JSON: '{\"enforce_eager\": true}' (vllm)."
+    )
     server_url: str | None = _option(None, "Base address of an OpenAI-compatible server: http://localhost:8000/v1.")
     server_api: str = _option(
         "completions", "completions: the tokens of the prompt are sent; chat: messages, which needs no tokenizer."
@@ -76,7 +79,7 @@ class EvaluateConfig:
     )
 
     def __post_init__(self):
-        for name in ("chat_template_kwargs", "server_extra"):
+        for name in ("chat_template_kwargs", "vllm_extra", "server_extra"):
             setattr(self, name, _read_json(name, getattr(self, name)))
         if self.server_extra is None:
             self.server_extra = {"top_k": self.top_k or -1, **PLAIN_SAMPLING}

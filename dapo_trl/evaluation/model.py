@@ -3,6 +3,7 @@
 import json
 import logging
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,16 +72,19 @@ def find_model(name: str, revision: str | None = None) -> ModelFiles:
     Raises:
         FileNotFoundError: if there is neither.
     """
+    is_found = partial(cached_file, revision=revision, _raise_exceptions_for_missing_entries=False)
     try:
-        if cached_file(name, _ADAPTER_CONFIG, revision=revision, _raise_exceptions_for_missing_entries=False):
+        if is_found(name, _ADAPTER_CONFIG):
             return ModelFiles(name, revision, PeftConfig.from_pretrained(name, revision=revision))
-        cached_file(name, "config.json", revision=revision)
+        if is_found(name, "config.json"):
+            return ModelFiles(name, revision)
+        reason = "there is neither file"
     except OSError as error:
-        raise FileNotFoundError(
-            f"model={name!r} is neither a directory with a config.json or {_ADAPTER_CONFIG}, nor a model that could "
-            f"be reached on the Hub. Correct the path or the id. ({error})"
-        ) from error
-    return ModelFiles(name, revision)
+        reason = str(error)
+    raise FileNotFoundError(
+        f"model={name!r} is neither a directory with a config.json or {_ADAPTER_CONFIG}, nor a model that could be "
+        f"reached on the Hub: {reason}. Correct the path or the id."
+    )
 
 
 def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:

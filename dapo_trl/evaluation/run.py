@@ -24,6 +24,13 @@ logger = logging.getLogger(__name__)
 
 OUTPUT_DIR = "evaluation"
 
+# Not the batch size and what else changes only how fast it goes.
+_BACKEND_SETTINGS = {
+    "transformers": ("dtype",),
+    "vllm": ("dtype", "vllm_extra"),
+    "server": ("server_api", "server_extra"),
+}
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -45,9 +52,9 @@ class Evaluation:
     @property
     def sampling(self) -> dict[str, Any]:
         """Everything that a completion depends on but the model, the problem and the number of the sample."""
-        names = ["backend", "temperature", "top_p", "top_k", "max_completion_length", "seed", "chat_template_kwargs"]
-        names += ["server_api", "server_extra"] if self.config.backend == "server" else ["dtype"]
-        return {name: getattr(self.config, name) for name in names} | {"tokenizer": self.config.tokenizer}
+        names = ["backend", "temperature", "top_p", "top_k", "max_completion_length", "seed"]
+        names += ["chat_template_kwargs", "tokenizer", *_BACKEND_SETTINGS[self.config.backend]]
+        return {name: getattr(self.config, name) for name in names}
 
     @property
     def model(self) -> dict[str, Any]:

@@ -87,9 +87,9 @@ def test_other_settings_are_refused(path):
 
 
 def test_two_evaluations_do_not_write_one_file(path):
-    with CompletionsFile(path, SETTINGS):
-        with pytest.raises(CompletionsFileError, match="is being written by another evaluation"):
-            CompletionsFile(path, SETTINGS).__enter__()
+    second = CompletionsFile(path, SETTINGS)
+    with CompletionsFile(path, SETTINGS), pytest.raises(CompletionsFileError, match="is being written by another"):
+        second.__enter__()
     with CompletionsFile(path, SETTINGS) as file:
         assert len(file.done) == 2
 

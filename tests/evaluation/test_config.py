@@ -24,6 +24,7 @@ def test_a_server_is_told_to_leave_the_models_own_sampling_settings():
 
 def test_json_fields():
     assert EvaluateConfig(**NEEDED, chat_template_kwargs='{"a": 1}').chat_template_kwargs == {"a": 1}
+    assert EvaluateConfig(**NEEDED, vllm_extra={"enforce_eager": True}).vllm_extra == {"enforce_eager": True}
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,9 @@ def test_retries_are_bounded_and_what_is_done_is_saved(server):
     # The first of three requests gets through, the second never does.
     server.failures = [503, 503, 503, None]
     saved = {}
-    with pytest.raises(ConnectionError, match=r"/v1/completions did not answer \(status 503: .*busy.* serves model 'm'"):
+    with pytest.raises(
+        ConnectionError, match=r"/v1/completions did not answer \(status 503: .*busy.* serves model 'm'"
+    ):
         backend(server, server_retries=2, server_requests=1).sample(
             requests(3), lambda request, completion: saved.__setitem__(request.sample, completion)
         )
@@ -160,6 +162,8 @@ def test_a_server_that_lists_no_models_is_asked_anyway(server, caplog):
 
 
 def test_completions_longer_than_the_server_allows(server):
-    with pytest.raises(ValueError, match="max_completion_length=61 and the longest prompt, 4 tokens, exceed the server"):
+    with pytest.raises(
+        ValueError, match="max_completion_length=61 and the longest prompt, 4 tokens, exceed the server"
+    ):
         sample(backend(server, max_completion_length=61), requests(1))
     assert len(sample(backend(server, max_completion_length=60), requests(1))) == 1

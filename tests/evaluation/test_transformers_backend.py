@@ -94,7 +94,9 @@ def test_seeded_sampling_draws_from_the_softmax():
     assert (frequencies - probabilities).abs().max() < 0.025  # three standard deviations
 
 
-@pytest.mark.parametrize(("fields", "num_tokens"), [({"top_k": 1}, 1), ({"top_p": 0.01}, 1), ({"temperature": 1e-4}, 1)])
+@pytest.mark.parametrize(
+    ("fields", "num_tokens"), [({"top_k": 1}, 1), ({"top_p": 0.01}, 1), ({"temperature": 1e-4}, 1)]
+)
 def test_every_sampling_setting_counts(model, fields, num_tokens):
     texts = {completion.text for completion in sample(backend(model, **fields), requests(8, ("1+1=",))).values()}
     assert len(texts) == num_tokens
@@ -123,7 +125,9 @@ def test_out_of_memory_says_what_to_change(model, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
 
     monkeypatch.setattr(loaded.model, "generate", generate)
-    with pytest.raises(MemoryError, match=r"batch_size=8, prompts of up to 26 tokens .* lower --batch_size \(such as 4"):
+    with pytest.raises(
+        MemoryError, match=r"batch_size=8, prompts of up to 26 tokens .* lower --batch_size \(such as 4"
+    ):
         sample(loaded, requests())
 
 

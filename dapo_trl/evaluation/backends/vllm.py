@@ -57,6 +57,7 @@ class VLLMBackend:
             tensor_parallel_size=self.config.tensor_parallel_size,
             gpu_memory_utilization=self.config.gpu_memory_utilization,
             **options,
+            **(self.config.vllm_extra or {}),
         ).llm_engine
 
     def _params(self, request: Request) -> Any:

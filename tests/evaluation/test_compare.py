@@ -1,0 +1,99 @@
+"""Two evaluations of the same problems, compared."""
+
+import copy
+
+import pytest
+
+from dapo_trl.evaluation.compare import NotComparableError, compare
+from dapo_trl.evaluation.tables import describe_comparison
+
+
+def summary(name: str, correct: dict[str, list[int]]) -> dict:
+    problems = [
+        {
+            "id": problem,
+            "problem": f"Problem {problem}",
+            "is_scorable": True,
+            "correct": marks,
+            "pass_rate": sum(marks) / len(marks),
+            "majority": float(sum(marks) > len(marks) / 2),
+        }
+        for problem, marks in correct.items()
+    ]
+    k = len(problems[0]["correct"])
+    average = sum(problem["pass_rate"] for problem in problems) / len(problems)
+    return {
+        "model": {"name": name},
+        "data": {"name": "sums", "num_problems": len(problems), "problems_hash": "p", "prompts_hash": "q"},
+        "sampling": {"k": k, "temperature": 1.0},
+        "judging": {"answer_rule": "auto-1"},
+        "measures": {key: {"mean": average} for key in (f"avg@{k}", f"maj@{k}", "pass@1", "pass@2")},
+        "problems": problems,
+    }
+
+
+FIRST = summary("before", {"a": [0, 0], "b": [1, 0], "c": [1, 1], "d": [1, 0]})
+# Other order of the problems: a gains 1, b gains 0.5, c loses 0.5, d is equal.
+SECOND = summary("after", {"d": [0, 1], "c": [1, 0], "b": [1, 1], "a": [1, 1]})
+
+
+def test_differences_are_paired():
+    differences = compare(FIRST, SECOND).differences
+    assert list(differences) == ["maj@2", "avg@2", "pass@1", "pass@2"]
+    assert differences["avg@2"].mean == pytest.approx((1 + 0.5 - 0.5 + 0) / 4)
+    assert differences["pass@2"].mean == pytest.approx(1 / 4)  # a alone
+    assert differences["maj@2"].mean == pytest.approx((1 + 1 - 1 + 0) / 4)
+    assert differences["avg@2"].low < 0.25 < differences["avg@2"].high
+
+
+def test_gains_and_losses():
+    comparison = compare(FIRST, SECOND)
+    assert [(change.id, change.first, change.second) for change in comparison.gains] == [("a", 0, 1), ("b", 0.5, 1)]
+    assert [(change.id, change.gain) for change in comparison.losses] == [("c", -0.5)]
+    assert len(comparison.changes) == 4
+
+
+def test_what_is_printed():
+    lines = describe_comparison(compare(FIRST, SECOND), FIRST, SECOND).splitlines()
+    assert lines[:3] == ["A: before", "B: after", "sums: 4 problems, answer rule auto-1"]
+    assert any(line.split()[:4] == ["avg@2", "0.500", "0.750", "+0.250"] for line in lines)
+    assert "Pass rates: 2 problems gained, 1 lost, 1 are equal." in lines
+    assert lines[lines.index("Largest gains:") + 1] == "  0.000 -> 1.000  Problem a"
+    assert lines[lines.index("Largest losses:") + 1] == "  1.000 -> 0.500  Problem c"
+
+
+def test_an_unscorable_problem_is_left_out():
+    pair = [copy.deepcopy(FIRST), copy.deepcopy(SECOND)]
+    for one in pair:
+        (problem,) = (problem for problem in one["problems"] if problem["id"] == "a")
+        problem.update(is_scorable=False, pass_rate=None, majority=None)
+    assert compare(*pair).differences["avg@2"].mean == pytest.approx(0)
+
+
+def test_other_sampling_is_warned_about(caplog):
+    other = copy.deepcopy(SECOND)
+    other["sampling"] |= {"temperature": 0.6, "dtype": "bfloat16"}
+    other["data"]["prompts_hash"] = "r"
+    assert compare(FIRST, other).differences["avg@2"].mean == pytest.approx(0.25)
+    assert "The sampling differs: temperature is 1.0 in the first, 0.6 in the second." in caplog.text
+    assert "The sampling differs: dtype is None in the first, 'bfloat16' in the second." in caplog.text
+    assert "The prompts differ" in caplog.text
+
+
+def test_another_k_leaves_the_common_measures():
+    other = summary("after", {"a": [1], "b": [1], "c": [1], "d": [0]})
+    assert list(compare(FIRST, other).differences) == ["pass@1"]
+
+
+@pytest.mark.parametrize(
+    ("part", "values", "message"),
+    [
+        ("judging", {"answer_rule": "boxed-1"}, "answer rule auto-1, the second by boxed-1: .*nothing is sampled"),
+        ("data", {"problems_hash": "z", "name": "other"}, "4 problems of sums, the second 4 of other.*same data"),
+    ],
+)
+def test_what_cannot_be_compared(part, values, message):
+    other = copy.deepcopy(SECOND)
+    other[part] |= values
+    with pytest.raises(NotComparableError, match=message):
+        compare(FIRST, other)

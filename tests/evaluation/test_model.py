@@ -1,0 +1,73 @@
+"""What is known of a model without loading its weights."""
+
+import json
+import os
+
+import pytest
+
+from dapo_trl.evaluation.backends import PromptEncoder
+from dapo_trl.evaluation.model import find_model, load_tokenizer, read_metadata, trained_rule
+from tests.command import save_model
+from tests.helpers import CHAT_TEMPLATE, char_tokenizer
+
+
+@pytest.fixture
+def model(tmp_path) -> str:
+    return save_model(tmp_path / "model")
+
+
+def test_a_whole_model(model):
+    files = find_model(model)
+    assert (files.base, files.adapter, files.context_window()) == (model, None, 2048)
+
+
+def test_the_identity_changes_with_the_weights_and_not_with_results(model):
+    before = find_model(model).identity()
+    os.makedirs(f"{model}/evaluation")
+    with open(f"{model}/metrics.jsonl", "w") as file:
+        file.write("{}\n")
+    assert find_model(model).identity() == before
+    os.utime(f"{model}/model.safetensors", ns=(1, 1))
+    assert find_model(model).identity() != before
+
+
+@pytest.mark.parametrize("name", ["", "nowhere"])
+def test_no_model(tmp_path, name):
+    with pytest.raises(FileNotFoundError, match="is neither a directory with a config.json or adapter_config.json"):
+        find_model(str(tmp_path / name))
+
+
+def test_no_tokenizer(tmp_path):
+    with pytest.raises(FileNotFoundError, match="There is no tokenizer at .* Give its directory or Hub id with --tok"):
+        load_tokenizer(str(tmp_path))
+
+
+def test_the_rule_of_the_training(tmp_path):
+    (tmp_path / "dapo_trl.json").write_text(json.dumps({"answer_rules": {"other": "auto-1", "accuracy": "boxed-1"}}))
+    assert trained_rule(read_metadata(str(tmp_path))) == "boxed"
+
+
+@pytest.mark.parametrize("metadata", [None, {}, {"answer_rules": {}}, {"answer_rules": {"mine": "my-rule-3"}}])
+def test_an_unknown_rule_of_the_training(metadata):
+    assert trained_rule(metadata) is None
+
+
+def test_a_rule_that_changed_since(caplog):
+    assert trained_rule({"answer_rules": {"accuracy": "auto-0"}}) == "auto"
+    assert "The model was trained with answer rule auto-0, which is now auto-1." in caplog.text
+
+
+def test_prompts_are_encoded_as_in_training():
+    tokenizer = char_tokenizer(CHAT_TEMPLATE)
+    encoder = PromptEncoder(tokenizer)
+    assert encoder("text", "1+1=") == tokenizer("1+1=")["input_ids"]
+    messages = [{"role": "user", "content": "1+1="}]
+    expected = "<|im_start|>user\n1+1=<|im_end|>\n<|im_start|>assistant\n"
+    assert tokenizer.decode(encoder("chat", messages)) == expected
+    assert encoder.longest([("text", "1+1="), ("chat", messages)]) == len(encoder("chat", messages))
+
+
+def test_arguments_of_the_chat_template():
+    template = "{% if think %}T{% endif %}{{ messages[0].content }}"
+    encoder = PromptEncoder(char_tokenizer(template), {"think": True})
+    assert encoder("a", [{"role": "user", "content": "1"}]) == char_tokenizer()("T1")["input_ids"]

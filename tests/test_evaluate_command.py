@@ -1,0 +1,253 @@
+"""`dapo_trl.evaluate` from a model and a file to a summary, stopped and continued."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dapo_trl.evaluate import main
+from dapo_trl.evaluation import run as run_module
+from dapo_trl.evaluation.completions_file import CompletionsFile
+from dapo_trl.evaluation.summary import read_summary
+
+from .command import save_model, write_problems
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> dict[str, str]:
+    """Where the model and the data are."""
+    directory = tmp_path_factory.mktemp("base")
+    return {"model": save_model(directory / "model"), "data": write_problems(directory / "problems.jsonl")}
+
+
+@pytest.fixture
+def arguments(base, tmp_path):
+    """The command line of a small evaluation; fields that differ, None takes one out."""
+
+    def write(**fields) -> list[str]:
+        fields = {
+            **base,
+            "output_dir": str(tmp_path / "out"),
+            "k": 3,
+            "num_problems": 6,
+            "max_completion_length": 8,
+            "batch_size": 5,
+            "top_p": 1.0,
+            "prompt_template": "{problem}",
+            "dtype": "float32",
+        } | fields
+        return [word for name, value in fields.items() if value is not None for word in (f"--{name}", str(value))]
+
+    return write
+
+
+@pytest.fixture
+def sampled(monkeypatch) -> list:
+    """The requests that backends were asked for."""
+    asked = []
+
+    def make_backend(*args):
+        backend = build(*args)
+        sample = backend.sample
+        backend.sample = lambda requests, save: (asked.extend(requests), sample(requests, save))
+        return backend
+
+    build = run_module.make_backend
+    monkeypatch.setattr(run_module, "make_backend", make_backend)
+    return asked
+
+
+def files(directory: Path, pattern: str) -> list[Path]:
+    return sorted(directory.glob(pattern))
+
+
+def rows(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()[1:]]
+
+
+def test_from_a_model_to_a_summary(arguments, base, tmp_path, capsys):
+    main(arguments())
+    (completions,), (path,) = (files(tmp_path / "out", pattern) for pattern in ("completions-*", "summary-*"))
+    summary = read_summary(path)
+    assert (summary["completions_file"], summary["model"]["name"]) == (completions.name, base["model"])
+    assert re.fullmatch(r"summary-problems-[0-9a-f]{12}-k3-auto-1.json", path.name)
+    assert (summary["data"]["num_problems"], summary["data"]["num_rows"]) == (6, 20)
+    assert list(summary["measures"]) == ["avg@3", "maj@3", "pass@1", "pass@2", "pass@3"]
+    assert summary["sampling"] | {"k": 3, "top_p": 1.0, "seed": 42, "backend": "transformers"} == summary["sampling"]
+    assert summary["judging"] == {"answer_rule": "auto-1", "answer_rule_from": "default"}
+    assert sum(summary["verifier"].values()) == 18
+    assert {"python", "dapo_trl", "torch", "transformers"} <= summary["versions"].keys()
+    assert len(rows(completions)) == 18
+    problem = summary["problems"][0]
+    assert (problem["problem"], problem["gold"], len(problem["answers"])) == ("0+0=", "0", 3)
+    printed = capsys.readouterr().out
+    assert "6 problems, k = 3, answer rule auto-1" in printed
+    assert str(path) in printed and re.search(r"avg@3 +0\.\d{3} +0\.\d{3} to 0\.\d{3}", printed)
+
+
+def test_results_stand_beside_a_local_model(arguments, base):
+    main(arguments(output_dir=None, num_problems=1, k=1))
+    assert len(files(Path(base["model"]) / "evaluation", "summary-*-k1-auto-1.json")) == 1
+
+
+def test_settings_from_yaml_and_the_command_line_beats_them(arguments, base, tmp_path):
+    path = tmp_path / "evaluate.yaml"
+    fields = {**base, "output_dir": str(tmp_path / "out"), "k": 4, "num_problems": 1, "max_completion_length": 4}
+    path.write_text(yaml.safe_dump(fields | {"chat_template_kwargs": {"think": True}}))
+    main(["--config", str(path), "--k", "2", "--temperature", "0.5"])
+    (summary,) = files(tmp_path / "out", "summary-*")
+    sampling = read_summary(summary)["sampling"]
+    assert (sampling["k"], sampling["temperature"], sampling["chat_template_kwargs"]) == (2, 0.5, {"think": True})
+
+
+def test_an_unknown_key_is_an_error(tmp_path):
+    path = tmp_path / "evaluate.yaml"
+    path.write_text("model: m\ndata: gsm8k\ntemprature: 0.5\n")
+    with pytest.raises(ValueError, match="Unknown arguments from config file: .*temprature"):
+        main(["--config", str(path)])
+
+
+# Continuing
+
+
+def test_a_continued_evaluation_equals_an_uninterrupted_one(arguments, sampled, tmp_path):
+    main(arguments())
+    whole, (path,) = list(sampled), files(tmp_path / "out", "completions-*")
+    lines = path.read_bytes().splitlines(keepends=True)
+    summary = files(tmp_path / "out", "summary-*")[0].read_text()
+    # Killed in the middle of a batch, and of a line.
+    path.write_bytes(b"".join(lines[:9]) + lines[9][:30])
+    sampled.clear()
+    main(arguments())
+    assert len(sampled) == len(whole) - 8
+    assert sorted(path.read_bytes().splitlines()) == sorted(line.rstrip() for line in lines)
+    again = files(tmp_path / "out", "summary-*")[0].read_text()
+    assert {**json.loads(summary), "created": ""} == {**json.loads(again), "created": ""}
+
+
+def test_a_larger_k_adds_to_what_is_there(arguments, sampled, tmp_path):
+    main(arguments(k=2))
+    main(arguments(k=4))
+    (path,) = files(tmp_path / "out", "completions-*")
+    assert len(rows(path)) == 24
+    assert [request.sample for request in sampled[12:]] == [2, 3] * 6
+    assert len(files(tmp_path / "out", "summary-*")) == 2
+
+
+def test_a_finished_evaluation_loads_no_model_again(arguments, sampled, monkeypatch):
+    main(arguments())
+    monkeypatch.setattr(run_module, "make_backend", None)
+    main(arguments(answer_rule="boxed"))
+    assert len(sampled) == 18
+
+
+@pytest.mark.parametrize(
+    "field", [{"temperature": 0.9}, {"seed": 1}, {"max_completion_length": 9}, {"num_problems": 5}]
+)
+def test_other_settings_begin_another_file(arguments, tmp_path, field):
+    main(arguments(k=1))
+    main(arguments(**{"k": 1} | field))
+    first, second = files(tmp_path / "out", "completions-*")
+    assert len(rows(first)) + len(rows(second)) == 12 - (field == {"num_problems": 5})
+
+
+def test_another_batch_size_continues(arguments, sampled, tmp_path):
+    main(arguments())
+    (path,) = files(tmp_path / "out", "completions-*")
+    whole = sorted(path.read_text().splitlines())
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:4]))
+    main(arguments(batch_size=2))
+    assert sorted(path.read_text().splitlines()) == whole
+
+
+def test_a_model_with_other_weights_begins_another_file(arguments, base, tmp_path):
+    model = save_model(tmp_path / "model")
+    main(arguments(k=1, model=model))
+    os.utime(f"{model}/model.safetensors", ns=(1, 1))
+    main(arguments(k=1, model=model))
+    assert len(files(tmp_path / "out", "completions-*")) == 2
+
+
+def test_killed_and_continued(arguments, tmp_path):
+    main(arguments(k=200, batch_size=400))
+    (whole,) = files(tmp_path / "out", "completions-*")
+    other = {"k": 200, "output_dir": str(tmp_path / "killed")}
+    slow = arguments(**other, batch_size=1)
+    process = subprocess.Popen([sys.executable, "-m", "dapo_trl.evaluate", *slow], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 240
+    while process.poll() is None and time.monotonic() < deadline:
+        started = files(tmp_path / "killed", "completions-*")
+        if started and started[0].read_bytes().count(b"\n") > 5:
+            break
+        time.sleep(0.005)
+    process.kill()
+    assert process.wait(timeout=60) == -signal.SIGKILL
+    (killed,) = files(tmp_path / "killed", "completions-*")
+    assert 5 <= killed.read_bytes().count(b"\n") < 1201
+    main(arguments(**other, batch_size=400))
+    assert sorted(killed.read_text().splitlines()) == sorted(whole.read_text().splitlines())
+
+
+def test_ctrl_c_says_that_the_same_command_continues(arguments, monkeypatch, tmp_path, capsys):
+    def interrupt(self, request, completion):
+        add(self, request, completion)
+        raise KeyboardInterrupt
+
+    add = CompletionsFile.add
+    monkeypatch.setattr(CompletionsFile, "add", interrupt)
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments())
+    assert stopped.value.code == 130
+    assert f"What is done is in {tmp_path / 'out'}; the same command continues." in capsys.readouterr().err
+    assert len(rows(files(tmp_path / "out", "completions-*")[0])) == 1
+
+
+# The answer rule
+
+
+def test_the_rule_of_the_training_is_the_default(arguments, tmp_path, caplog):
+    model = save_model(tmp_path / "model")
+    (tmp_path / "model" / "dapo_trl.json").write_text('{"answer_rules": {"accuracy": "math_dapo-1"}}')
+    caplog.set_level("INFO")
+    main(arguments(model=model, k=1))
+    summary = read_summary(files(tmp_path / "out", "summary-*")[0])
+    assert summary["judging"] == {"answer_rule": "math_dapo-1", "answer_rule_from": "model"}
+    assert summary["model"]["metadata"] == {"answer_rules": {"accuracy": "math_dapo-1"}}
+    assert "Answer rule: math_dapo-1, with which the model was trained." in caplog.text
+
+
+# What is refused
+
+
+def test_completions_longer_than_the_models_context(arguments):
+    with pytest.raises(
+        ValueError, match="max_completion_length=2045 and the longest prompt, 4 tokens, exceed the mod"
+    ):
+        main(arguments(max_completion_length=2045))
+
+
+def test_vllm_that_is_not_installed(arguments, monkeypatch):
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    with pytest.raises(ImportError, match=r"backend='vllm' needs vLLM.*pip install dapo_trl\[vllm\]"):
+        main(arguments(backend="vllm"))
+
+
+# Comparing
+
+
+def test_compare(arguments, base, tmp_path, capsys):
+    main(arguments())
+    main(arguments(seed=1))
+    paths = files(tmp_path / "out", "summary-*")
+    capsys.readouterr()
+    main(["--compare", *map(str, paths)])
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"A: {base['model']}\nB: {base['model']}\nproblems: 6 problems, answer rule auto-1\n")
+    assert re.search(r"avg@3 +0\.\d{3} +0\.\d{3} +[+-]0\.\d{3} +[+-]0\.\d{3} to [+-]0\.\d{3}", printed)
