@@ -1,0 +1,107 @@
+"""Links lead somewhere, functions and fields exist, commands can be typed as they stand."""
+
+import contextlib
+import importlib
+import pkgutil
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dapo_trl.train import make_parser
+from tests.docs.pages import PAGES, ROOT, anchors, command_lines, inline_code, links, name
+
+
+COMMANDS = {page: command_lines(page) for page in PAGES}
+FIELDS = {action.dest for action in make_parser()._actions}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links(page):
+    for link in links(page):
+        if link.startswith(("https://", "http://")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_files_that_are_named_exist(page):
+    for code in inline_code(page):
+        if re.fullmatch(r"(dapo_trl|tests|recipes|benchmarks|demo|docs)/[\w./-]*", code):
+            assert (ROOT / code).exists(), code
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_functions_that_are_named_exist(page):
+    for code in inline_code(page):
+        if re.fullmatch(r"dapo_trl(\.\w+)+", code):
+            assert pkgutil.resolve_name(code) is not None
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *ROOT.glob("docs/*.md")], ids=name)
+def test_settings_that_are_named_exist(page):
+    own = {"token_normalization", "answer_rule", "warmup_rollouts"}
+    assert own <= FIELDS
+    for code in inline_code(page):
+        setting = re.fullmatch(r"([a-z_0-9]+): .+", code)
+        assert setting is None or setting[1] in FIELDS | {"distributed_type"}, code
+
+
+def test_reference_of_the_configuration_is_up_to_date():
+    page = runpy.run_path(str(ROOT / "docs" / "generate.py"))["page"]()
+    assert page == (ROOT / "docs" / "configuration.md").read_text(), "run: python docs/generate.py"
+
+
+# Commands
+
+
+def test_commands_are_found():
+    assert sum(map(len, COMMANDS.values())) > 20
+
+
+def make_targets() -> list[str]:
+    words = [line[1] for lines in COMMANDS.values() for line in lines if line[0] == "make"]
+    return sorted(set(words))
+
+
+@pytest.mark.parametrize("target", make_targets())
+def test_targets_of_make_exist(target):
+    listed = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True)
+    assert listed.returncode == 0, listed.stderr
+
+
+def own_commands() -> list[list[str]]:
+    """Module of this project and arguments, of each line that runs one."""
+    found = []
+    for lines in COMMANDS.values():
+        for words in lines:
+            if "-m" in words and words[words.index("-m") + 1].startswith("dapo_trl."):
+                start = words.index("-m") + 1
+                found.append(words[start:])
+    return found
+
+
+@pytest.mark.parametrize("words", own_commands(), ids=" ".join)
+def test_options_of_our_commands_exist(words, capsys, monkeypatch):
+    module, arguments = words[0], words[1:]
+    monkeypatch.setenv("COLUMNS", "1000")
+    monkeypatch.setattr(sys, "argv", [module])
+    with contextlib.suppress(SystemExit):
+        importlib.import_module(module).main(["--help"])
+    known = set(re.findall(r"--[\w-]+", capsys.readouterr().out)) | {"--config"}
+    assert "--help" in known
+    for argument in arguments:
+        option = argument.partition("=")[0]
+        assert not option.startswith("--") or option in known, option
+
+
+@pytest.mark.parametrize("words", own_commands(), ids=" ".join)
+def test_recipes_of_our_commands_exist(words):
+    paths = [word for word in words if word.startswith("recipes/")]
+    assert all(Path(ROOT, path).exists() for path in paths), paths
