@@ -54,3 +54,14 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
     }
+
+
+def show(formats: dict[str, str], rows: list[dict[str, Any]]) -> None:
+    """Prints the columns of the table, a line for each row."""
+    for row in rows:
+        print("  ".join(f"{name}: {cell(row[name], spec)}" for name, spec in formats.items()), flush=True)
+
+
+def cell(value: Any, spec: str) -> str:
+    """A value in its format; empty where there is none."""
+    return "" if value is None else format(value, spec)

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.record import RESULTS
+from benchmarks.record import RESULTS, cell
 
 
 HEAD = """\
@@ -35,11 +35,6 @@ def table(content: dict[str, Any]) -> str:
         cells = [cell(row[name], spec) for name, spec in content["formats"].items()]
         lines.append([*cells, f"`{row['command']}`", versions])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def cell(value: Any, spec: str) -> str:
-    """A value in its format; empty where there is none."""
-    return "" if value is None else format(value, spec)
 
 
 def page(results: Path) -> str:

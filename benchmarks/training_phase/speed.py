@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.record import RESULTS, record
+from benchmarks.record import RESULTS, record, show
 from benchmarks.training_phase.workload import MODELS, TrainingPhase, build_model, build_trainer, row_lengths
 from tests.helpers import largest_difference, weights
 
@@ -105,7 +105,7 @@ def main() -> None:
         arguments.model, arguments.rows, arguments.set, arguments.steps
     ):
         rows.append(compare(model, kind, num_rows, num_steps, arguments.pairs))
-        print(", ".join(f"{name}: {rows[-1][name]:{spec}}" for name, spec in FORMATS.items()), flush=True)
+        show(FORMATS, rows[-1:])
     record("training_phase_speed", ABOUT, FORMATS, rows, arguments.results)
 
 

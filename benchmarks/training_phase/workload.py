@@ -12,10 +12,11 @@ from transformers import PrinterCallback, Qwen2Config, Qwen2ForCausalLM, Trainer
 from trl import GRPOConfig, GRPOTrainer
 
 from dapo_trl import DAPOConfig, DAPOTrainer
-from dapo_trl.loss import Lengths
+from dapo_trl.loss import Lengths, cut_balanced, micro_batch_tokens
 from tests.helpers import char_tokenizer, prompt_dataset
 
 
+SETS = ("log-normal", "uniform", "constant")
 NUM_GENERATIONS = 8
 ROWS_PER_MICRO_BATCH = 4
 MAX_TOKENS = 1024
@@ -72,6 +73,14 @@ def row_lengths(kind: str, num_rows: int, max_tokens: int = MAX_TOKENS, seed: in
         }[kind]
         lengths.append(Lengths(prompt, completion))
     return lengths
+
+
+def costliest_micro_batch(trainer: str, lengths: list[Lengths]) -> int:
+    """Tokens, padding included, of the costliest micro-batch when the rollout is one optimizer step."""
+    if trainer == "GRPOTrainer":
+        return ROWS_PER_MICRO_BATCH * sum(map(max, zip(*lengths, strict=True)))
+    (cut,) = cut_balanced(lengths, num_processes=1, num_micro_batches=len(lengths) // ROWS_PER_MICRO_BATCH)
+    return max(micro_batch_tokens(rows, lengths) for rows in cut)
 
 
 @dataclass

@@ -1,0 +1,115 @@
+"""
+Peak memory of the training phase, `DAPOTrainer` against `GRPOTrainer`: same rows, each in a process of its own.
+
+    python -m benchmarks.training_phase.memory
+"""
+
+import argparse
+import itertools
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.record import RESULTS, record, show
+from benchmarks.training_phase.workload import (
+    MODELS,
+    SETS,
+    TRAINERS,
+    build_trainer,
+    costliest_micro_batch,
+    row_lengths,
+)
+
+
+ABOUT = """\
+## Peak memory
+
+The highest resident memory (`VmHWM`) in the training phase above the level at its begin, when the model is loaded and
+the rollout is generated and scored; gradients and the optimizer's state are part of it. Each measurement is a process
+of its own. *Ratio*: DAPOTrainer over GRPOTrainer, lower is better. *Tokens*: the costliest micro-batch with its
+padding (`padding/max_micro_batch_tokens` in the log), on which the activations depend.
+"""
+FORMATS = {
+    "set": "",
+    "completions": "d",
+    "model": "",
+    "GRPOTrainer (MB)": ".0f",
+    "DAPOTrainer (MB)": ".0f",
+    "ratio": ".2f",
+    "GRPOTrainer tokens": "d",
+    "DAPOTrainer tokens": "d",
+}
+
+
+def resident(kind: str) -> float:
+    """`VmRSS` (now) or `VmHWM` (highest so far) of this process, in MB."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(re.search(rf"{kind}:\s+(\d+) kB", status)[1]) / 1000
+
+
+def measure(trainer: str, model: str, kind: str, num_rows: int) -> float:
+    """MB of the training phase in this process, which must not have trained before."""
+    built = build_trainer(trainer, model, row_lengths(kind, num_rows), num_steps=1)
+    score, before = built._calculate_rewards, []
+
+    def score_then_look(*args):
+        rewards = score(*args)
+        before.append(resident("VmRSS"))
+        return rewards
+
+    built._calculate_rewards = score_then_look
+    built.train()
+    return resident("VmHWM") - before[0]
+
+
+def measure_apart(*setting) -> float:
+    """[`measure`] in a process of its own."""
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.training_phase.memory", "--measure"]
+    process = subprocess.run([*command, *map(str, setting)], capture_output=True, text=True, check=False)
+    if process.returncode:
+        raise RuntimeError(f"The measurement of {setting} failed:\n{process.stderr}")
+    return float(process.stdout.split()[-1])
+
+
+def compare(model: str, kind: str, num_rows: int) -> dict[str, Any]:
+    """One row of the table."""
+    theirs, ours = (measure_apart(trainer, model, kind, num_rows) for trainer in TRAINERS)
+    return {
+        "set": kind,
+        "completions": num_rows,
+        "model": model,
+        "GRPOTrainer (MB)": theirs,
+        "DAPOTrainer (MB)": ours,
+        "ratio": ours / theirs,
+        **{f"{trainer} tokens": costliest_micro_batch(trainer, row_lengths(kind, num_rows)) for trainer in TRAINERS},
+        "command": f"python -m benchmarks.training_phase.memory --set {kind} --rows {num_rows} --model {model}",
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser.add_argument("--set", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--rows", nargs="+", type=int, default=[64], help="completions in the rollout")
+    parser.add_argument("--model", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--measure", nargs=4, metavar=("TRAINER", "MODEL", "SET", "ROWS"), help="print MB and end")
+    arguments = parser.parse_args()
+
+    torch.set_num_threads(1)
+    if arguments.measure:
+        *setting, num_rows = arguments.measure
+        print(measure(*setting, int(num_rows)))
+        return
+    rows = []
+    for model, num_rows, kind in itertools.product(arguments.model, arguments.rows, arguments.set):
+        rows.append(compare(model, kind, num_rows))
+        show(FORMATS, rows[-1:])
+    record("training_phase_memory", ABOUT, FORMATS, rows, arguments.results)
+
+
+if __name__ == "__main__":
+    main()
