@@ -4,9 +4,13 @@ import re
 
 import pytest
 import yaml
+from trl import TrlParser
 
+from dapo_trl.estimation import read_recipe
+from dapo_trl.evaluation.config import EvaluateConfig
 from dapo_trl.train import load_rewards
 
+from .headers import commands
 from .table import NUMBERS, RECIPES, ROOT, Numbers, read
 
 
@@ -67,12 +71,25 @@ def test_output_directories_are_their_own(name):
 
 
 @pytest.mark.parametrize("name", NUMBERS)
-def test_launch_lines_name_the_recipe(name):
-    header = (RECIPES / name).read_text().split("\n\n")[0]
-    named = re.findall(r"--config[ \n#]+(\S+)", header)
-    assert set(named) == {f"recipes/{name}"}
-    assert "accelerate launch" in header
-    assert ("--print-vllm-command" in header) == (read(name).training_args.vllm_mode == "server")
+def test_launch_lines(name):
+    """Each reads this recipe, and the trainer can be built from it and the options beside it."""
+    lines = commands(name, "dapo_trl.train")
+    assert lines
+    for words in lines:
+        assert words[:2] == ["--config", f"recipes/{name}"]
+        options = ["--config", str(RECIPES / name), *words[2:]]
+        args = read_recipe(options, NUMBERS[name].num_processes).training_args
+    prints_server = any("--print-vllm-command" in words for words in lines)
+    assert prints_server == (args.use_vllm and args.vllm_mode == "server")
+
+
+@pytest.mark.parametrize("name", [name for name in NUMBERS if name.startswith("Qwen")])
+def test_evaluation_lines(name):
+    (words,) = commands(name, "dapo_trl.evaluate")
+    (config,) = TrlParser(EvaluateConfig).parse_args_and_config(words)
+    args = read(name).training_args
+    assert (config.model, config.max_completion_length) == (args.output_dir, args.max_completion_length)
+    assert (config.chat_template_kwargs or {}) == (args.chat_template_kwargs or {})
 
 
 def test_readme_has_a_row_for_each():
