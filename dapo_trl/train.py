@@ -23,6 +23,7 @@ from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 from .checkpoint import is_complete, last_complete_checkpoint
 from .config import DAPOConfig
 from .data import check_dataset, load_prompts
+from .hub.recipe import save_recipe
 from .peers import failing_after_peers
 from .preemption import EXIT_CODE, mark_preempted, unmark_preempted
 from .quantization import check_quantization
@@ -244,6 +245,8 @@ def main(argv: list[str] | None = None) -> None:
     checkpoint = checkpoint_to_resume(training_args.resume_from_checkpoint, training_args.output_dir)
     trainer = build_trainer(script_args, training_args, model_args)
     unmark_preempted(training_args.output_dir)
+    if training_args.process_index == 0:
+        save_recipe(sys.argv[1:] if argv is None else argv, training_args.output_dir)
     with trainer.preemption.listen():
         trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.preemption.is_agreed:
@@ -251,13 +254,15 @@ def main(argv: list[str] | None = None) -> None:
         mark_preempted(training_args.output_dir, trainer.state.global_step)
         sys.exit(EXIT_CODE)
 
-    trainer.save_model(training_args.output_dir)
     trainer.save_state()  # with the log of the run, also if no checkpoint was to be saved
-    trainer.accelerator.print(f"Model saved to {training_args.output_dir}.")
     if training_args.push_to_hub:
-        dataset_name = None if os.path.exists(script_args.dataset_name) else script_args.dataset_name
-        trainer.push_to_hub(dataset_name=dataset_name)
-        trainer.accelerator.print(f"Model pushed to https://huggingface.co/{trainer.hub_model_id}.")
+        trainer.push_to_hub(
+            dataset_name=None if os.path.exists(script_args.dataset_name) else script_args.dataset_name
+        )
+        trainer.accelerator.print(f"Model pushed to {trainer.hub_address}.")
+    else:
+        trainer.save_model(training_args.output_dir)
+    trainer.accelerator.print(f"Model saved to {training_args.output_dir}.")
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 

@@ -24,6 +24,7 @@ from .config import DAPOConfig
 from .exchange import assert_agreement
 from .loss import deal_rows
 from .preemption import PreemptedError
+from .publishing_trainer import PublishingGRPOTrainer
 from .random_state import get_random_state, set_random_state
 from .requirements import as_list, check_dataset_size, check_reward_weights, check_supported, deciding_reward
 from .rewards.overlong import SoftOverlongPunishment
@@ -39,14 +40,13 @@ from .sampling import (
     prompts_fingerprint,
     round_size,
 )
-from .stoppable_trainer import StoppableGRPOTrainer
 from .vllm import ServerError, generating_with, server_settings
 
 
 logger = get_logger(__name__)
 
 
-class DAPOTrainer(StoppableGRPOTrainer):
+class DAPOTrainer(PublishingGRPOTrainer):
     r"""
     Trainer for Decoupled Clip and Dynamic sAmpling Policy Optimization (DAPO,
     https://huggingface.co/papers/2503.14476).
@@ -83,14 +83,17 @@ class DAPOTrainer(StoppableGRPOTrainer):
       the one before are timed.
     - `evaluation_loop`: adds avg@k, and puts the random state back.
     - `_get_per_token_logps_and_entropies`: old and reference log-probabilities without needless padding.
+    - `training_step`: when memory runs out, the error says which fields lower the need.
     - `_compute_loss`: weighs the parent's metrics by tokens, and takes the probabilities that
       `_get_per_token_logps_and_entropies` computed. `log`: hands these metrics over.
     - `_run_epoch`: a rollout that cannot be filled, an alarm, SIGTERM, or a vLLM server that is lost ends the run
       with a checkpoint.
-    - `_save`: beside the weights, by which rule the rewards read answers.
+    - `_save`: beside the weights, by which rule the rewards read answers, and what generation needs to know.
     - `_save_checkpoint`: a checkpoint that is written again counts as half-written until its end.
     - `_save_rng_state`, `_load_rng_state`: the prompt stream and the rollout in use are saved and restored where the
       random state is.
+    - `init_hf_repo`, `_push_from_checkpoint`, `_finish_current_push`, `push_to_hub`: pushes are complete, go to a
+      branch per step if asked, never stop the run, and tell when they fail.
 
     Raises:
         ValueError: for arguments that cannot work together; the message says what to change.

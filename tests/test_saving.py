@@ -1,14 +1,12 @@
 """What TRL offers for checkpoints works as in TRL, with the trainer's own state among the files."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import Trainer, TrainerCallback
-from transformers import trainer as transformers_trainer
+from transformers import TrainerCallback
 
 from dapo_trl import DAPOTrainer
 from dapo_trl.checkpoint import last_complete_checkpoint, load_own_state, save_state, state_path
@@ -116,33 +114,6 @@ def test_save_only_model(caplog):
     resumed.train(resume_from_checkpoint=str(checkpoint))
     assert resumed.state.global_step == 5
     assert "holds no state of DAPOTrainer" in caplog.text
-
-
-@pytest.mark.parametrize(("strategy", "is_whole"), [("checkpoint", True), ("every_save", False)])
-def test_hub_strategy(strategy, is_whole, monkeypatch):
-    """Checkpoints are pushed whole, our state included; without checkpoints, it stays at home."""
-    pushed = []
-
-    def upload_folder(folder_path, **kwargs):
-        files = [path for path in Path(folder_path).iterdir() if path.is_file()]
-        pushed.append((Path(folder_path).name, {path.name for path in files}))
-        return SimpleNamespace(done=lambda: True)
-
-    def init_hf_repo(self, token=None):
-        self.hub_model_id, self.push_in_progress = "me/model", None
-
-    monkeypatch.setattr(Trainer, "init_hf_repo", init_hf_repo)
-    monkeypatch.setattr(transformers_trainer, "hf_api", lambda: SimpleNamespace(upload_folder=upload_folder))
-    monkeypatch.setattr(Trainer, "_finish_current_push", lambda self: None)
-    config = {"push_to_hub": True, "hub_strategy": strategy, "hub_always_push": True, "hub_token": "unused"}
-    train(DAPOTrainer, SAVING | config | {"max_steps": 3})
-    checkpoints = [files for name, files in pushed if name.startswith("checkpoint-")]
-    assert len(checkpoints) == (3 if is_whole else 0)
-    for files in checkpoints:
-        assert {"dapo_state_0.pt", "optimizer.pt", "trainer_state.json"} <= files
-    for files in (files for name, files in pushed if not name.startswith("checkpoint-")):
-        assert "model.safetensors" in files
-        assert "dapo_state_0.pt" not in files
 
 
 # A checkpoint that is written again

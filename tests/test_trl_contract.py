@@ -42,6 +42,10 @@ PARAMETERS = {
     "_load_rng_state": "self checkpoint",
     "_save": "self output_dir state_dict",
     "_save_checkpoint": "self model trial",
+    "init_hf_repo": "self token",
+    "_push_from_checkpoint": "self checkpoint_folder",
+    "_finish_current_push": "self",
+    "push_to_hub": "self commit_message blocking token revision kwargs",
     "_remove_unused_columns": "self dataset description",
     "training_step": "self model inputs num_items_in_batch",
 }

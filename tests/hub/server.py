@@ -47,7 +47,7 @@ class Handler(BaseHTTPRequestHandler):
         url = f"http://{self.headers['Host']}/{'' if kind == 'models' else kind + '/'}{repo_id}"
         exists = (kind, repo_id) in self.store.repos
         if not exists:
-            self.store.repos[kind, repo_id] = Repo(bool(asked.get("private")))
+            self.store.repos[kind, repo_id] = Repo(asked.get("visibility") == "private")
         self.reply({"url": url, "name": repo_id}, 409 if exists else 200)
 
     def validate_card(self, match):
@@ -86,7 +86,7 @@ class Handler(BaseHTTPRequestHandler):
     def commit(self, match):
         lines = [json.loads(line) for line in self.data.splitlines()]
         if self.store.refuses(match["id"]):
-            self.reply({"error": "Storage quota exceeded."}, 403)
+            self.send(b"{}", 403, {"X-Error-Message": "Storage quota exceeded."})
             return
         repo, branch = self.repo(match), match["rev"]
         if branch not in repo.branches:

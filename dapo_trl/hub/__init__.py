@@ -1,0 +1,1 @@
+"""A run on the Hub: what is pushed, how, and the model card."""

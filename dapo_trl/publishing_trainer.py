@@ -1,0 +1,120 @@
+"""GRPOTrainer whose checkpoints and final model go to the Hub."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from accelerate.logging import get_logger
+from accelerate.utils import is_peft_model
+from huggingface_hub import CommitInfo
+from transformers.trainer_utils import HubStrategy, SaveStrategy
+from transformers.utils.hub import PushInProgress, hf_api
+
+from .hub.publisher import Publisher, Push
+from .stoppable_trainer import StoppableGRPOTrainer
+
+
+logger = get_logger(__name__)
+
+STEP = "{step}"
+"""In `hub_revision`: every checkpoint goes to a branch of its own, and the final model to `main`."""
+
+
+class PublishingGRPOTrainer(StoppableGRPOTrainer):
+    """
+    [`StoppableGRPOTrainer`] whose pushes are complete, never stop a run, and do not fail in silence.
+
+    [`DAPOTrainer`] lists what is overridden.
+    """
+
+    _publisher: Publisher | None = None
+
+    @property
+    def hub_address(self) -> str | None:
+        """Page of the repository; None if nothing is pushed, and on all processes but the main one."""
+        return self._publisher and self._publisher.address
+
+    def init_hf_repo(self, token=None):
+        super().init_hf_repo(token)
+        if not self.is_world_process_zero():
+            return
+        token = token or self.args.hub_token
+        if self.args.hub_private_repo and not hf_api().repo_info(self.hub_model_id, token=token).private:
+            raise ValueError(
+                f"hub_private_repo=True, but {self.hub_model_id!r} is there already and public. Make it private in "
+                "its settings on the Hub, or give another hub_model_id."
+            )
+        self._publisher = Publisher(hf_api(), self.hub_model_id, Path(self.args.output_dir), token)
+
+    def _push_from_checkpoint(self, checkpoint_folder):
+        strategy = self.args.hub_strategy
+        if not self.is_world_process_zero() or strategy == HubStrategy.END:
+            return
+        by_step = self.args.save_strategy == SaveStrategy.STEPS
+        when = f"step {self.state.global_step}" if by_step else f"epoch {int(self.state.epoch)}"
+        folders = {
+            HubStrategy.CHECKPOINT: "last-checkpoint",
+            HubStrategy.ALL_CHECKPOINTS: Path(checkpoint_folder).name,
+        }
+        push = Push(
+            step=self.state.global_step,
+            model_dir=Path(checkpoint_folder),
+            message=f"Training in progress, {when}",
+            revision=self.args.hub_revision and self.args.hub_revision.replace(STEP, str(self.state.global_step)),
+            whole_checkpoint=folders.get(strategy),
+        )
+        is_busy = self.push_in_progress is not None and not self.push_in_progress.is_done()
+        if self.preemption.is_agreed:
+            self._publisher.leave_out(push, "the run has been told to end. Resume it to go on.")
+        elif is_busy and not self.args.hub_always_push:
+            self._publisher.leave_out(push, "the push before is still under way. Set hub_always_push to wait in line.")
+        else:
+            self.callback_handler.on_push_begin(self.args, self.state, self.control)
+            jobs = self.push_in_progress.jobs if is_busy else []
+            job = self._publisher.start(push)
+            self.push_in_progress = PushInProgress([*jobs, job] if job else jobs)
+
+    def _finish_current_push(self):
+        if not self.preemption.is_agreed:  # time is short
+            super()._finish_current_push()
+
+    def push_to_hub(
+        self, commit_message="End of training", blocking=True, token=None, revision=None, **kwargs
+    ) -> CommitInfo | Any:
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        if self._publisher is None:
+            self.init_hf_repo(token)
+        self.save_model(_internal_call=True)
+        if not self.is_world_process_zero():
+            return None
+        model_name = kwargs.pop("model_name", None) or self.hub_model_id.rpartition("/")[2]
+        self.create_model_card(model_name=model_name, **kwargs)
+        self._finish_current_push()
+        revision = revision or self.args.hub_revision
+        push = Push(
+            step=self.state.global_step,
+            model_dir=Path(self.args.output_dir),
+            message=commit_message,
+            revision=None if revision and STEP in revision else revision,
+        )
+        if not blocking:
+            return hf_api().run_as_future(self._publisher.finish, push)
+        return self._publisher.finish(push)
+
+    def _save(self, output_dir=None, state_dict=None):
+        with self._settings_for_generation():
+            super()._save(output_dir, state_dict)
+            if is_peft_model(self.model):
+                self.model.generation_config.save_pretrained(output_dir or self.args.output_dir)
+
+    @contextlib.contextmanager
+    def _settings_for_generation(self) -> Iterator[None]:
+        """Inside, the model's configuration says what generation needs: with a cache, until what ended completions."""
+        config, generation_config = self.model.config, self.model.generation_config
+        use_cache, eos_token_id = config.use_cache, generation_config.eos_token_id
+        config.use_cache, generation_config.eos_token_id = True, self.eos_token_ids
+        try:
+            yield
+        finally:
+            config.use_cache, generation_config.eos_token_id = use_cache, eos_token_id

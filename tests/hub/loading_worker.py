@@ -1,0 +1,40 @@
+"""
+Loads what was pushed, with an empty cache: `python -m tests.hub.loading_worker <directory of the runs>`.
+
+Prints what it finds as JSON.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from datasets import load_dataset
+from peft import AutoPeftModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tests.helpers import weights
+
+
+def load_all(directory: Path) -> dict:
+    """Compares with what the runs left on disk."""
+    whole = AutoModelForCausalLM.from_pretrained("tester/whole")
+    local = AutoModelForCausalLM.from_pretrained(directory / "whole")
+    adapters = [AutoPeftModelForCausalLM.from_pretrained("tester/adapter", revision=f"step-{k}") for k in (1, 3)]
+    local_adapters = [AutoPeftModelForCausalLM.from_pretrained(directory / f"adapter/checkpoint-{k}") for k in (1, 3)]
+    resume = AutoModelForCausalLM.from_pretrained("tester/whole", subfolder="last-checkpoint")
+    return {
+        "whole": torch.equal(weights(whole), weights(local)),
+        "use_cache": whole.config.use_cache,
+        "eos_token_id": whole.generation_config.eos_token_id,
+        "tokens": AutoTokenizer.from_pretrained("tester/whole")("1+2")["input_ids"],
+        "adapters": [torch.equal(weights(a), weights(b)) for a, b in zip(adapters, local_adapters, strict=True)],
+        "adapter_moved": not torch.equal(weights(adapters[0]), weights(adapters[1])),
+        "adapter_base": adapters[0].active_peft_config.base_model_name_or_path,
+        "last_checkpoint": torch.equal(weights(resume), weights(local)),
+        "rows": load_dataset("tester/sums", split="train").select_columns(["prompt", "solution"])[:2],
+    }
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(load_all(Path(sys.argv[1]))) + "\n")

@@ -1,0 +1,123 @@
+"""Which pushes the trainer asks for, and when."""
+
+from concurrent.futures import Future
+from types import SimpleNamespace
+
+import pytest
+from transformers import Trainer
+
+from dapo_trl import DAPOTrainer, publishing_trainer
+from dapo_trl.hub.publisher import Push
+from tests.helpers import build
+
+
+class Recorder:
+    """A publisher whose uploads end when the test says."""
+
+    def __init__(self):
+        self.pushes: list[Push] = []
+        self.left_out: list[tuple[int, str]] = []
+        self.jobs: list[Future] = []
+
+    def start(self, push: Push) -> Future:
+        self.pushes.append(push)
+        self.jobs.append(Future())
+        return self.jobs[-1]
+
+    def leave_out(self, push: Push, reason: str) -> None:
+        self.left_out.append((push.step, reason))
+
+
+@pytest.fixture
+def pushing_trainer(monkeypatch):
+    """Builds a trainer that pushes to a [`Recorder`], before its first step."""
+
+    def init_hf_repo(self, token=None):
+        self.hub_model_id, self.push_in_progress, self._publisher = "me/model", None, Recorder()
+
+    def make(**config) -> DAPOTrainer:
+        return build(DAPOTrainer, {"push_to_hub": True, "save_strategy": "steps"} | config)
+
+    monkeypatch.setattr(DAPOTrainer, "init_hf_repo", init_hf_repo)
+    return make
+
+
+def save(trainer: DAPOTrainer, *steps: int) -> Recorder:
+    for step in steps:
+        trainer.state.global_step = step
+        trainer._push_from_checkpoint(f"out/checkpoint-{step}")
+    return trainer._publisher
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({}, [(None, None)] * 2),
+        ({"hub_revision": "v2"}, [("v2", None)] * 2),
+        ({"hub_revision": "step-{step}"}, [("step-10", None), ("step-20", None)]),
+        ({"hub_strategy": "checkpoint"}, [(None, "last-checkpoint")] * 2),
+        ({"hub_strategy": "all_checkpoints"}, [(None, "checkpoint-10"), (None, "checkpoint-20")]),
+        ({"hub_strategy": "end"}, []),
+    ],
+)
+def test_where_checkpoints_go(pushing_trainer, config, expected):
+    recorder = save(pushing_trainer(hub_always_push=True, **config), 10, 20)
+    assert [push.place for push in recorder.pushes] == expected
+    assert [str(push.model_dir) for push in recorder.pushes] == ["out/checkpoint-10", "out/checkpoint-20"][
+        : len(expected)
+    ]
+
+
+def test_without_always_push_a_push_waits_for_no_other(pushing_trainer):
+    trainer = pushing_trainer()
+    recorder = save(trainer, 10, 20)
+    assert [push.step for push in recorder.pushes] == [10]
+    ((step, reason),) = recorder.left_out
+    assert step == 20 and "Set hub_always_push to wait in line" in reason
+    recorder.jobs[0].set_result(None)
+    assert [push.step for push in save(trainer, 30).pushes] == [10, 30]
+
+
+def test_with_always_push_all_are_waited_for(pushing_trainer):
+    trainer = pushing_trainer(hub_always_push=True)
+    recorder = save(trainer, 10, 20)
+    assert trainer.push_in_progress.jobs == recorder.jobs
+    recorder.jobs[1].set_result(None)
+    assert not trainer.push_in_progress.is_done()
+
+
+def test_a_preempted_run_does_not_spend_its_time_on_pushes(pushing_trainer, monkeypatch):
+    trainer = pushing_trainer()
+    recorder = save(trainer, 10)  # still under way
+    trainer.preemption.is_agreed = True
+    assert save(trainer, 20).left_out[0][0] == 20
+    waits = []
+    monkeypatch.setattr(Trainer, "_finish_current_push", lambda self: waits.append(recorder.jobs))
+    trainer._finish_current_push()
+    trainer.preemption.is_agreed = False
+    trainer._finish_current_push()
+    assert len(waits) == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "there", "is_refused"), [(True, False, True), (True, True, False), (None, False, False)]
+)
+def test_what_is_to_be_private_is_not_pushed_to_a_public_repository(asked, there, is_refused, monkeypatch, tmp_path):
+    api = SimpleNamespace(repo_info=lambda repo_id, token: SimpleNamespace(private=there), endpoint="https://hub")
+    monkeypatch.setattr(publishing_trainer, "hf_api", lambda: api)
+    monkeypatch.setattr(Trainer, "init_hf_repo", lambda self, token=None: setattr(self, "hub_model_id", "me/model"))
+    trainer = build(DAPOTrainer, {"hub_private_repo": asked})
+    if is_refused:
+        with pytest.raises(ValueError, match="hub_private_repo=True, but 'me/model' is there already and public"):
+            trainer.init_hf_repo()
+    else:
+        trainer.init_hf_repo()
+    assert trainer.hub_address == (None if is_refused else "https://hub/me/model")
+
+
+def test_saving_leaves_the_settings_of_training_as_they_are(tmp_path):
+    trainer = build(DAPOTrainer)
+    trainer.model.config.use_cache, trainer.model.generation_config.eos_token_id = False, 5
+    trainer.save_model(str(tmp_path))
+    assert '"use_cache": true' in (tmp_path / "config.json").read_text()
+    assert (trainer.model.config.use_cache, trainer.model.generation_config.eos_token_id) == (False, 5)
