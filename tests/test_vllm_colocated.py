@@ -114,3 +114,22 @@ def test_every_round_has_the_weights_of_its_time(colocated, is_sleeping, peft_co
     assert engine.syncs == (sum(rounds) if is_sleeping else 3)
     name = "model.layers.0.self_attn.q_proj.weight"
     assert largest_difference(weights_of(trainer.model)[name], before[name]) > 1e-3
+
+
+def test_sending_weights_is_a_phase_of_its_own(colocated):
+    """Although it happens inside of generation."""
+    trainer = colocated(is_sleeping=False)
+    engine, clock = trainer.vllm_generation.llm, [0.0]
+    trainer.phases._clock = lambda: clock[0]
+    load_weights = engine.load_weights
+
+    def slow(weights):
+        syncs = engine.syncs
+        load_weights(weights)
+        clock[0] += 7 * (engine.syncs - syncs)
+
+    engine.load_weights = slow
+    trainer.train()
+    records = [record for record in trainer.state.log_history if "time/rollout" in record]
+    assert [record["time/weight_sync"] for record in records] == [7, 7, 7]
+    assert [record["time/generation"] for record in records] == [0, 0, 0]
