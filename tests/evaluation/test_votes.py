@@ -40,6 +40,12 @@ def test_the_vote_that_splitting_would_win_wrongly():
     assert majority_at_k([correct], [[0, 0, 1, 2, 3]]).tolist() == [1.0]
 
 
+def test_the_vote_that_splitting_would_not_leave_a_tie():
+    # Right: 2 of 4, exactly half.
+    correct = [1, 1, 0, 0]
+    assert majority_at_k([correct], [classes(["x", "x", "1+x", "x+1"], correct)]).tolist() == [0.5]
+
+
 @pytest.mark.parametrize("correct", [[1, 1, 1, 0, 0], [0, 0, 0, 0, 0]])
 def test_nothing_is_compared_where_it_cannot_change_the_vote(correct):
     verifier = Counting()
