@@ -92,8 +92,9 @@ def test_from_a_model_to_a_summary(arguments, base, tmp_path, capsys):
     assert str(path) in printed and re.search(r"avg@3 +0\.\d{3} +0\.\d{3} to 0\.\d{3}", printed)
 
 
-def test_results_stand_beside_a_local_model(arguments, base):
+def test_results_stand_beside_a_local_model(arguments, base, capsys):
     main(arguments(output_dir=None, num_problems=1, k=1))
+    assert re.search(r"avg@1 +[01]\.000 +\(one problem\)", capsys.readouterr().out)
     assert len(files(Path(base["model"]) / "evaluation", "summary-*-k1-auto-1.json")) == 1
 
 
