@@ -1,0 +1,1 @@
+"""One page about one run or several: curves, settings, evaluations, sample completions."""
