@@ -28,6 +28,7 @@ from .peers import failing_after_peers
 from .preemption import EXIT_CODE, mark_preempted, unmark_preempted
 from .quantization import check_quantization
 from .rewards import AccuracyReward, load_reward
+from .run_settings import write_settings
 from .trainer import DAPOTrainer
 from .vllm import format_command, longest_prompt, server_command
 
@@ -247,6 +248,7 @@ def main(argv: list[str] | None = None) -> None:
     unmark_preempted(training_args.output_dir)
     if training_args.process_index == 0:
         save_recipe(sys.argv[1:] if argv is None else argv, training_args.output_dir)
+        write_settings(training_args.output_dir, model_args, script_args, training_args)
     with trainer.preemption.listen():
         trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.preemption.is_agreed:
