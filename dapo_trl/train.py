@@ -235,38 +235,53 @@ def print_server_command(script_args: DAPOScriptArguments, training_args: DAPOCo
     sys.stdout.write(format_command(words) + "\n")
 
 
-@record  # a launcher reports the error of the process that failed first
-@failing_after_peers()
-def main(argv: list[str] | None = None) -> None:
-    """Parse, build, train, save, and push if asked."""
-    script_args, training_args, model_args = make_parser().parse_args_and_config(argv)
-    if script_args.print_vllm_command:
-        print_server_command(script_args, training_args, model_args)
-        return
+def train(
+    script_args: DAPOScriptArguments, training_args: DAPOConfig, model_args: ModelConfig, argv: list[str]
+) -> bool:
+    """
+    Trains, saves, and pushes if asked.
+
+    Returns:
+        `bool`: whether training came to its end, rather than being told to end (SIGTERM).
+    """
     checkpoint = checkpoint_to_resume(training_args.resume_from_checkpoint, training_args.output_dir)
     trainer = build_trainer(script_args, training_args, model_args)
+    trainer.data_name = script_args.dataset_name
     unmark_preempted(training_args.output_dir)
     if training_args.process_index == 0:
-        save_recipe(sys.argv[1:] if argv is None else argv, training_args.output_dir)
+        save_recipe(argv, training_args.output_dir)
         write_settings(training_args.output_dir, model_args, script_args, training_args)
     with trainer.preemption.listen():
         trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.preemption.is_agreed:
         trainer.accelerator.wait_for_everyone()
         mark_preempted(training_args.output_dir, trainer.state.global_step)
-        sys.exit(EXIT_CODE)
+        return False
 
     trainer.save_state()  # with the log of the run, also if no checkpoint was to be saved
     if training_args.push_to_hub:
-        trainer.push_to_hub(
-            dataset_name=None if os.path.exists(script_args.dataset_name) else script_args.dataset_name
-        )
+        trainer.push_to_hub()
         trainer.accelerator.print(f"Model pushed to {trainer.hub_address}.")
     else:
         trainer.save_model(training_args.output_dir)
     trainer.accelerator.print(f"Model saved to {training_args.output_dir}.")
+    return True
+
+
+@record  # a launcher reports the error of the process that failed first
+@failing_after_peers()
+def main(argv: list[str] | None = None) -> None:
+    """Parse, then train or print."""
+    script_args, training_args, model_args = make_parser().parse_args_and_config(argv)
+    if script_args.print_vllm_command:
+        print_server_command(script_args, training_args, model_args)
+        return
+    is_finished = train(script_args, training_args, model_args, sys.argv[1:] if argv is None else argv)
+    # Only now that the trainer is gone: DDP may hang when it lets go of a group that is destroyed already.
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+    if not is_finished:
+        sys.exit(EXIT_CODE)
 
 
 if __name__ == "__main__":
