@@ -56,6 +56,11 @@ class DAPOConfig(GRPOConfig):
         balance_micro_batches (`bool`, *optional*, defaults to `True`):
             Cut each optimizer step into micro-batches of nearly equal cost instead of equal row counts: the same
             gradient with less padding.
+        compact_generation (`bool`, *optional*, defaults to `True`):
+            Where Transformers generates, completions that have ended leave the batch, which TRL computes on until the
+            longest has ended: the same distribution in less time, with other random numbers. Without effect if
+            `dynamic_sampling` and `balance_micro_batches` are both off, with vLLM or continuous batching, under
+            DeepSpeed ZeRO-3 and FSDP, and for caches from which no rows can be taken (static, quantized, state-space).
         vllm_request_timeout (`float`, *optional*, defaults to `1800.0`):
             Seconds after which a request to the vLLM server without an answer counts as hung. One request generates a
             whole round.
@@ -142,6 +147,13 @@ class DAPOConfig(GRPOConfig):
     balance_micro_batches: bool = field(
         default=True,
         metadata={"help": "Micro-batches of nearly equal cost: the same gradient with less padding."},
+    )
+    compact_generation: bool = field(
+        default=True,
+        metadata={
+            "help": "Where Transformers generates, completions that have ended leave the batch: the same distribution "
+            "in less time."
+        },
     )
     vllm_request_timeout: float = field(
         default=1800.0,

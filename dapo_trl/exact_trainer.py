@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from accelerate.logging import get_logger
+from transformers.integrations import is_deepspeed_zero3_enabled
 from trl import GRPOTrainer
 from trl.trainer.utils import shuffle_sequence_dict
 
@@ -21,6 +22,7 @@ from .checkpoint import (
 from .config import DAPOConfig
 from .config_checks import TOKEN_LOSS_TYPES
 from .exchange import assert_agreement
+from .generation import dropping_ended_rows
 from .loss import Lengths, pad_rows, score_in_pieces
 from .metrics import MicroBatchMetrics
 from .phases import PhaseTimer
@@ -59,6 +61,18 @@ class ExactGRPOTrainer(GRPOTrainer):
         self._rollout: Rollout | None = None
         self._num_rows_to_train: int | None = None  # rows of the rollout that are no fillers; None: all
         self._micro_batch_metrics = MicroBatchMetrics()
+
+    # Generation with Transformers
+
+    def _generate_single_turn(self, *args, **kwargs):
+        # With sharded weights, all processes must run the model equally often.
+        is_sharded = self.is_fsdp_enabled or is_deepspeed_zero3_enabled()
+        is_compact = self.args.owns_batches and self.args.compact_generation
+        if not is_compact or is_sharded or self.use_vllm:
+            return super()._generate_single_turn(*args, **kwargs)
+        model = self.accelerator.unwrap_model(self.model_wrapped, keep_torch_compile=False)
+        with dropping_ended_rows(model, self.generation_config):
+            return super()._generate_single_turn(*args, **kwargs)
 
     # Micro-batches: which rows, and what they are divided by
 

@@ -1,0 +1,168 @@
+"""Generation with Transformers in which completions that have ended leave the batch."""
+
+import contextlib
+import functools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import (
+    DynamicCache,
+    EncoderNoRepeatNGramLogitsProcessor,
+    EncoderRepetitionPenaltyLogitsProcessor,
+    GenerationConfig,
+    GenerationMixin,
+    LogitsProcessorList,
+    PrefixConstrainedLogitsProcessor,
+    PreTrainedModel,
+    StoppingCriteriaList,
+    SynthIDTextWatermarkLogitsProcessor,
+    UnbatchedClassifierFreeGuidanceLogitsProcessor,
+)
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers.generation import GenerationMode
+
+
+ENDED_SHARE = 1 / 8
+"""Share of a batch's rows that must have ended before they are dropped, which copies the cache once."""
+
+REDUCIBLE_LAYERS = (DynamicLayer, DynamicSlidingWindowLayer)
+"""Layers of a cache that hold nothing but keys and values, from which rows can be taken out."""
+
+KNOWN_INPUTS = {"attention_mask", "position_ids", "past_key_values", "use_cache", "logits_to_keep"}
+"""What a language model is given beside tokens. Anything else (images, a state-space model's cache) may hold rows."""
+
+ROW_PROCESSORS = (
+    EncoderNoRepeatNGramLogitsProcessor,
+    EncoderRepetitionPenaltyLogitsProcessor,
+    PrefixConstrainedLogitsProcessor,
+    SynthIDTextWatermarkLogitsProcessor,
+    UnbatchedClassifierFreeGuidanceLogitsProcessor,
+)
+"""Processors that know rows by their number in the first batch."""
+
+
+@contextlib.contextmanager
+def dropping_ended_rows(model: PreTrainedModel | PeftModel, generation_config: GenerationConfig) -> Iterator[None]:
+    """
+    Inside, `model.generate` samples with [`sample_without_ended_rows`].
+
+    Args:
+        model (`PreTrainedModel` or `PeftModel`): what is generated with; neither weights nor dtype are touched.
+        generation_config (`GenerationConfig`): that of the calls. Other modes than sampling and greedy decoding, and
+            virtual tokens of prompt learning, are left alone.
+    """
+    modes = {config.get_generation_mode() for config in (generation_config, model.generation_config)}
+    has_virtual_tokens = isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning
+    if has_virtual_tokens or not modes <= {GenerationMode.SAMPLE, GenerationMode.GREEDY_SEARCH}:
+        yield
+        return
+    replaced = {name: value for name, value in vars(model).items() if name == "generate"}
+    model.generate = functools.partial(model.generate, custom_generate=sample_without_ended_rows)
+    try:
+        yield
+    finally:
+        del model.generate
+        vars(model).update(replaced)
+
+
+class EndWhenWorthwhile(StoppingCriteriaList):
+    """
+    Ends a batch early, as soon as [`ENDED_SHARE`] of its rows have ended.
+
+    Args:
+        criteria (`StoppingCriteriaList`): those that end a row.
+        num_rows (`int`): B.
+        device (`torch.device`): of the tokens.
+
+    Attributes:
+        has_ended (`torch.Tensor` of shape `(B,)`): rows that a criterion has ended.
+    """
+
+    def __init__(self, criteria: StoppingCriteriaList, num_rows: int, device: torch.device):
+        super().__init__(criteria)
+        self.has_ended = torch.zeros(num_rows, dtype=torch.bool, device=device)
+        self._enough = math.ceil(ENDED_SHARE * num_rows)
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs) -> torch.Tensor:
+        """Rows that end: of shape `(B,)`, all if there are enough of them."""
+        self.has_ended |= super().__call__(input_ids, scores, **kwargs)
+        # No look at the value: the device is not waited for.
+        return self.has_ended | (self.has_ended.sum() >= self._enough)
+
+
+def sample_without_ended_rows(
+    model: PreTrainedModel,
+    input_ids: torch.Tensor,
+    logits_processor: LogitsProcessorList,
+    stopping_criteria: StoppingCriteriaList,
+    generation_config: GenerationConfig,
+    **model_kwargs,
+) -> torch.Tensor:
+    """
+    Transformers' sampling, interrupted whenever enough rows have ended, and continued with the others.
+
+    A `custom_generate` of `generate`. Every row meets the same processors, criteria and past as in the whole batch:
+    the distribution of its tokens is the same, up to rounding. The random numbers are others, since fewer are drawn.
+    What cannot be continued with fewer rows (see [`can_drop_rows`]) is sampled in one go.
+
+    Args:
+        input_ids (`torch.Tensor` of shape `(B, T)`): prompts, padded on the left.
+
+    Returns:
+        `torch.Tensor` of shape `(B, T + L)`: prompts and completions, padded on the right to the longest.
+    """
+    arguments = {"logits_processor": logits_processor, "generation_config": generation_config}
+    if not can_drop_rows(model, input_ids, logits_processor, generation_config, model_kwargs):
+        return model._sample(input_ids, stopping_criteria=stopping_criteria, **arguments, **model_kwargs)
+    sequences, rows = input_ids, torch.arange(len(input_ids), device=input_ids.device)
+    while True:
+        criteria = EndWhenWorthwhile(stopping_criteria, len(rows), input_ids.device)
+        num_before = input_ids.shape[1]
+        input_ids = model._sample(input_ids, stopping_criteria=criteria, **arguments, **model_kwargs)
+        num_new = input_ids.shape[1] - num_before
+        sequences = torch.nn.functional.pad(sequences, (0, num_new), value=generation_config.pad_token_id)
+        sequences[rows] = input_ids
+        kept = (~criteria.has_ended).nonzero().squeeze(1)
+        if len(kept) == 0:
+            return sequences
+        # An empty output: the cache has been extended in place, masks and positions have not.
+        model_kwargs = model._update_model_kwargs_for_generation({}, model_kwargs, num_new_tokens=num_new)
+        for name in {"attention_mask", "position_ids"} & model_kwargs.keys():
+            model_kwargs[name] = model_kwargs[name][kept]
+        model_kwargs["past_key_values"].batch_select_indices(kept)
+        input_ids, rows = input_ids[kept], rows[kept]
+
+
+def can_drop_rows(
+    model: PreTrainedModel,
+    input_ids: torch.Tensor,
+    logits_processor: LogitsProcessorList,
+    generation_config: GenerationConfig,
+    model_kwargs: dict[str, Any],
+) -> bool:
+    """
+    Whether everything that holds an entry for each row is known, and rows can be taken out of it.
+
+    Not so for static, quantized and offloaded caches, state-space, hybrid and encoder-decoder models, images,
+    processors that count rows, and a prompt that is read in chunks. On `mps`, Transformers decides one token late
+    whether to stop.
+    """
+    cache = model_kwargs.get("past_key_values")
+    per_row = [model_kwargs[name] for name in {"attention_mask", "position_ids"} & model_kwargs.keys()]
+    return (
+        type(model)._sample is GenerationMixin._sample
+        and type(cache) is DynamicCache
+        and not cache.offloading
+        and all(type(layer) in REDUCIBLE_LAYERS for layer in cache.layers)
+        and "attention_mask" in model_kwargs
+        and model_kwargs.keys() <= KNOWN_INPUTS
+        and all(value.shape == input_ids.shape for value in per_row)
+        and not any(isinstance(processor, ROW_PROCESSORS) for processor in logits_processor)
+        and generation_config.pad_token_id is not None
+        and generation_config.prefill_chunk_size is None
+        and not generation_config.return_dict_in_generate
+        and input_ids.device.type != "mps"
+    )
