@@ -82,6 +82,7 @@ class DAPOTrainer(PublishingGRPOTrainer):
     - `_generate`, `_calculate_rewards`: answer from the collected rows while the parent scores them. These two and
       the one before are timed.
     - `evaluation_loop`: adds avg@k, and puts the random state back.
+    - `_generate_single_turn`: where Transformers generates, completions that have ended leave the batch.
     - `_get_per_token_logps_and_entropies`: old and reference log-probabilities without needless padding.
     - `training_step`: when memory runs out, the error says which fields lower the need.
     - `_compute_loss`: weighs the parent's metrics by tokens, and takes the probabilities that
