@@ -11,6 +11,8 @@ from huggingface_hub import CommitInfo
 from transformers.trainer_utils import HubStrategy, SaveStrategy
 from transformers.utils.hub import PushInProgress, hf_api
 
+from .hub.card import write_card
+from .hub.facts import gather, write_facts
 from .hub.publisher import Publisher, Push
 from .stoppable_trainer import StoppableGRPOTrainer
 
@@ -26,8 +28,12 @@ class PublishingGRPOTrainer(StoppableGRPOTrainer):
     [`StoppableGRPOTrainer`] whose pushes are complete, never stop a run, and do not fail in silence.
 
     [`DAPOTrainer`] lists what is overridden.
+
+    Attributes:
+        data_name (`str`, *optional*): Hub id or path of the training data, for the model card.
     """
 
+    data_name: str | None = None
     _publisher: Publisher | None = None
 
     @property
@@ -101,6 +107,23 @@ class PublishingGRPOTrainer(StoppableGRPOTrainer):
         if not blocking:
             return hf_api().run_as_future(self._publisher.finish, push)
         return self._publisher.finish(push)
+
+    def create_model_card(self, model_name=None, dataset_name=None, tags=None):
+        if not self.is_world_process_zero():
+            return
+        model_name = model_name or Path(self.args.output_dir).name
+        try:
+            facts = gather(self, model_name, dataset_name or self.data_name)
+            run_dir = Path(self.args.output_dir)
+            write_facts(facts, run_dir)
+            write_card(
+                run_dir, tags=[tags] if isinstance(tags, str) else tags or (), with_curves=self.args.push_to_hub
+            )
+        except Exception as error:
+            if not self.is_in_train:
+                raise
+            # Of any kind: a text beside a checkpoint is no reason to lose the run.
+            logger.warning(f"The model card could not be written: {type(error).__name__}: {error} Training goes on.")
 
     def _save(self, output_dir=None, state_dict=None):
         with self._settings_for_generation():

@@ -95,6 +95,7 @@ class DAPOTrainer(PublishingGRPOTrainer):
       random state is.
     - `init_hf_repo`, `_push_from_checkpoint`, `_finish_current_push`, `push_to_hub`: pushes are complete, go to a
       branch per step if asked, never stop the run, and tell when they fail.
+    - `create_model_card`: our own card.
 
     Raises:
         ValueError: for arguments that cannot work together; the message says what to change.

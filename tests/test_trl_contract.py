@@ -45,6 +45,7 @@ PARAMETERS = {
     "init_hf_repo": "self token",
     "_push_from_checkpoint": "self checkpoint_folder",
     "_finish_current_push": "self",
+    "create_model_card": "self model_name dataset_name tags",
     "push_to_hub": "self commit_message blocking token revision kwargs",
     "_remove_unused_columns": "self dataset description",
     "training_step": "self model inputs num_items_in_batch",

@@ -5,6 +5,8 @@ import shutil
 from fnmatch import fnmatch
 from pathlib import Path
 
+from ..run_settings import SETTINGS_FILE
+
 
 RECIPE_FILE = "recipe.yaml"
 CURVES_FILE = "curves.png"
@@ -19,6 +21,7 @@ RUN_FILES = (
     DATA_CARD_FILE,
     CURVES_FILE,
     FACTS_FILE,
+    SETTINGS_FILE,
     "metrics*.jsonl",
     "evaluation/summary-*.json",
     "runs/**/*",  # TensorBoard: the Hub shows it

@@ -4,16 +4,29 @@ Loads what was pushed, with an empty cache: `python -m tests.hub.loading_worker 
 Prints what it finds as JSON.
 """
 
+import contextlib
+import io
 import json
+import re
 import sys
 from pathlib import Path
 
 import torch
 from datasets import load_dataset
+from huggingface_hub import ModelCard
 from peft import AutoPeftModelForCausalLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.helpers import weights
+
+
+def run_quick_start(card: ModelCard) -> dict:
+    """Runs the card's Python code; returns its variables, and what it printed as `printed`."""
+    code = re.search(r"```python\n(.*?)```", card.content, re.DOTALL)[1]
+    variables, printed = {}, io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(code, variables)
+    return variables | {"printed": printed.getvalue()}
 
 
 def load_all(directory: Path) -> dict:
@@ -23,7 +36,9 @@ def load_all(directory: Path) -> dict:
     adapters = [AutoPeftModelForCausalLM.from_pretrained("tester/adapter", revision=f"step-{k}") for k in (1, 3)]
     local_adapters = [AutoPeftModelForCausalLM.from_pretrained(directory / f"adapter/checkpoint-{k}") for k in (1, 3)]
     resume = AutoModelForCausalLM.from_pretrained("tester/whole", subfolder="last-checkpoint")
+    starts = [run_quick_start(ModelCard.load(name)) for name in ("tester/whole", "tester/adapter")]
     return {
+        "quick_starts": [[type(start["model"]).__name__, start["prompt"], len(start["printed"])] for start in starts],
         "whole": torch.equal(weights(whole), weights(local)),
         "use_cache": whole.config.use_cache,
         "eos_token_id": whole.generation_config.eos_token_id,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 
-from dapo_trl import prepare_data
+from dapo_trl import evaluate, model_card, prepare_data
 from dapo_trl.hub import publisher
 from dapo_trl.train import main
 from tests.command import save_model, write_problems, write_recipe
@@ -47,6 +47,12 @@ def run_all(directory: Path) -> dict[str, str | None]:
         ["--source", str(directory / "sums.jsonl"), "--output", DATA, "--prompt_template", "{problem}", "--check"]
     )
     ends = {name: run(directory, name) for name in RUNS}
+    evaluate.main(
+        ["--model", str(directory / "whole"), "--data", DATA, "--k", "2", "--num_problems", "3"]
+        + ["--max_completion_length", "6", "--dtype", "float32"]
+    )
+    model_card.main(["--run", str(directory / "whole"), "--push"])
+    model_card.main(["--run", str(directory / "refusing"), "--push", "--repo_id", "tester/mended", "--private"])
     return ends | {"resumed": run(directory, "resumed", max_steps=3, resume_from_checkpoint=True)}
 
 

@@ -4,21 +4,28 @@ import json
 
 import pytest
 import yaml
+from huggingface_hub import ModelCard
 
+from dapo_trl.hub.facts import SAMPLE_PROBLEM
 from tests.helpers import EOS, char_tokenizer
 
-from .pushing_worker import BASE, RUNS
+from .pushing_worker import BASE, DATA, RUNS
 
 
 def test_every_save_is_pushed(runs):
     history = runs.store.model("tester/whole").history()
-    assert history == ["initial commit", *(f"Training in progress, step {k}" for k in (1, 2, 3)), "End of training"]
+    assert history == [
+        "initial commit",
+        *(f"Training in progress, step {k}" for k in (1, 2, 3)),
+        "End of training",
+        "Model card",
+    ]
 
 
 def test_what_is_pushed(runs):
     files = runs.store.model("tester/whole").files()
     model = {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
-    run = {"README.md", "recipe.yaml", "metrics.jsonl", "dapo_trl.json"}
+    run = {"README.md", "recipe.yaml", "metrics.jsonl", "dapo_trl.json", "run.json", "curves.png"}
     assert model | run <= files.keys()
     assert {"last-checkpoint/optimizer.pt", "last-checkpoint/dapo_state_0.pt"} <= files.keys()
     assert not [path for path in files if path.endswith(("training_args.bin", ".tmp"))]
@@ -78,12 +85,38 @@ def test_a_hub_that_refuses_to_the_end(runs):
     assert runs.store.model("tester/refusing").history() == ["initial commit"]
 
 
+def test_what_was_refused_is_pushed_by_the_command_that_the_message_names(runs):
+    repo = runs.store.model("tester/mended")
+    assert repo.is_private
+    assert repo.files()["model.safetensors"] == (runs.directory / "refusing" / "model.safetensors").read_bytes()
+
+
+def test_the_evaluation_is_in_the_card(runs):
+    files = runs.store.model("tester/whole").files()
+    (summary,) = [json.loads(data) for path, data in files.items() if path.startswith("evaluation/summary-sums-")]
+    card = ModelCard(files["README.md"].decode())
+    results = {result.metric_type: result for result in card.data.eval_results}
+    assert results.keys() == {"avg@2", "maj@2", "pass@1", "pass@2"}
+    assert results["avg@2"].metric_value == pytest.approx(summary["measures"]["avg@2"]["mean"], abs=1e-4)
+    assert (results["avg@2"].dataset_type, results["avg@2"].metric_args["k"]) == (DATA, 2)
+    assert "| sums | maj@2 |" in card.text
+    assert "sums: k = 2 samples per problem, temperature 1, top_p 0.7, at most 6 tokens" in card.text
+
+
+def test_the_card_of_an_adapter(runs):
+    card = ModelCard(runs.store.model("tester/adapter").files()["README.md"].decode())
+    assert (card.data.base_model, card.data.library_name, card.data.datasets) == (BASE, "peft", [DATA])
+    assert "A LoRA adapter for [tester/base](https://huggingface.co/tester/base)" in card.text
+    assert "| **Problems kept** | 20 |" in card.text  # of the data card
+
+
 def test_a_resumed_run_goes_on_in_the_same_repository(runs):
     history = runs.store.model("tester/resumed").history()
     first = ["initial commit", "Training in progress, step 1", "Training in progress, step 2", "End of training"]
     assert history == [*first, "Training in progress, step 3", "End of training"]
     assert {name for kind, name in runs.store.repos if kind == "models"} == {
         BASE,
+        "tester/mended",
         *(f"tester/{name}" for name in RUNS),
     }
     metrics = runs.store.model("tester/resumed").files()["metrics.jsonl"].splitlines()
@@ -107,6 +140,14 @@ def test_the_model_is_loaded_back(loaded):
 def test_the_adapters_of_two_steps_are_loaded_back(loaded):
     assert loaded["adapters"] == [True, True] and loaded["adapter_moved"]
     assert loaded["adapter_base"] == BASE
+
+
+def test_the_quick_starts_of_the_cards_run(loaded):
+    assert [start[:2] for start in loaded["quick_starts"]] == [
+        ["LlamaForCausalLM", SAMPLE_PROBLEM],
+        ["PeftModelForCausalLM", SAMPLE_PROBLEM],
+    ]
+    assert all(num_characters > 0 for _, _, num_characters in loaded["quick_starts"])
 
 
 def test_the_prepared_data_is_loaded_back(runs, loaded):

@@ -1,0 +1,137 @@
+"""The model card: from what is in the run's directory, during the run and later."""
+
+import importlib.util
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from pprint import pformat
+from typing import Any
+
+from huggingface_hub import ModelCard, ModelCardData
+
+from ..evaluation.config import EvaluateConfig
+from ..reporting.highlights import format_seconds, highlights, num_rollouts
+from ..reporting.runs import ReportError, Run, RunGroup, load_run
+from .facts import read_facts
+from .files import CURVES_FILE, DATA_CARD_FILE, RECIPE_FILE
+from .results import eval_results, find_summaries, result_rows, sampling_line
+
+
+TEMPLATE = Path(__file__).with_name("card.md.j2")
+TAGS = ("dapo", "grpo", "trl", "dapo_trl", "reinforcement-learning", "reasoning", "generated_from_trainer")
+HIGHLIGHTS = ("Final reward", "Final accuracy", "Acceptance", "Generated per trained")
+
+READS = {
+    "auto": "the content of the last `\\boxed{...}`, else what follows the last `Answer:`, else the last number",
+    "boxed": "the content of the last `\\boxed{...}`",
+    "math_dapo": "what follows the last `Answer:`",
+}
+
+
+def write_card(
+    run_dir: Path, evaluations: Sequence[str] = (), tags: Sequence[str] = (), with_curves: bool = True
+) -> Path:
+    """
+    Writes `README.md` of a run, and the picture of its curves.
+
+    Args:
+        run_dir (`Path`): the run's output directory.
+        evaluations (`list[str]`): summaries of evaluations; by default those found in `run_dir/evaluation`.
+        tags (`list[str]`): further tags.
+        with_curves (`bool`): draw the curves anew, if matplotlib is installed.
+
+    Returns:
+        `Path` of the card.
+
+    Raises:
+        FactsError: if the directory is no run's.
+    """
+    facts = read_facts(run_dir)
+    run = _load_run(run_dir)
+    if with_curves and run and importlib.util.find_spec("matplotlib"):
+        from .curves import draw_curves
+
+        draw_curves(run, run_dir / CURVES_FILE)
+    summaries = find_summaries(run_dir, evaluations)
+    path = run_dir / "README.md"
+    render(facts, summaries, run, run_dir, tags).save(path)
+    return path
+
+
+def render(
+    facts: dict[str, Any], summaries: list[dict[str, Any]], run: Run | None, run_dir: Path, tags: Sequence[str] = ()
+) -> ModelCard:
+    """The card, with metadata for the Hub."""
+    recipe = run_dir / RECIPE_FILE
+    return ModelCard.from_template(
+        metadata(facts, summaries, tags),
+        template_path=str(TEMPLATE),
+        facts=facts,
+        settings=facts["settings"],
+        run=run and describe_run(run, facts),
+        rows=result_rows(summaries),
+        samplings=[sampling_line(summary) for summary in summaries],
+        prompt=pformat(facts["prompt"], width=100, sort_dicts=False),
+        sampling=EvaluateConfig,  # its defaults: the paper's
+        prompt_text=_prompt_text(facts["prompt"]),
+        answer_formats=_answer_formats(facts["rewards"]),
+        recipe=recipe.read_text(encoding="utf-8").strip() if recipe.is_file() else None,
+        has_curves=(run_dir / CURVES_FILE).is_file(),
+        has_data_card=(run_dir / DATA_CARD_FILE).is_file(),
+    )
+
+
+def metadata(facts: dict[str, Any], summaries: list[dict[str, Any]], tags: Sequence[str] = ()) -> ModelCardData:
+    """The card's metadata: what the Hub files, filters and links it by."""
+    results = eval_results(summaries)
+    return ModelCardData(
+        model_name=facts["model_name"],
+        base_model=facts["base_model"],
+        license=facts["license"],
+        datasets=[facts["data"]["hub_id"]] if facts["data"]["hub_id"] else None,
+        library_name="peft" if facts["is_adapter"] else "transformers",
+        pipeline_tag="text-generation",
+        tags=list(dict.fromkeys([*TAGS, *(["lora"] if facts["is_adapter"] else []), *tags])),
+        eval_results=results or None,
+    )
+
+
+def describe_run(run: Run, facts: dict[str, Any]) -> dict[str, Any]:
+    """Length and cost of a run, as far as it was logged."""
+    tokens, seconds, before = 0.0, 0.0, 0
+    for record in run.records:
+        rollouts, before = record.get("rollout", before + 1) - before, record.get("rollout", before + 1)
+        duration = rollouts * record.get("time/rollout", 0.0)
+        seconds += duration
+        tokens += duration * record.get("tokens_per_second/rollout", 0.0)
+    return {
+        "num_steps": int(run.records[-1]["step"]),
+        "num_rollouts": num_rollouts(run),
+        "num_tokens": f"{tokens:,.0f}",
+        "duration": format_seconds(seconds),
+        "device_hours": f"{seconds / 3600 * facts['hardware']['num_processes']:.2f}",
+        "highlights": [item for item in highlights(RunGroup(run.label, [run])) if item.label in HIGHLIGHTS],
+    }
+
+
+def last_step(run_dir: Path) -> int:
+    """Optimizer steps of a run, 0 if nothing has been logged."""
+    run = _load_run(run_dir)
+    return int(run.records[-1]["step"]) if run else 0
+
+
+def _load_run(run_dir: Path) -> Run | None:
+    try:
+        return load_run(run_dir, run_dir.name)
+    except ReportError:  # nothing has been logged yet
+        return None
+
+
+def _prompt_text(prompt: Any) -> str:
+    return prompt if isinstance(prompt, str) else "\n\n".join(f"[{m['role']}]\n{m['content']}" for m in prompt)
+
+
+def _answer_formats(rewards: list[dict[str, Any]]) -> list[str]:
+    """What the rewards took for the answer; one line per rule."""
+    rules = dict.fromkeys(reward["answer_rule"] for reward in rewards if reward["answer_rule"])
+    return [f"`{rule}`: {READS[name]}" for rule in rules if (name := re.sub(r"-\d+$", "", rule)) in READS]
