@@ -25,6 +25,8 @@ import torch
 from accelerate.utils import gather_object
 from torch.distributed.elastic.multiprocessing.errors import record
 
+from dapo_trl import DAPOTrainer
+from dapo_trl.callbacks.alarms import Alarm
 from dapo_trl.exchange import DisagreementError
 from dapo_trl.sampling import AcceptanceRate
 from tests.distributed.scenarios import (
@@ -36,6 +38,7 @@ from tests.distributed.scenarios import (
     trained,
     use_plain_cpu,
 )
+from tests.helpers import build, prompt_dataset
 
 
 OF_DDP = ("one micro-batch", "four micro-batches", "four micro-batches, group, unbalanced", "straddling groups")
@@ -59,6 +62,21 @@ def run_with_another_checkpoint(directory: Path) -> list[dict[str, Any]]:
     return _error_of_each_process(lambda: trained(RESUMED, 2, checkpoint=f"{directory}/together/checkpoint-{step}"))
 
 
+def run_with_an_alarm(directory: Path) -> list[dict[str, Any]]:
+    """Only the main process sees the alarm, of two evaluated rollouts: what each process ended with."""
+    config = {"updates_per_rollout": 2, "per_device_train_batch_size": 2, "max_steps": 8, "logging_steps": None}
+    config |= {"eval_rollouts": 1, "per_device_eval_batch_size": 2, "num_generations_eval": 4}
+    config |= {"on_alarm": "stop", "save_strategy": "steps", "save_steps": 100, "output_dir": str(directory / "alarm")}
+    trainer = build(DAPOTrainer, config, eval_dataset=prompt_dataset(5))
+    find = (
+        (lambda records: "Enough." if len(records) == 2 else None) if int(os.environ["RANK"]) == 0 else lambda _: None
+    )
+    trainer._alarms.alarms = [Alarm("enough", find, "Rest.")]
+    trainer.train()
+    evaluations = [logs["eval_avg@4"] for logs in trainer.state.log_history if "eval_avg@4" in logs]
+    return gather_object([{"steps": trainer.state.global_step, "evaluations": evaluations}])
+
+
 def _error_of_each_process(run) -> list[dict[str, Any]]:
     start, outcome = time.monotonic(), {"error": None}
     try:
@@ -77,6 +95,7 @@ def run_all(directory: Path) -> dict[str, Any]:
     results["whole"] = trained(RESUMED | saving, 2)
     results["resumed from one"] = trained(RESUMED, 2, checkpoint=f"{directory}/alone/checkpoint-3")
     results["disagreeing"] = run_disagreeing()
+    results["alarm"] = run_with_an_alarm(directory)
     results["other checkpoints"] = run_with_another_checkpoint(directory)
     return results
 

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
+from dapo_trl.callbacks import read_metrics
 from tests.distributed.ddp_worker import OF_DDP
 from tests.distributed.killed_worker import LAST_CHECKPOINTS
 from tests.distributed.launcher import assert_success, torchrun
 from tests.distributed.scenarios import RESUMED, assert_same_run, trained
-from tests.helpers import largest_difference
+from tests.helpers import ScriptedRollouts, is_correct, largest_difference, prompt_dataset
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,25 @@ def test_disagreement_ends_the_run_on_all_processes(together):
     for process in together["disagreeing"]:
         assert "Processes disagree on {'prompts': [" in process["error"]
         assert process["seconds"] < 10
+
+
+# Alarms, evaluation
+
+
+def test_an_alarm_of_one_process_ends_all(together):
+    first, second = together["alarm"]
+    assert first["steps"] == second["steps"] == 4
+
+
+def test_one_process_writes_what_all_have_evaluated(together, directory):
+    records = read_metrics(directory / "alarm")
+    assert [record["step"] for record in records] == [2, 2, 4, 4, 4]  # rollout and evaluation, twice; the summary
+    evaluations = [record["eval_avg@4"] for record in records if "eval_avg@4" in record]
+    assert together["alarm"][0]["evaluations"] == together["alarm"][1]["evaluations"] == evaluations
+    prompts = prompt_dataset(5)["prompt"]
+    for step, evaluation in zip((2, 4), evaluations, strict=True):
+        completions = [ScriptedRollouts().completion(prompt, i, step) for prompt in prompts for i in range(4)]
+        assert evaluation == pytest.approx(sum(map(is_correct, completions)) / 20)
 
 
 # Resume
