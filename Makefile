@@ -5,7 +5,11 @@ BIN := $(VENV)/bin
 VLLM_VENV ?= .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
 
-.PHONY: install demo test test-vllm quality format clean
+# What `make bench` runs, modules of the package `benchmarks`; BENCH="rewards.speed" runs one of them.
+BENCH ?= training_phase.speed training_phase.memory training_phase.bookkeeping training_phase.scaling \
+	dynamic_sampling.simulate rewards.speed
+
+.PHONY: install demo test test-vllm bench quality format clean
 
 install: $(VENV)/.installed
 
@@ -36,6 +40,13 @@ $(VLLM_VENV)/.installed: setup.cfg constraints.txt
 	@# These do not import beside the CPU build of torch, and nothing here needs them.
 	$(VLLM_BIN)/pip uninstall --yes torchvision torchaudio torchcodec
 	touch $@
+
+# Measures side by side with GRPOTrainer and other ways, in turns and on one core; half an hour on a quiet machine.
+bench: install
+	@for benchmark in $(BENCH); do \
+		echo "benchmarks.$$benchmark"; $(BIN)/python -W ignore -m benchmarks.$$benchmark || exit 1; \
+	done
+	$(BIN)/python -m benchmarks.report
 
 quality: install
 	$(BIN)/ruff check .

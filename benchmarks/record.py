@@ -1,5 +1,6 @@
 """Results of a benchmark as JSON in `benchmarks/results`, from which `benchmarks.report` makes the tables."""
 
+import functools
 import json
 import os
 import platform
@@ -16,30 +17,43 @@ PACKAGES = ("dapo_trl", "trl", "transformers", "torch")
 
 
 def record(
-    name: str, about: str, formats: dict[str, str], rows: list[dict[str, Any]], results: Path = RESULTS
+    name: str,
+    about: str,
+    settings: dict[str, str],
+    measured: dict[str, str],
+    rows: list[dict[str, Any]],
+    results: Path = RESULTS,
 ) -> None:
     """
-    Writes `<results>/<name>.json`, in place of an earlier one.
+    Writes rows to `<results>/<name>.json`, in place of rows of the same settings; other rows stay.
 
     Args:
         name (`str`): file name without ending; the tables are sorted by it.
         about (`str`): Markdown above the table: a heading (`## ...`), what is compared and how.
-        formats (`dict[str, str]`):
-            Columns of the table in order, each with its format specification, such as `.2f`; other entries of the rows
-            are kept in the file only.
-        rows (`list[dict]`): one for each measurement, with `command` (measures this row alone) and `ratio`.
+        settings, measured (`dict[str, str]`):
+            Columns of the table in order, each with its format specification, such as `.2f`: what tells rows apart,
+            and what was found. Other entries of the rows are kept in the file only.
+        rows (`list[dict]`): one for each measurement, with a `ratio`, and the `command` that makes it.
         results (`Path`): directory.
 
     Raises:
         ValueError: if a row has no `command`, no `ratio`, or lacks a column.
     """
     for row in rows:
-        missing = ({"command", "ratio"} | formats.keys()) - row.keys()
+        missing = ({"command", "ratio"} | settings.keys() | measured.keys()) - row.keys()
         if missing:
             raise ValueError(f"A row of {name} has no {sorted(missing)}: {row}. Every row needs them.")
-    content = {"about": about, "formats": formats, "rows": rows, "versions": versions(), "machine": machine()}
+
+    def setting(row: dict[str, Any]) -> tuple:
+        return tuple(row[name] for name in settings)
+
+    path = results / f"{name}.json"
+    earlier = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+    by_setting = {setting(row): row for row in earlier}
+    by_setting |= {setting(row): row | {"versions": versions(), "machine": machine()} for row in rows}
+    content = {"about": about, "formats": settings | measured, "rows": list(by_setting.values())}
     results.mkdir(parents=True, exist_ok=True)
-    (results / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def versions() -> dict[str, str]:
@@ -47,6 +61,7 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {package: version(package) for package in PACKAGES}
 
 
+@functools.cache
 def machine() -> dict[str, Any]:
     """Processor, cores, threads of torch."""
     return {

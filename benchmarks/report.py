@@ -17,24 +17,31 @@ HEAD = """\
 
 # Measurements
 
-`make bench` measures everything here anew and makes this page; `make bench BENCH="training_phase.speed rewards.speed"`
-measures some of it. Each row can be measured alone with its command. Both sides of a ratio are measured in one run, in
-turns; seconds of different rows need not be from the same day or machine.
+`make bench` measures and makes this page; `make bench BENCH="training_phase.speed rewards.speed"` measures some of it.
+Each row can also be measured with its command, alone or with its series; rows that were not measured anew stay. Both
+sides of a ratio are measured in one run. Seconds of different rows need not be from the same day.
 """
 VERSIONS = {"dapo_trl": "dapo_trl", "trl": "TRL", "transformers": "Transformers", "torch": "PyTorch"}
 
 
 def table(content: dict[str, Any]) -> str:
-    """The rows of one file in Markdown, each with its command and versions."""
-    versions = ", ".join(f"{label} {content['versions'][name]}" for name, label in VERSIONS.items())
+    """The rows of one file in Markdown, each with its command and what it was measured with."""
+    formats = content["formats"]
     lines = [
-        [*content["formats"], "command", "versions"],
-        ["---" if spec == "" else "--:" for spec in content["formats"].values()] + ["---", "---"],
+        [*formats, "command", "measured with"],
+        ["---" if spec == "" else "--:" for spec in formats.values()] + ["---", "---"],
     ]
     for row in content["rows"]:
-        cells = [cell(row[name], spec) for name, spec in content["formats"].items()]
-        lines.append([*cells, f"`{row['command']}`", versions])
+        cells = [cell(row[name], spec) for name, spec in formats.items()]
+        lines.append([*cells, f"`{row['command']}`", measured_with(row)])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def measured_with(row: dict[str, Any]) -> str:
+    """Versions and machine."""
+    versions = [f"{label} {row['versions'][name]}" for name, label in VERSIONS.items()]
+    machine = row["machine"]
+    return ", ".join([*versions, machine["processor"], f"{machine['cores']} cores", f"{machine['threads']} thread(s)"])
 
 
 def page(results: Path) -> str:
@@ -42,9 +49,7 @@ def page(results: Path) -> str:
     sections = [HEAD]
     for path in sorted(results.glob("*.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
-        machine = content["machine"]
-        where = f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} thread(s) of PyTorch."
-        sections.append(f"{content['about'].strip()}\n\nMeasured on: {where}\n\n{table(content)}\n")
+        sections.append(f"{content['about'].strip()}\n\n{table(content)}\n")
     return "\n".join(sections)
 
 

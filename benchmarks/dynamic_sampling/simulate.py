@@ -1,22 +1,22 @@
 """
 What dynamic sampling costs: completions generated per completion trained, times the acceptance rate (1 is the limit).
 
-```bash
-python benchmarks/dynamic_sampling/simulate.py --output benchmarks/dynamic_sampling
-```
+    python -m benchmarks.dynamic_sampling.simulate
 
 The planner of `dapo_trl.sampling` against the strategies of public systems, on simulated groups that are informative
-with a given probability, steady or drifting. Prints a table and draws cost against rounds.
+with a given probability, steady or drifting. Prints a line per strategy and draws cost against rounds.
 """
 
 import argparse
 import statistics
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
 
+from benchmarks.record import RESULTS, record, show
 from dapo_trl.sampling import AcceptanceRate, round_size
 
 
@@ -24,6 +24,25 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 
+ABOUT = """\
+## Cost of dynamic sampling
+
+Completions generated per completion trained, times the acceptance rate: 1 is the limit (*ratio*). Simulated rollouts,
+mean over acceptance rates from 0.05 to 0.95, steady and drifting (each scenario is in the JSON file), for the planner
+of `dapo_trl.sampling` and for what public systems do. At most ten rounds: rounds cost latency, and a strategy that
+draws little leaves many rollouts unfilled (*short*).
+
+![Cost against rounds](results/dynamic_sampling.png)
+"""
+SETTINGS = {
+    "prompts": "d",
+    "strategy": "",
+}
+MEASURED = {
+    "ratio": ".3f",
+    "rounds": ".2f",
+    "short": ".1%",
+}
 MAX_ROUNDS, MAX_OVERSAMPLING = 10, 3.0
 STEADY = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 0.95)
 Strategy = Callable[[int, int, AcceptanceRate], int]
@@ -76,43 +95,54 @@ def scenarios(num_rollouts: int) -> dict[str, np.ndarray]:
     }
 
 
-def draw(averages: dict[int, dict[str, tuple[float, float]]], path: Path) -> None:
+def measure(size: int, strategy: str, num_rollouts: int, seed: int) -> dict[str, Any]:
+    """One row of the table: means over the scenarios."""
+    results = {
+        name: simulate(STRATEGIES[strategy], size, rates, seed) for name, rates in scenarios(num_rollouts).items()
+    }
+    ratio, rounds, short = (statistics.mean(values) for values in zip(*results.values(), strict=True))
+    return {
+        "prompts": size,
+        "strategy": strategy,
+        "ratio": ratio,
+        "rounds": rounds,
+        "short": short,
+        "scenarios": {
+            name: dict(zip(("ratio", "rounds", "short"), result, strict=True)) for name, result in results.items()
+        },
+        "command": f"python -m benchmarks.dynamic_sampling.simulate --rollouts {num_rollouts} --seed {seed}",
+    }
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """Mean cost against mean rounds, a panel for each size of rollout."""
-    figure, panels = plt.subplots(1, len(averages), figsize=(4 * len(averages), 3.6), constrained_layout=True)
-    for panel, (size, by_strategy) in zip(panels, averages.items(), strict=True):
-        for name, (cost, rounds) in by_strategy.items():
-            panel.scatter(rounds, cost, s=60, label=name)
+    sizes = sorted({row["prompts"] for row in rows})
+    figure, panels = plt.subplots(1, len(sizes), figsize=(4 * len(sizes), 3.6), constrained_layout=True)
+    for panel, size in zip(panels, sizes, strict=True):
+        for row in rows:
+            if row["prompts"] == size:
+                panel.scatter(row["rounds"], row["ratio"], s=60, label=row["strategy"])
         panel.axhline(1, color="grey", linewidth=0.8)
         panel.set(title=f"{size} prompts per rollout", xlabel="mean rounds (latency)", ylabel="mean cost (1: limit)")
     panels[0].legend(fontsize=7)
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
 
 
 def main() -> None:
     """Simulate, print, draw."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
-    parser.add_argument("--num_rollouts", type=int, default=1000)
+    parser.add_argument("--rollouts", type=int, default=1000, help="of each scenario")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/dynamic_sampling"))
+    parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
 
-    averages = {}
-    for size in (8, 32, 512):
-        print(f"\n{size} prompts per rollout: cost / rounds / share of shortages")
-        averages[size] = {}
-        for name, strategy in STRATEGIES.items():
-            results = {
-                scenario: simulate(strategy, size, rates, arguments.seed)
-                for scenario, rates in scenarios(arguments.num_rollouts).items()
-            }
-            cost = statistics.mean(result[0] for result in results.values())
-            rounds = statistics.mean(result[1] for result in results.values())
-            averages[size][name] = (cost, rounds)
-            row = "  ".join(f"{key}: {c:.2f}/{r:.1f}/{s:.0%}" for key, (c, r, s) in results.items())
-            print(f"{name:>27}  mean cost {cost:.3f}, rounds {rounds:.2f}   {row}")
-    path = arguments.output / "trade_off.png"
-    draw(averages, path)
-    print(f"\nDrawn to {path}")
+    rows = [
+        measure(size, strategy, arguments.rollouts, arguments.seed) for size in (8, 32, 512) for strategy in STRATEGIES
+    ]
+    show(SETTINGS | MEASURED, rows)
+    record("dynamic_sampling", ABOUT, SETTINGS, MEASURED, rows, arguments.results)
+    draw(rows, arguments.results / "dynamic_sampling.png")
 
 
 if __name__ == "__main__":

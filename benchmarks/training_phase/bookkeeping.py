@@ -38,7 +38,15 @@ a method of the parent counts, so the share also holds what replaces work of the
 the demo's; with a larger model the share is smaller. The weights are random and the reward depends on the first
 token, so that two thirds of the groups are informative.
 """
-FORMATS = {"setting": "", "rollouts": "d", "all (s)": ".2f", "DAPOTrainer's own (s)": ".3f", "ratio": ".2%"}
+SETTINGS = {
+    "setting": "",
+}
+MEASURED = {
+    "rollouts": "d",
+    "all (s)": ".2f",
+    "DAPOTrainer's own (s)": ".3f",
+    "ratio": ".2%",
+}
 RECIPE = Path("recipes/Tiny/arithmetic.yaml")
 
 
@@ -170,8 +178,8 @@ def main() -> None:
                 "command": f"python -m benchmarks.training_phase.bookkeeping --rollouts {arguments.rollouts}",
             }
         )
-    record("training_phase_bookkeeping", ABOUT, FORMATS, rows, arguments.results)
-    show(FORMATS, rows)
+    record("training_phase_bookkeeping", ABOUT, SETTINGS, MEASURED, rows, arguments.results)
+    show(SETTINGS | MEASURED, rows)
 
 
 if __name__ == "__main__":

@@ -33,10 +33,12 @@ the rollout is generated and scored; gradients and the optimizer's state are par
 of its own. *Ratio*: DAPOTrainer over GRPOTrainer, lower is better. *Tokens*: the costliest micro-batch with its
 padding (`padding/max_micro_batch_tokens` in the log), on which the activations depend.
 """
-FORMATS = {
+SETTINGS = {
     "set": "",
     "completions": "d",
     "model": "",
+}
+MEASURED = {
     "GRPOTrainer (MB)": ".0f",
     "DAPOTrainer (MB)": ".0f",
     "ratio": ".2f",
@@ -94,7 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument("--set", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--rows", nargs="+", type=int, default=[64], help="completions in the rollout")
-    parser.add_argument("--model", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--model", nargs="+", choices=MODELS, default=["1M"])
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--measure", nargs=4, metavar=("TRAINER", "MODEL", "SET", "ROWS"), help="print MB and end")
     arguments = parser.parse_args()
@@ -104,11 +106,10 @@ def main() -> None:
         *setting, num_rows = arguments.measure
         print(measure(*setting, int(num_rows)))
         return
-    rows = []
     for model, num_rows, kind in itertools.product(arguments.model, arguments.rows, arguments.set):
-        rows.append(compare(model, kind, num_rows))
-        show(FORMATS, rows[-1:])
-    record("training_phase_memory", ABOUT, FORMATS, rows, arguments.results)
+        rows = [compare(model, kind, num_rows)]
+        show(SETTINGS | MEASURED, rows)
+        record("training_phase_memory", ABOUT, SETTINGS, MEASURED, rows, arguments.results)
 
 
 if __name__ == "__main__":

@@ -31,14 +31,16 @@ seconds over DAPOTrainer's.
 
 Over the rollout, DAPOTrainer grows linearly: the tokens of the rows decide. GRPOTrainer grows faster than that at
 first, because the longest completion of a larger rollout is longer and all rows are padded to it, until the bound on
-the length is reached. Over the length, both grow linearly while the layers' matrix products dominate, and faster from a few thousand
-tokens on, where attention does, whose cost per token grows with the length; in a model of more hidden units that point
-is further to the right.
+the length is reached. Over the length, both grow linearly while the layers' matrix products dominate, and faster from
+a few thousand tokens on, where attention does, whose cost per token grows with the length; in a model of more hidden
+units that point is further to the right.
 """
-FORMATS = {
+SETTINGS = {
     "over": "",
     "completions": "d",
     "longest": "d",
+}
+MEASURED = {
     "GRPOTrainer (s)": ".2f",
     "DAPOTrainer (s)": ".2f",
     "ratio": ".2f",
@@ -75,7 +77,7 @@ def series(over: str, kind: str, sizes: list[tuple[int, int]]) -> list[dict[str,
         only = f"--lengths {size} --rows" if over == "length" else f"--lengths --rows {size}"
         row["command"] = f"python -m benchmarks.training_phase.scaling {only}"
         rows.append(row)
-        show(FORMATS, [row])
+        show(SETTINGS | MEASURED, [row])
     return rows
 
 
@@ -116,7 +118,7 @@ def main() -> None:
     measure("uniform", 16, 256)  # the first run of a process is slow
     rows = series("length", "uniform", [(16, max_tokens) for max_tokens in arguments.lengths])
     rows += series("rollout", "log-normal", [(num_rows, 1024) for num_rows in arguments.rows])
-    record("training_phase_scaling", ABOUT, FORMATS, rows, arguments.results)
+    record("training_phase_scaling", ABOUT, SETTINGS, MEASURED, rows, arguments.results)
     draw(rows, arguments.results / "training_phase_scaling.png")
 
 

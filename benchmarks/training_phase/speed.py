@@ -14,7 +14,15 @@ from typing import Any
 import torch
 
 from benchmarks.record import RESULTS, record, show
-from benchmarks.training_phase.workload import MODELS, TrainingPhase, build_model, build_trainer, row_lengths
+from benchmarks.training_phase.workload import (
+    MODELS,
+    SETS,
+    TRAINERS,
+    TrainingPhase,
+    build_model,
+    build_trainer,
+    row_lengths,
+)
 from tests.helpers import largest_difference, weights
 
 
@@ -27,11 +35,14 @@ micro-batch on average. With four steps per rollout, old log-probabilities are c
 told the tokens of each optimizer step, because only so are the weights comparable. *Ratio*: GRPOTrainer's seconds over
 DAPOTrainer's. *Efficiency*: useful tokens over computed tokens. *Difference*: the largest of any weight afterwards.
 """
-FORMATS = {
+SETTINGS = {
     "set": "",
     "completions": "d",
     "steps": "d",
     "model": "",
+}
+MEASURED = {
+    "pairs": "d",
     "GRPOTrainer (s)": ".2f",
     "DAPOTrainer (s)": ".2f",
     "ratio": ".2f",
@@ -39,6 +50,9 @@ FORMATS = {
     "efficiency": ".3f",
     "difference": ".0e",
 }
+USUAL = [("1M", 64, kind, num_steps) for kind in SETS for num_steps in (1, 4)]
+USUAL += [("1M", 256, "log-normal", 1), ("10M", 64, "log-normal", 1)]
+"""What is measured unless something else is asked for: model, completions, set, optimizer steps."""
 
 
 def run(trainer: str, model: str, kind: str, num_rows: int, num_steps: int) -> dict[str, Any]:
@@ -89,24 +103,28 @@ def compare(model: str, kind: str, num_rows: int, num_steps: int, num_pairs: int
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
-    parser.add_argument("--set", nargs="+", default=["log-normal", "uniform", "constant"])
-    parser.add_argument("--rows", nargs="+", type=int, default=[64, 256], help="completions in the rollout")
-    parser.add_argument("--steps", nargs="+", type=int, default=[1, 4], help="optimizer steps per rollout")
-    parser.add_argument("--model", nargs="+", choices=MODELS, default=list(MODELS))
-    parser.add_argument("--pairs", type=int, default=3, help="runs of each trainer")
+    parser.add_argument("--full", action="store_true", help="all combinations (hours)")
+    parser.add_argument("--set", nargs="+", choices=SETS)
+    parser.add_argument("--rows", nargs="+", type=int, help="completions in the rollout")
+    parser.add_argument("--steps", nargs="+", type=int, help="optimizer steps per rollout")
+    parser.add_argument("--model", nargs="+", choices=MODELS)
+    parser.add_argument("--pairs", type=int, help="runs of each trainer; 3 for the small model and rollout, else 1")
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
+    chosen = (arguments.model, arguments.rows, arguments.set, arguments.steps)
+    settings = USUAL
+    if arguments.full or any(chosen):
+        every = (MODELS, (64, 256), SETS, (1, 4))
+        settings = list(itertools.product(*(one or all_of_it for one, all_of_it in zip(chosen, every, strict=True))))
 
     torch.set_num_threads(1)
-    for trainer in ("GRPOTrainer", "DAPOTrainer"):
+    for trainer in TRAINERS:
         run(trainer, "1M", "constant", num_rows=16, num_steps=1)  # the first run of a process is slow
-    rows = []
-    for model, num_rows, kind, num_steps in itertools.product(
-        arguments.model, arguments.rows, arguments.set, arguments.steps
-    ):
-        rows.append(compare(model, kind, num_rows, num_steps, arguments.pairs))
-        show(FORMATS, rows[-1:])
-    record("training_phase_speed", ABOUT, FORMATS, rows, arguments.results)
+    for model, num_rows, kind, num_steps in settings:
+        num_pairs = arguments.pairs or (3 if model == "1M" and num_rows <= 64 else 1)
+        rows = [compare(model, kind, num_rows, num_steps, num_pairs)]
+        show(SETTINGS | MEASURED, rows)
+        record("training_phase_speed", ABOUT, SETTINGS, MEASURED, rows, arguments.results)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,64 @@
+"""Every benchmark runs in a tiny setting, writes its results, and makes its part of the page."""
+
+import importlib
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.record import record
+from benchmarks.report import page
+
+
+ROOT = Path(__file__).parents[1]
+TINY = {
+    "training_phase.speed": ["--rows", "8", "--set", "log-normal", "--steps", "2", "--model", "1M", "--pairs", "1"],
+    "training_phase.memory": ["--rows", "8", "--set", "log-normal"],
+    "training_phase.bookkeeping": ["--rollouts", "1"],
+    "training_phase.scaling": ["--lengths", "16", "32", "--rows", "8"],
+    "dynamic_sampling.simulate": ["--rollouts", "10"],
+    "rewards.speed": ["--completions", "4"],
+}
+
+
+@pytest.mark.parametrize("benchmark", TINY)
+def test_a_tiny_run(benchmark, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", [benchmark, *TINY[benchmark], "--results", str(tmp_path)])
+    importlib.import_module(f"benchmarks.{benchmark}").main()
+    (path,) = tmp_path.glob("*.json")
+    content = json.loads(path.read_text())
+    assert all(row["ratio"] > 0 and row["command"].startswith("python -m benchmarks.") for row in content["rows"])
+    table = [line for line in page(tmp_path).splitlines() if line.startswith("| ")]
+    assert len(table) == 2 + len(content["rows"])
+    assert all("TRL 1.16.0" in line for line in table[2:])
+
+
+def test_make_bench_runs_all_of_them():
+    makefile = (ROOT / "Makefile").read_text()
+    listed = re.search(r"^BENCH \?= ((?:.*\\\n)*.*)$", makefile, re.MULTILINE)[1]
+    assert set(listed.replace("\\", "").split()) >= TINY.keys()
+
+
+def test_a_row_is_replaced_by_one_of_the_same_settings(tmp_path):
+    def measure(size: int, ratio: float) -> None:
+        row = {"size": size, "ratio": ratio, "command": "python -m this"}
+        record("some", "## Some", {"size": "d"}, {"ratio": ".2f"}, [row], tmp_path)
+
+    measure(size=1, ratio=2.0)
+    measure(size=2, ratio=3.0)
+    measure(size=1, ratio=4.0)
+    rows = json.loads((tmp_path / "some.json").read_text())["rows"]
+    assert [(row["size"], row["ratio"]) for row in rows] == [(1, 4.0), (2, 3.0)]
+    assert "| 1 | 4.00 | `python -m this` | dapo_trl" in page(tmp_path)
+
+
+def test_every_row_needs_a_command_and_a_ratio(tmp_path):
+    with pytest.raises(ValueError, match="A row of some has no \\['command', 'ratio'\\]"):
+        record("some", "## Some", {"size": "d"}, {}, [{"size": 1}], tmp_path)
+
+
+def test_the_page_is_made_from_the_results():
+    assert (ROOT / "benchmarks/README.md").read_text() == page(ROOT / "benchmarks/results")
