@@ -1,8 +1,8 @@
 """`settings.json` in the output directory: every setting of a run, for whoever wants to know later."""
 
+import dataclasses
 import json
 import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +12,29 @@ SETTINGS_FILE = "settings.json"
 
 def write_settings(output_dir: str | Path, *parts: Any) -> None:
     """
-    Writes all settings of a run, by temporary file and rename.
+    Writes all settings of a run, and the defaults, by temporary file and rename.
 
     Args:
         output_dir (`str` or `Path`): the run's output directory; made if it does not exist.
         parts (dataclasses): settings, such as the training arguments, whose access tokens are left out.
     """
-    settings: dict[str, Any] = {}
+    content: dict[str, dict[str, Any]] = {"settings": {}, "defaults": {}}
     for part in parts:
-        settings |= part.to_dict() if hasattr(part, "to_dict") else asdict(part)
+        content["settings"] |= part.to_dict() if hasattr(part, "to_dict") else dataclasses.asdict(part)
+        content["defaults"] |= defaults_of(type(part))
     path = Path(output_dir, SETTINGS_FILE)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(settings, indent=1, default=str, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.write_text(json.dumps(content, indent=1, default=str, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(temporary, path)
 
 
-def read_settings(output_dir: str | Path) -> dict[str, Any] | None:
+def read_settings(output_dir: str | Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """
     Reads what [`write_settings`] wrote.
 
     Returns:
-        `dict[str, Any]`, or None if there is no such file.
+        `tuple[dict[str, Any], dict[str, Any]]`: settings and defaults by name, or None if there is no such file.
 
     Raises:
         ValueError: if the file is damaged.
@@ -42,11 +43,20 @@ def read_settings(output_dir: str | Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return content["settings"], content["defaults"]
+    except (ValueError, TypeError, KeyError) as error:
         raise ValueError(
-            f"{path} is not JSON ({error}). Remove it, and the run's training_args.bin is read."
+            f"{path} is damaged ({error!r}). Remove it; settings are then read from the run's training_args.bin."
         ) from error
-    if not isinstance(settings, dict):
-        raise ValueError(f"{path} is not a JSON object. Remove it, and the run's training_args.bin is read.")
-    return settings
+
+
+def defaults_of(config_class: type) -> dict[str, Any]:
+    """Default of each field of a dataclass; None for a field without one."""
+    return {field.name: _default(field) for field in dataclasses.fields(config_class)}
+
+
+def _default(field: dataclasses.Field) -> Any:
+    if field.default is not dataclasses.MISSING:
+        return field.default
+    return field.default_factory() if field.default_factory is not dataclasses.MISSING else None

@@ -132,7 +132,7 @@ def _draw(chart: Chart, theme: Theme, is_file: bool) -> Figure:
         handles = draw(chart, axes, theme)
         _finish(chart, axes, theme)
         if is_file:
-            axes.set_title(chart.title)
+            axes.set_title(_plain(chart.title))
             handles = _run_handles(chart, theme) + handles  # on the page, a legend of its own names the runs
         if handles:
             options = {"frameon": False, "handlelength": 1.6, "columnspacing": 1.2}
@@ -143,7 +143,12 @@ def _draw(chart: Chart, theme: Theme, is_file: bool) -> Figure:
 def _run_handles(chart: Chart, theme: Theme) -> list[Line2D]:
     if len(chart.groups) == 1:
         return []
-    return [Line2D([], [], color=theme.series[number], label=group.name) for number, group in chart.groups]
+    return [Line2D([], [], color=theme.series[number], label=_plain(group.name)) for number, group in chart.groups]
+
+
+def _plain(name: str) -> str:
+    """A name that Matplotlib takes neither for a formula nor for one to be left out of legends."""
+    return name.replace("$", r"\$").lstrip("_")
 
 
 def _series(panel: Panel, group: RunGroup, metric: str, axis: str) -> Series | None:
@@ -205,6 +210,7 @@ def _finish(chart: Chart, axes: Axes, theme: Theme) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     axes.set_xlim(*chart.limits)
     if chart.panel.is_share:
+        axes.set_ylim(bottom=max(axes.get_ylim()[0], -0.04 * axes.get_ylim()[1]))  # no share is below 0
         axes.yaxis.set_major_formatter(lambda value, position: f"{100 * value:.4g}%")
     elif axes.get_ylim()[1] >= 1000:
         axes.yaxis.set_major_formatter("{x:,.0f}")

@@ -15,7 +15,7 @@ from .panels import sections
 from .runs import ReportError, RunGroup
 from .samples import Sample, samples
 from .series import MAX_POINTS, axis_of
-from .settings import chosen, differing, differing_within
+from .settings import differing, differing_within
 from .themes import DARK, LIGHT, variables
 
 
@@ -71,7 +71,7 @@ def write_report(groups: list[RunGroup], output_dir: Path, title: str, evaluatio
         for chart in section_charts:
             save_png(chart, output_dir / PLOTS / f"{chart.name}.png")
     page = output_dir / PAGE
-    page.write_text(_render(groups, title, drawn, evaluation_tables), encoding="utf-8")
+    page.write_text(_render(groups, title, drawn, evaluation_tables), encoding="utf-8", errors="replace")
     return page
 
 
@@ -106,6 +106,7 @@ def _render(
         labels=_labels(legends),
         sections=drawn,
         has_seeds=any(len(group.runs) > 1 for group in groups),
+        has_evaluations=any(run.evaluations for group in groups for run in group.runs),
         max_points=MAX_POINTS,
         is_thinned=any(len(run.records) > MAX_POINTS for group in groups for run in group.runs),
         settings=_settings(groups),
@@ -137,7 +138,7 @@ def _settings(groups: list[RunGroup]) -> dict[str, list[str]]:
     """Of several runs, what differs; of one, what is not the default."""
     if len(groups) > 1:
         return differing([[run.settings for run in group.runs] for group in groups])
-    return {name: [value] for name, value in chosen(groups[0].runs[0].settings).items()}
+    return {name: [value] for name, value in groups[0].runs[0].settings.chosen().items()}
 
 
 def _notes(groups: list[RunGroup]) -> list[str]:
@@ -146,7 +147,7 @@ def _notes(groups: list[RunGroup]) -> list[str]:
         names = differing_within(run.settings for run in group.runs)
         if names:
             notes.append(f"The seeds of {group.name} differ in more than their seed: {', '.join(names)}.")
-        unknown = [run.label for run in group.runs if not run.settings]
+        unknown = [run.label for run in group.runs if not run.settings.values]
         if unknown:
             notes.append(f"Settings that are unknown: those of {', '.join(unknown)}.")
     return notes

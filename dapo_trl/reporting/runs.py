@@ -13,7 +13,7 @@ from typing import Any
 from ..callbacks import METRICS_FILE, read_metrics
 from ..callbacks.records import is_training_log
 from ..phases import PHASES
-from .settings import Settings, load_settings, rollout_length
+from .settings import Settings, load_settings
 
 
 Record = dict[str, float]
@@ -37,7 +37,7 @@ class Run:
         label (`str`): its name on the page.
         records (`list[Record]`): training metrics, one record per rollout that was logged, oldest first.
         evaluations (`list[Record]`): metrics of evaluations, whose names begin with `eval_`.
-        settings (`dict[str, Any]`): its settings; empty if unknown.
+        settings ([`Settings`]): its settings.
         is_ended (`bool`): its training has come to its end; else it is under way, or was killed.
     """
 
@@ -102,14 +102,15 @@ def load_run(path: Path, label: str) -> Run:
     Raises:
         ReportError: if it is no run's output directory, or has no training record yet.
     """
-    settings = load_settings(path) if path.is_dir() else {}
+    settings = load_settings(path) if path.is_dir() else Settings()
     logs = read_logs(path)
-    records = [_with_other_time(log) for log in by_rollout(filter(is_training_log, logs), rollout_length(settings))]
+    optimizer_steps = settings.optimizer_steps_per_rollout
+    records = [_with_other_time(log) for log in by_rollout(filter(is_training_log, logs), optimizer_steps)]
     if not records:
         raise ReportError(f"{path} has no training record yet. Wait for the end of its first rollout.")
     evaluations = [log for log in logs if any(name.startswith("eval_") for name in log)]
-    evaluations = by_rollout(evaluations, rollout_length(settings))
-    max_steps = settings.get("max_steps", -1)
+    evaluations = by_rollout(evaluations, optimizer_steps)
+    max_steps = settings.values.get("max_steps", -1)
     is_ended = "train_runtime" in logs[-1] or 0 < max_steps <= records[-1]["step"]
     return Run(path, label, records, evaluations, settings, is_ended)
 

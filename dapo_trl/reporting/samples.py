@@ -62,7 +62,7 @@ def samples(run: Run) -> list[Sample]:
     rewards = reward_columns(table)
     if not rewards:
         return []
-    shown = [_sample(kind, note, row, rewards) for kind, note, row in _choose(table, rewards, run.settings)]
+    shown = [_sample(kind, note, row, rewards) for kind, note, row in _choose(table, rewards, run.settings.values)]
     return sorted(shown, key=lambda sample: KINDS.index(sample.kind))
 
 

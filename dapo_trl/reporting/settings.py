@@ -1,9 +1,9 @@
 """The settings of runs, and which of them differ."""
 
-import dataclasses
 import logging
 import pickle
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,10 @@ from transformers.training_args import OptimizerNames, TrainingArguments
 from trl import GRPOConfig
 
 from ..config import DAPOConfig
-from ..run_settings import read_settings
+from ..run_settings import defaults_of, read_settings
 
 
 logger = logging.getLogger(__name__)
-
-Settings = dict[str, Any]
 
 TRAINING_ARGS = "training_args.bin"
 
@@ -56,6 +54,41 @@ _FOLLOWS_FROM_OTHERS = (
 )
 
 
+@dataclass(frozen=True)
+class Settings:
+    """
+    The settings of a run.
+
+    Attributes:
+        values (`dict[str, Any]`): by name; empty if they are unknown.
+        defaults (`dict[str, Any]`): by name.
+    """
+
+    values: dict[str, Any] = field(default_factory=dict)
+    defaults: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def optimizer_steps_per_rollout(self) -> int | None:
+        """None if the settings do not tell."""
+        names = ("steps_per_generation", "gradient_accumulation_steps", "num_iterations")
+        micro_steps, accumulated, iterations = (self.values.get(name) for name in names)
+        if not (micro_steps and accumulated and iterations):
+            return None
+        return micro_steps // accumulated * iterations
+
+    def chosen(self) -> dict[str, str]:
+        """Settings that are not the defaults."""
+        hidden = {*_FOLLOWS_FROM_OTHERS, *_NAMES_OF_RUNS}
+        return {
+            name: format_value(value)
+            for name, value in sorted(self.values.items())
+            if name not in hidden
+            and not name.endswith("_token")
+            and value not in (None, [], {})
+            and format_value(value) != format_value(self.defaults.get(name))
+        }
+
+
 def load_settings(run_dir: Path) -> Settings:
     """
     All settings of a run: its `settings.json`, else the `training_args.bin` of the run or its last checkpoint.
@@ -64,17 +97,17 @@ def load_settings(run_dir: Path) -> Settings:
         run_dir (`Path`): the run's output directory.
 
     Returns:
-        `dict[str, Any]`: empty, with a warning, if there is nothing that can be read.
+        [`Settings`]: without values, and with a warning, if there is nothing that can be read.
     """
-    settings = read_settings(run_dir)
-    if settings is not None:
-        return settings
+    written = read_settings(run_dir)
+    if written is not None:
+        return Settings(*written)
     checkpoints = sorted(run_dir.glob("checkpoint-*"), key=lambda path: path.stat().st_mtime, reverse=True)
     for folder in (run_dir, *checkpoints):
         if (folder / TRAINING_ARGS).is_file():
             return _read_training_args(folder / TRAINING_ARGS)
     logger.warning("%s has neither settings.json nor training_args.bin: its settings are unknown.", run_dir)
-    return {}
+    return Settings()
 
 
 def _read_training_args(path: Path) -> Settings:
@@ -85,17 +118,11 @@ def _read_training_args(path: Path) -> Settings:
     except (pickle.UnpicklingError, AttributeError, RuntimeError, EOFError) as error:
         reason = str(error).splitlines()[0]
         logger.warning("%s cannot be read (%s): the settings of this run are unknown.", path, reason)
-        return {}
-    return args.to_dict() if isinstance(args, TrainingArguments) else {}
-
-
-def rollout_length(settings: Settings) -> int | None:
-    """Optimizer steps per rollout; None if the settings do not tell."""
-    try:
-        micro_steps, accumulated = settings["steps_per_generation"], settings["gradient_accumulation_steps"]
-        return micro_steps // accumulated * settings["num_iterations"]
-    except (KeyError, TypeError):
-        return None
+        return Settings()
+    if not isinstance(args, TrainingArguments):
+        logger.warning("%s holds no training arguments: the settings of this run are unknown.", path)
+        return Settings()
+    return Settings(args.to_dict(), defaults_of(type(args)))
 
 
 def differing(columns: list[list[Settings]]) -> dict[str, list[str]]:
@@ -103,19 +130,19 @@ def differing(columns: list[list[Settings]]) -> dict[str, list[str]]:
     Settings that differ between columns of a table.
 
     Args:
-        columns (`list[list[dict]]`): per column, the settings of its runs. Runs without settings are passed over.
+        columns (`list[list[Settings]]`): per column, the settings of its runs. Unknown ones are passed over.
 
     Returns:
         `dict[str, list[str]]`: name, and a text per column. Names of runs, seeds, and what follows from other
         settings are left out.
     """
-    names = sorted({name for runs in columns for settings in runs for name in settings} - set(_NAMES_OF_RUNS))
-    rows = {name: [_texts(name, runs) for runs in columns] for name in names if name not in _FOLLOWS_FROM_OTHERS}
-    known = {name: [texts for texts in row if texts] for name, row in rows.items()}
+    names = {name for runs in columns for settings in runs for name in settings.values}
+    names -= {*_NAMES_OF_RUNS, *_FOLLOWS_FROM_OTHERS}
+    rows = {name: [_texts(name, runs) for runs in columns] for name in sorted(names)}
     return {
-        name: [" or ".join(texts) or "unknown" for texts in rows[name]]
-        for name in rows
-        if any(texts != known[name][0] for texts in known[name])
+        name: [" or ".join(texts) or "unknown" for texts in row]
+        for name, row in rows.items()
+        if len({tuple(texts) for texts in row if texts}) > 1
     }
 
 
@@ -124,28 +151,8 @@ def differing_within(runs: Iterable[Settings]) -> list[str]:
     return list(differing([[settings] for settings in runs]))
 
 
-def chosen(settings: Settings) -> dict[str, str]:
-    """Settings of a run that are not the defaults."""
-    defaults = {field.name: _default(field) for field in dataclasses.fields(DAPOConfig)}
-    hidden = {*_FOLLOWS_FROM_OTHERS, *_NAMES_OF_RUNS}
-    return {
-        name: format_value(value)
-        for name, value in sorted(settings.items())
-        if name not in hidden
-        and not name.endswith("_token")
-        and value not in (None, [], {})
-        and format_value(value) != format_value(defaults.get(name))
-    }
-
-
-def _default(field: dataclasses.Field) -> Any:
-    if field.default is not dataclasses.MISSING:
-        return field.default
-    return field.default_factory() if field.default_factory is not dataclasses.MISSING else None
-
-
 def _texts(name: str, runs: list[Settings]) -> list[str]:
-    return sorted({format_value(settings.get(name)) for settings in runs if settings})
+    return sorted({format_value(settings.values.get(name)) for settings in runs if settings.values})
 
 
 def format_value(value: Any) -> str:
