@@ -75,6 +75,7 @@ def test_preempted_then_requeued_then_done(cluster):
     assert job.returncode == 0, job.stderr
     assert cluster.events("requeue") == [{"what": "requeue", "job": "7"}]
     assert "Told to end." in job.stdout
+    assert "without a new checkpoint" not in job.stdout
     trainers = cluster.events("trainer")
     assert len(trainers) == 4  # two nodes, twice
     assert not any(trainer["has_marker"] for trainer in trainers)
