@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 
-from .log import directory, record
+from .log import directory, read, record
 
 
 def fate() -> str:
@@ -31,9 +31,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 def run(arguments: list[str]) -> None:
     """Serves until SIGTERM; the other nodes of a server only wait for it."""
-    record("server", node=int(os.environ["SLURM_NODEID"]), arguments=arguments)
-    (directory() / "server_started").touch()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    record("server", node=int(os.environ["SLURM_NODEID"]), arguments=arguments)
+    if len(read(directory(), "server")) >= int(os.environ["SERVER_NODES"]):
+        (directory() / "server_started").touch()
     if fate() == "dies":
         sys.exit(9)
     if "--headless" in arguments:
