@@ -57,7 +57,7 @@ def samples(run: Run) -> list[Sample]:
         `list[Sample]`: of the last rollout whose table can be read. Empty if there is none.
     """
     table = last_table(run.path / "completions")
-    if table is None:
+    if table is None or not {"prompt", "completion", "step"} <= set(table.columns):
         return []
     rewards = reward_columns(table)
     if not rewards:
@@ -68,7 +68,7 @@ def samples(run: Run) -> list[Sample]:
 
 def last_table(folder: Path) -> pd.DataFrame | None:
     """The last table of completions of a training rollout; one that is being written just now is passed over."""
-    for path in sorted(folder.glob("completions_*.parquet"), key=_step_of, reverse=True):
+    for path in sorted(folder.glob("completions_[0-9]*.parquet"), key=_step_of, reverse=True):
         try:
             table = pd.read_parquet(path)
         except (OSError, pyarrow.ArrowInvalid) as error:
@@ -118,7 +118,7 @@ def _candidates(table: pd.DataFrame, deciding: str) -> Iterator[tuple[str, str, 
         note = "the answer reads like the gold but counts as wrong, or reads otherwise and counts as right"
         yield "Verifier and text disagree", note, disagrees
     if "is_truncated" in table:
-        yield "Truncated", "cut off at max_completion_length", table[table["is_truncated"] == True]  # noqa: E712
+        yield "Truncated", "cut off at max_completion_length", table[table["is_truncated"].eq(True)]
     unit = "tokens" if "num_tokens" in table else "characters"
     yield "Longest", f"most {unit} of the rollout", table.sort_values("_length", ascending=False)
     scored = table[is_scored]

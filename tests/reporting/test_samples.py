@@ -76,6 +76,8 @@ def test_tables_of_other_trainers_and_none_at_all(tmp_path):
     assert kinds(run) == {}
     path = write_completions(run, 2, [{"completion": "aa", "r": 1.0}, {"completion": "b", "r": 0.5}])
     assert path.exists() and kinds(run) == {"Longest": "aa", "Best": "b"}
+    pd.DataFrame([{"text": "somebody else's"}]).to_parquet(run / "completions" / "completions_00004.parquet")
+    assert kinds(run) == {}
 
 
 def test_columns_of_rewards_are_those_after_the_completion(tmp_path):
