@@ -98,10 +98,12 @@ def test_preempted_with_a_better_checkpoint_before(loads_best):
     assert last_complete_checkpoint(trainer.args.output_dir).endswith("checkpoint-4")
 
 
-def test_a_request_in_the_last_step_comes_too_late():
+def test_a_request_in_the_last_step_ends_the_evaluation_after_it():
     trainer = train_with_best([EndAfter(5)])
     assert trainer.state.global_step == 5
-    assert not trainer.preemption.is_agreed
+    assert trainer.preemption.is_agreed
+    assert not any("eval_reward" in line for line in trainer.state.log_history if line["step"] == 5)
+    assert last_complete_checkpoint(trainer.args.output_dir).endswith("checkpoint-5")
 
 
 def test_save_only_model(caplog):

@@ -110,10 +110,12 @@ def has_tokenizer(name: str) -> bool:
     return not Path(name).is_dir() or (Path(name) / "tokenizer_config.json").exists()
 
 
-def read_metadata(model: str) -> dict[str, Any] | None:
-    """What the trainer wrote beside a local model, None if there is nothing."""
-    path = Path(model) / METADATA
-    return json.loads(path.read_text()) if path.is_file() else None
+def read_metadata(model: str, revision: str | None = None, *, is_on_hub: bool = True) -> dict[str, Any] | None:
+    """What the trainer wrote beside a model, None if there is nothing; looked for on the Hub only `is_on_hub`."""
+    if not (is_on_hub or Path(model).is_dir()):
+        return None
+    path = cached_file(model, METADATA, revision=revision, _raise_exceptions_for_missing_entries=False)
+    return json.loads(Path(path).read_text()) if path else None
 
 
 def trained_rule(metadata: dict[str, Any] | None) -> str | None:

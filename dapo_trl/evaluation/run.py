@@ -64,7 +64,7 @@ class Evaluation:
             "name": self.config.model,
             "identity": files.identity() if files else f"as served by {self.config.server_url}",
             "base": files.base if files and files.adapter else None,
-            "metadata": read_metadata(self.config.model),
+            "metadata": find_metadata(self.config),
         }
 
     @property
@@ -160,9 +160,14 @@ def sample_missing(evaluation: Evaluation, file: CompletionsFile, requests: Sequ
         backend.sample(missing, save)
 
 
+def find_metadata(config: EvaluateConfig) -> dict[str, Any] | None:
+    """What the trainer wrote beside the model; a server's name for it need not be a Hub id."""
+    return read_metadata(config.model, config.revision, is_on_hub=config.backend != "server")
+
+
 def make_reward(config: EvaluateConfig) -> tuple[AccuracyReward, str]:
     """The reward that judges, and where its answer rule is from: `given`, `model` or `default`."""
-    trained = trained_rule(read_metadata(config.model)) if config.answer_rule is None else None
+    trained = trained_rule(find_metadata(config)) if config.answer_rule is None else None
     if config.answer_rule is not None:
         reward, rule_from = AccuracyReward(config.answer_rule), "given"
     else:

@@ -47,6 +47,10 @@ def test_the_rule_of_the_training(tmp_path):
     assert trained_rule(read_metadata(str(tmp_path))) == "boxed"
 
 
+def test_no_metadata_of_a_name_on_a_server():
+    assert read_metadata("name-on-the-server", is_on_hub=False) is None
+
+
 @pytest.mark.parametrize("metadata", [None, {}, {"answer_rules": {}}, {"answer_rules": {"mine": "my-rule-3"}}])
 def test_an_unknown_rule_of_the_training(metadata):
     assert trained_rule(metadata) is None

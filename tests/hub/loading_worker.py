@@ -17,6 +17,7 @@ from huggingface_hub import ModelCard
 from peft import AutoPeftModelForCausalLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from dapo_trl.evaluation.model import read_metadata
 from tests.helpers import weights
 
 
@@ -46,6 +47,7 @@ def load_all(directory: Path) -> dict:
         "adapters": [torch.equal(weights(a), weights(b)) for a, b in zip(adapters, local_adapters, strict=True)],
         "adapter_moved": not torch.equal(weights(adapters[0]), weights(adapters[1])),
         "adapter_base": adapters[0].active_peft_config.base_model_name_or_path,
+        "answer_rules": read_metadata("tester/whole")["answer_rules"],
         "last_checkpoint": torch.equal(weights(resume), weights(local)),
         "rows": load_dataset("tester/sums", split="train").select_columns(["prompt", "solution"])[:2],
     }

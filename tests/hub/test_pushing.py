@@ -137,6 +137,10 @@ def test_the_model_is_loaded_back(loaded):
     assert loaded["tokens"] == char_tokenizer()("1+2")["input_ids"]
 
 
+def test_the_metadata_are_loaded_back(loaded):
+    assert loaded["answer_rules"] == {}  # the file is there; the reward of these runs has no rule
+
+
 def test_the_adapters_of_two_steps_are_loaded_back(loaded):
     assert loaded["adapters"] == [True, True] and loaded["adapter_moved"]
     assert loaded["adapter_base"] == BASE
