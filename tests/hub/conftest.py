@@ -1,7 +1,6 @@
 """One launch of all runs, which the tests look at."""
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .server import TOKEN, running_hub
+from .server import hub_environment, running_hub
 from .store import Store
 
 
@@ -32,16 +31,7 @@ class Runs:
 
     def start(self, module: str, *arguments: str) -> subprocess.CompletedProcess:
         """Runs a module with an empty cache, logged in to the Hub."""
-        environment = os.environ | {
-            "HF_ENDPOINT": self.url,
-            "HF_TOKEN": TOKEN,
-            "HF_HOME": str(self.directory / f"cache of {module}"),
-            "HF_HUB_DISABLE_XET": "1",
-            "HF_UPDATE_DOWNLOAD_COUNTS": "false",
-            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-            "NO_PROXY": "127.0.0.1",
-        }
-        del environment["HF_HUB_OFFLINE"]
+        environment = hub_environment(self.url, self.directory / f"cache of {module}")
         command = [sys.executable, "-m", module, *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
 

@@ -7,11 +7,13 @@ Large files (by their ending) go the way of LFS, all others into the commit. Not
 import base64
 import hashlib
 import json
+import os
 import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from .store import Files, Repo, Store
@@ -239,3 +241,18 @@ def running_hub() -> Iterator[tuple[Store, str]]:
         http.shutdown()
         http.server_close()
         thread.join()
+
+
+def hub_environment(url: str, cache: Path) -> dict[str, str]:
+    """Environment of a process that uses a Hub: logged in, with a cache of its own."""
+    environment = os.environ | {
+        "HF_ENDPOINT": url,
+        "HF_TOKEN": TOKEN,
+        "HF_HOME": str(cache),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_UPDATE_DOWNLOAD_COUNTS": "false",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "NO_PROXY": "127.0.0.1",
+    }
+    environment.pop("HF_HUB_OFFLINE", None)
+    return environment
