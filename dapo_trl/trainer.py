@@ -2,7 +2,6 @@
 
 import copy
 import math
-import textwrap
 
 import torch
 from accelerate.logging import get_logger
@@ -103,18 +102,6 @@ class DAPOTrainer(PublishingGRPOTrainer):
 
     _tag_names = ["trl", "dapo"]
     _name = "DAPO"
-    _paper = {
-        "title": "DAPO: An Open-Source LLM Reinforcement Learning System at Scale",
-        "id": "2503.14476",
-        # docstyle-ignore
-        "citation": textwrap.dedent("""\
-            @article{yu2025dapo,
-                title        = {{DAPO: An Open-Source LLM Reinforcement Learning System at Scale}},
-                author       = {Qiying Yu and Zheng Zhang and Ruofei Zhu and Yufeng Yuan and others},
-                year         = 2025,
-                eprint       = {arXiv:2503.14476},
-            }"""),
-    }
 
     def __init__(
         self,
