@@ -25,9 +25,9 @@ def main(argv: list[str] | None = None) -> None:
         from .reporting.page import write_report
         from .reporting.runs import load_runs
     except ModuleNotFoundError as error:
-        if error.name not in ("matplotlib", "jinja2"):
+        if error.name != "matplotlib":
             raise
-        sys.exit(f"The report needs {error.name}: pip install 'dapo_trl[report]'.")
+        sys.exit("The report needs matplotlib: pip install 'dapo_trl[report]'.")
     groups = load_runs(args.runs)
     title = args.title or ", ".join(group.name for group in groups)
     page = write_report(groups, args.output_dir or default_output_dir(args.runs), title, args.evaluations)
