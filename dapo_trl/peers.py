@@ -17,6 +17,8 @@ LAUNCHER_SECONDS = 10.0
 
 def has_lost_peers() -> bool:
     """Whether a launcher started more processes on this machine than are still there."""
+    if _num_started() == 0:  # no launcher; the first process of a container has no parent either
+        return False
     siblings = psutil.Process().parent().children()
     return _num_started() > sum(_is_alive_with_rank(process) for process in siblings)
 

@@ -26,6 +26,12 @@ def test_peers_are_those_of_the_launcher(env, is_lost):
     assert finished.returncode == 0
 
 
+def test_the_first_process_of_a_container_has_no_parent(monkeypatch):
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    monkeypatch.setattr(peers.psutil.Process, "parent", lambda self: None)
+    assert not peers.has_lost_peers()
+
+
 @pytest.mark.parametrize(
     ("num_started", "is_lost", "is_held_back"), [(2, True, True), (2, False, False), (1, True, False)]
 )
