@@ -10,6 +10,8 @@ from typing import Any
 from accelerate.logging import get_logger
 from transformers import TrainerCallback
 
+from ..atomic import write_atomically
+
 
 logger = get_logger(__name__)
 
@@ -116,9 +118,7 @@ def _append(path: Path, line: str) -> None:
 def _cut(path: Path, last_step: int) -> None:
     """Takes out what was logged after a step, in one go: the old file stays until the new one is complete."""
     kept = [record for record in read_metrics(path) if record["step"] <= last_step]
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
-    os.replace(temporary, path)
+    write_atomically(path, "".join(json.dumps(record) + "\n" for record in kept))
 
 
 def _free_name(path: Path) -> Path:

@@ -24,7 +24,6 @@ Measures, lengths and the shares of truncation leave out problems that cannot be
 """
 
 import json
-import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import metadata
@@ -34,6 +33,7 @@ from typing import Any
 
 import numpy as np
 
+from ..atomic import write_atomically
 from ..data.records import Record
 from ..data.tokens import length_statistics
 from ..rewards.outcome import Reason
@@ -130,10 +130,8 @@ def now() -> str:
 
 
 def write_summary(summary: dict[str, Any], path: Path) -> None:
-    """Writes by temporary file and rename: there is a whole summary or none."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    """There is a whole summary or none."""
+    write_atomically(path, json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_summary(path: str | Path) -> dict[str, Any]:

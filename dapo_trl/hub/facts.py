@@ -12,6 +12,7 @@ from datasets import Dataset
 from huggingface_hub import DatasetCard, ModelCard
 from trl.trainer.utils import get_config_model_id
 
+from ..atomic import write_atomically
 from ..data.hub import is_hub_id
 from ..data.prompts import Messages
 from ..data.templates import undo_template
@@ -57,7 +58,7 @@ def gather(trainer: Any, model_name: str, dataset_name: str | None) -> dict[str,
 
 def write_facts(facts: dict[str, Any], run_dir: Path) -> None:
     """Writes `run.json`."""
-    (run_dir / FACTS_FILE).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_atomically(run_dir / FACTS_FILE, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_facts(run_dir: Path) -> dict[str, Any]:

@@ -5,12 +5,13 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..run_settings import NOT_PUBLISHED, SECRET_NAME
 from .files import RECIPE_FILE
 
 
-# A key of YAML, also of `env` and commented out, or a flag of the command line; `eos_token` is none.
+# A key of YAML, also of `env` and commented out, or a flag of the command line.
 _SECRET = re.compile(
-    r"""((?:^\s*\#?\s*|[{,]\s*|--)["']?(?!eos_|pad_)\w*(?:token|key|secret|password)["']?(?::\s*|=|\ ))([^\s,}]+)""",
+    rf"""((?:^\s*\#?\s*|[{{,]\s*|--)["']?{SECRET_NAME}["']?(?::\s*|=|\ ))([^\s,}}]+)""",
     re.IGNORECASE | re.MULTILINE,
 )
 
@@ -40,4 +41,4 @@ def without_secrets(text: str) -> str:
     >>> without_secrets("hub_token: hf_abc  # mine")
     'hub_token: not-published  # mine'
     """
-    return _SECRET.sub(r"\1not-published", text)
+    return _SECRET.sub(rf"\1{NOT_PUBLISHED}", text)

@@ -32,6 +32,12 @@ def test_settings_and_defaults_are_written_without_tokens(tmp_path):
     assert read_settings(tmp_path / "elsewhere") is None
 
 
+def test_tokens_are_left_out_of_dictionaries(tmp_path):
+    write_settings(tmp_path, small_config(tmp_path, model_init_kwargs={"token": "hf_secret", "revision": "main"}))
+    values, _ = read_settings(tmp_path)
+    assert values["model_init_kwargs"] == {"token": "not-published", "revision": "main"}
+
+
 def test_chosen_are_those_that_are_not_the_default(tmp_path):
     write_settings(tmp_path, Script("sums"), small_config(tmp_path, hub_token="hf_secret"))
     chosen = load_settings(tmp_path).chosen()
