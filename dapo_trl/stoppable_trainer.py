@@ -43,6 +43,14 @@ class StoppableGRPOTrainer(MonitoredGRPOTrainer):
             logger.warning(f"Training ends before optimizer step {self.state.global_step + 1}. {reason}")
             self.control.should_training_stop = True
 
+    def _evaluate(self, trial, ignore_keys_for_eval, skip_scheduler=False):
+        try:
+            return super()._evaluate(trial, ignore_keys_for_eval, skip_scheduler)
+        except PreemptedError:
+            if not skip_scheduler:
+                raise
+            return {}  # `eval_on_start`: the run ends in order before its first optimizer step, which comes next
+
     def _save(self, output_dir=None, state_dict=None):
         super()._save(output_dir, state_dict)
         save_metadata(

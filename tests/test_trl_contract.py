@@ -38,6 +38,7 @@ PARAMETERS = {
     "log": "self logs start_time",
     "_run_epoch": "self model epoch train_dataloader steps_in_epoch num_update_steps_per_epoch trial "
     "ignore_keys_for_eval start_time resume_from_checkpoint epochs_trained steps_trained_in_current_epoch",
+    "_evaluate": "self trial ignore_keys_for_eval skip_scheduler",
     "evaluation_loop": "self dataloader description prediction_loss_only ignore_keys metric_key_prefix",
     "_save_rng_state": "self output_dir",
     "_load_rng_state": "self checkpoint",

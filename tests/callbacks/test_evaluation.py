@@ -147,3 +147,16 @@ def test_sigterm_does_not_wait_for_an_evaluation():
     resumed = build(DAPOTrainer, RUN)
     resumed.train(resume_from_checkpoint=f"{trainer.args.output_dir}/checkpoint-2")
     assert torch.equal(weights(resumed.model), weights(whole.model))
+
+
+def test_sigterm_in_an_evaluation_before_the_first_step():
+    def slow(completion_ids, **kwargs):
+        trainer.preemption.is_requested |= not trainer.model.training
+        return correct(completion_ids)
+
+    config = {**RUN, **EVALUATED, "eval_on_start": True, "save_strategy": "steps", "save_steps": 100}
+    trainer = build(DAPOTrainer, config, eval_dataset=prompt_dataset(8), reward_funcs=slow)
+    trainer.preemption.is_listening = True
+    trainer.train()
+    assert (trainer.preemption.is_agreed, trainer.state.global_step, evaluations(trainer)) == (True, 0, [])
+    assert (Path(trainer.args.output_dir) / "checkpoint-0").is_dir()
