@@ -28,6 +28,7 @@ from .metrics import MicroBatchMetrics
 from .phases import PhaseTimer
 from .preemption import PreemptedError, Preemption
 from .random_state import get_random_state, set_random_state
+from .requirements import warn_if_updates_vanish
 from .rollout import Rollout, RolloutPlan, buffered_denominators, gather_lengths
 
 
@@ -54,6 +55,9 @@ class ExactGRPOTrainer(GRPOTrainer):
                 "load-balancing loss is computed per micro-batch. Set router_aux_loss_coef to 0, or "
                 "balance_micro_batches to false."
             )
+        computes_in_half = self.args.bf16 or self.args.fp16
+        if not (self.is_deepspeed_enabled or (self.is_fsdp_enabled and computes_in_half)):
+            warn_if_updates_vanish(self.model, self.args.learning_rate)
         self.preemption = Preemption()
         self.phases = PhaseTimer()
         self._is_ending = False

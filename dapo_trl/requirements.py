@@ -3,9 +3,18 @@
 from collections.abc import Sized
 from typing import Any
 
+import torch
+from accelerate.logging import get_logger
+from accelerate.utils import is_peft_model
 from datasets import IterableDataset
 
 from .config import DAPOConfig
+
+
+logger = get_logger(__name__)
+
+USUAL_WEIGHT = 0.02
+"""Size of a weight in a layer some thousand wide."""
 
 
 def check_supported(args: DAPOConfig, train_dataset: Any, tools: list | None, environment_factory: Any) -> None:
@@ -106,6 +115,32 @@ def deciding_reward(args: DAPOConfig, all_names: list[str], num_task_rewards: in
             "to one of them."
         )
     return names.index(metric)
+
+
+def warn_if_updates_vanish(model: torch.nn.Module, learning_rate: float) -> None:
+    """
+    Warns if most updates are lost in rounding: AdamW moves a weight by about the learning rate, and a number stays as
+    it is if it is to change by less than half its precision.
+
+    Adapters are passed over: the half of them that begins at zero moves by any step.
+
+    Args:
+        model (`torch.nn.Module`): a model whose optimizer has no float32 weights of its own.
+        learning_rate (`float`): the highest of the schedule.
+    """
+    trained = {parameter.dtype for parameter in model.parameters() if parameter.requires_grad}
+    if is_peft_model(model) or not trained & {torch.bfloat16, torch.float16}:
+        return
+    dtype = max(trained, key=lambda dtype: torch.finfo(dtype).eps)
+    least = USUAL_WEIGHT * torch.finfo(dtype).eps / 2
+    if learning_rate < least:
+        name = str(dtype).removeprefix("torch.")
+        logger.warning(
+            f"The weights are trained in {name} without a float32 copy, and learning_rate={learning_rate:g} is so "
+            f"small that most updates are lost in rounding: a weight of {USUAL_WEIGHT} does not change by less than "
+            f"{least:.0e}. Load the model with dtype 'float32' (with bf16=true it computes in bfloat16 all the same), "
+            "start with DeepSpeed, which keeps float32 weights, or train adapters (use_peft)."
+        )
 
 
 def as_list(value: Any) -> list:

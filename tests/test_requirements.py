@@ -1,17 +1,19 @@
 """What a trainer is given: refused before training if it cannot work, and never modified."""
 
 import copy
+import re
 
 import pytest
 import torch
 from datasets import Dataset, IterableDataset
+from peft import LoraConfig
 from transformers import Qwen2MoeConfig, Qwen2MoeForCausalLM
 from trl import GRPOConfig
 
 from dapo_trl import DAPOConfig, DAPOTrainer
 from dapo_trl.requirements import deciding_reward
 
-from .helpers import BASE_CONFIG, EOS, VOCABULARY, build, correct, prompt_dataset
+from .helpers import BASE_CONFIG, EOS, VOCABULARY, build, correct, prompt_dataset, tiny_model
 
 
 BOTH_OFF = {"dynamic_sampling": False, "balance_micro_batches": False}
@@ -219,3 +221,24 @@ def test_args_must_be_a_dapo_config():
 def test_no_reward_function_is_refused():
     with pytest.raises(ValueError, match="No reward source provided"):
         build(DAPOTrainer, reward_funcs=None)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "learning_rate", "peft_config", "is_warned"),
+    [
+        (torch.bfloat16, 1e-6, None, True),
+        (torch.bfloat16, 1e-4, None, False),
+        (torch.float32, 1e-6, None, False),
+        (torch.bfloat16, 1e-6, LoraConfig(r=2, task_type="CAUSAL_LM"), False),
+    ],
+)
+def test_updates_that_are_lost_in_rounding(dtype, learning_rate, peft_config, is_warned, caplog):
+    build(DAPOTrainer, {"learning_rate": learning_rate}, model=tiny_model(dtype=dtype), peft_config=peft_config)
+    words = "bfloat16 without a float32 copy, and learning_rate=1e-06 .* less than 8e-05. Load the model with dtype"
+    assert bool(re.search(words, caplog.text)) is is_warned
+
+
+def test_a_weight_of_the_usual_size_is_lost_as_told():
+    weight = torch.tensor(0.02, dtype=torch.bfloat16)
+    assert weight + 1e-6 == weight
+    assert weight + 1e-4 > weight
