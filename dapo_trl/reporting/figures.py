@@ -1,12 +1,15 @@
 """Charts: drawn once for the page and once for a file."""
 
+import contextlib
 import io
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -123,14 +126,27 @@ def inline_svg(chart: Chart) -> str:
     return with_variables(svg)
 
 
-def _draw(chart: Chart, theme: Theme, is_file: bool) -> Figure:
+@contextlib.contextmanager
+def styled(theme: Theme) -> Iterator[None]:
+    """Inside, figures look as those of a report."""
     colors = {"text.color": theme.ink, "axes.labelcolor": theme.ink, "xtick.color": theme.ink}
     with matplotlib.rc_context({**_STYLE, **colors, "ytick.color": theme.ink}):
+        yield
+
+
+def draw_on(axes: Axes, chart: Chart, theme: Theme) -> list[Artist]:
+    """Draws a chart without title and legend. Returns what a legend of its metrics holds."""
+    draw = _draw_metrics if chart.panel.kind in OF_ONE_RUN else _draw_runs
+    handles = draw(chart, axes, theme)
+    _finish(chart, axes, theme)
+    return handles
+
+
+def _draw(chart: Chart, theme: Theme, is_file: bool) -> Figure:
+    with styled(theme):
         figure = Figure(figsize=SIZE, layout="constrained")
         axes = figure.subplots()
-        draw = _draw_metrics if chart.panel.kind in OF_ONE_RUN else _draw_runs
-        handles = draw(chart, axes, theme)
-        _finish(chart, axes, theme)
+        handles = draw_on(axes, chart, theme)
         if is_file:
             axes.set_title(_plain(chart.title))
             handles = _run_handles(chart, theme) + handles  # on the page, a legend of its own names the runs
