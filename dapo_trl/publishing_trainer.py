@@ -95,7 +95,8 @@ class PublishingGRPOTrainer(StoppableGRPOTrainer):
         if not self.is_world_process_zero():
             return None
         model_name = kwargs.pop("model_name", None) or self.hub_model_id.rpartition("/")[2]
-        self.create_model_card(model_name=model_name, **kwargs)
+        with _warning_of_a_missing_card():
+            self.create_model_card(model_name=model_name, **kwargs)
         self._finish_current_push()
         revision = revision or self.args.hub_revision
         push = Push(
@@ -112,18 +113,12 @@ class PublishingGRPOTrainer(StoppableGRPOTrainer):
         if not self.is_world_process_zero():
             return
         model_name = model_name or Path(self.args.output_dir).name
-        try:
+        with _warning_of_a_missing_card() if self.is_in_train else contextlib.nullcontext():
             facts = gather(self, model_name, dataset_name or self.data_name)
             run_dir = Path(self.args.output_dir)
             write_facts(facts, run_dir)
-            write_card(
-                run_dir, tags=[tags] if isinstance(tags, str) else tags or (), with_curves=self.args.push_to_hub
-            )
-        except Exception as error:
-            if not self.is_in_train:
-                raise
-            # Of any kind: a text beside a checkpoint is no reason to lose the run.
-            logger.warning(f"The model card could not be written: {type(error).__name__}: {error} Training goes on.")
+            tags = [tags] if isinstance(tags, str) else tags or ()
+            write_card(run_dir, tags=tags, with_curves=self.args.push_to_hub)
 
     def _save(self, output_dir=None, state_dict=None):
         with self._settings_for_generation():
@@ -141,3 +136,14 @@ class PublishingGRPOTrainer(StoppableGRPOTrainer):
             yield
         finally:
             config.use_cache, generation_config.eos_token_id = use_cache, eos_token_id
+
+
+@contextlib.contextmanager
+def _warning_of_a_missing_card() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        # Of any kind: a text beside the weights is no reason to lose them.
+        logger.warning(
+            f"The model card could not be written: {type(error).__name__}: {error} Everything else goes on without it."
+        )

@@ -4,11 +4,12 @@ import functools
 import inspect
 import json
 import os
+from collections.abc import Sized
 from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from huggingface_hub import DatasetCard, ModelCard
 from trl.trainer.utils import get_config_model_id
 
@@ -17,6 +18,7 @@ from ..data.hub import is_hub_id
 from ..data.prompts import Messages
 from ..data.templates import undo_template
 from ..evaluation.summary import versions
+from ..rewards.functions import completion_text
 from .files import DATA_CARD_FILE, FACTS_FILE
 
 
@@ -48,7 +50,7 @@ def gather(trainer: Any, model_name: str, dataset_name: str | None) -> dict[str,
         "is_adapter": hasattr(trainer.model, "peft_config"),
         "chat_template_kwargs": trainer.args.chat_template_kwargs or {},
         "prompt": sample_prompt(trainer.train_dataset),
-        "data": describe_data(dataset_name, trainer.args.output_dir) | {"num_prompts": len(trainer.train_dataset)},
+        "data": describe_data(dataset_name, trainer.args.output_dir) | {"num_prompts": _size(trainer.train_dataset)},
         "rewards": _rewards(trainer),
         "settings": _settings(trainer.args),
         "hardware": {"device": _device(), "num_processes": trainer.accelerator.num_processes},
@@ -83,15 +85,21 @@ def read_facts(run_dir: Path) -> dict[str, Any]:
     return facts
 
 
-def sample_prompt(dataset: Dataset) -> str | Messages:
+def _size(dataset: Dataset | IterableDataset) -> int | None:
+    """None for data that is streamed."""
+    return len(dataset) if isinstance(dataset, Sized) else None
+
+
+def sample_prompt(dataset: Dataset | IterableDataset) -> str | Messages:
     """
     A prompt as in training, around a problem of our own: rows of private data are not to be published.
 
-    A prompt whose problem cannot be told from what is around it is taken as it is.
+    A prompt whose problem cannot be told from what is around it is taken as it is. Of parts other than text, such as
+    images, nothing is shown.
     """
-    row = dataset[0]
+    row = next(iter(dataset))
     messages = row["prompt"] if isinstance(row["prompt"], list) else [{"role": "user", "content": row["prompt"]}]
-    *before, last = [{key: message[key] for key in ("role", "content")} for message in messages]
+    *before, last = [{"role": message["role"], "content": completion_text([message])} for message in messages]
     problem = row.get("problem") or row.get("question") or undo_template(last["content"])
     if isinstance(problem, str) and problem.strip():
         last["content"] = last["content"].replace(problem.strip(), SAMPLE_PROBLEM)

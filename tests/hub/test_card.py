@@ -155,10 +155,28 @@ def test_evaluations_beside_the_model_are_found_if_they_are_of_these_weights(tmp
             [{"role": "system", "content": "Think."}, {"role": "user", "content": SAMPLE_PROBLEM}],
         ),
         ({"prompt": "2+3="}, "2+3="),
+        (
+            {
+                "prompt": [
+                    {"role": "user", "content": [{"type": "image", "text": None}, {"type": "text", "text": "How?"}]}
+                ]
+            },
+            [{"role": "user", "content": "How?"}],
+        ),
     ],
 )
 def test_the_prompt_shown_is_around_a_problem_of_our_own(row, expected):
     assert sample_prompt(Dataset.from_list([row])) == expected
+
+
+def test_a_run_on_streamed_data_has_a_card():
+    trainer = build(
+        DAPOTrainer,
+        {"dynamic_sampling": False, "balance_micro_batches": False},
+        train_dataset=prompt_dataset().to_iterable_dataset(),
+    )
+    trainer.create_model_card()
+    assert "Data: data in memory, streamed." in (Path(trainer.args.output_dir) / "README.md").read_text()
 
 
 def test_the_card_of_local_data_goes_with_the_model(tmp_path):
@@ -193,7 +211,7 @@ def test_a_card_that_fails_does_not_stop_training(monkeypatch, caplog):
     monkeypatch.setattr(publishing_trainer, "write_card", fails)
     trainer = train(DAPOTrainer, {"max_steps": 1, "save_strategy": "steps", "save_steps": 1})
     assert trainer.state.global_step == 1
-    assert "The model card could not be written: TypeError: no card. Training goes on." in caplog.text
+    assert "The model card could not be written: TypeError: no card. Everything else goes on" in caplog.text
     with pytest.raises(TypeError, match="no card"):
         trainer.create_model_card()
 

@@ -115,6 +115,17 @@ def test_what_is_to_be_private_is_not_pushed_to_a_public_repository(asked, there
     assert trainer.hub_address == (None if is_refused else "https://hub/me/model")
 
 
+def test_a_card_that_fails_does_not_stop_the_final_push(pushing_trainer, monkeypatch, caplog):
+    def fails(*args, **kwargs):
+        raise TypeError("no card.")
+
+    trainer = pushing_trainer()
+    monkeypatch.setattr(publishing_trainer, "write_card", fails)
+    monkeypatch.setattr(Recorder, "finish", lambda self, push: push.message, raising=False)
+    assert trainer.push_to_hub("The end") == "The end"
+    assert "The model card could not be written: TypeError: no card." in caplog.text
+
+
 def test_saving_leaves_the_settings_of_training_as_they_are(tmp_path):
     trainer = build(DAPOTrainer)
     trainer.model.config.use_cache, trainer.model.generation_config.eos_token_id = False, 5
