@@ -26,11 +26,12 @@ ABOUT = """\
 Seconds in which Transformers generates the completions of one rollout on the CPU. *TRL's default* computes on all rows
 until the longest has ended; *ended rows leave the batch* is `DAPOTrainer`'s default (`compact_generation`). All ways
 generate the same lengths, which a logits processor enforces (continuous batching: a limit for each row).
-*Ratio*: seconds of TRL's default over these, the median over rounds in which every way has its turn. *Limit*: the
-ratio if only useful tokens were decoded, each at the same cost.
+*Ratio*: seconds of TRL's default over these, the median over rounds in which every way has its turn. *Tokens*: tokens
+that TRL's default decodes over useful ones. The ratio may be higher, because the last tokens, in front of a long cache
+that is copied for each of them, cost more than the first.
 """
 SETTINGS = {"way": "", "set": "", "completions": "d", "longest (tokens)": "d", "model": "", "dtype": ""}
-MEASURED = {"seconds": ".1f", "ratio": ".2f", "ratio of processor time": ".2f", "limit": ".2f", "rounds": "d"}
+MEASURED = {"seconds": ".1f", "ratio": ".2f", "ratio of processor time": ".2f", "tokens": ".2f", "rounds": "d"}
 DEFAULT_WAY = "TRL's default"
 
 
@@ -67,7 +68,7 @@ def compare(
             "seconds": statistics.median(each[way]["wall"] for each in rounds),
             "ratio": ratio(way, "wall"),
             "ratio of processor time": ratio(way, "processor"),
-            "limit": max(completions) * len(completions) / sum(completions),
+            "tokens": max(completions) * len(completions) / sum(completions),
             "rounds": num_rounds,
         }
         for way in ways
@@ -96,10 +97,13 @@ def main() -> None:
             lengths = rollout_lengths(kind, arguments.rows, arguments.max_tokens)
             command = (
                 f"python -m benchmarks.generation.speed --set {kind} --rows {arguments.rows} --max-tokens "
-                f"{arguments.max_tokens} --model {name} --dtype {arguments.dtype} --rounds {arguments.rounds}"
+                f"{arguments.max_tokens} --model {name} --dtype {arguments.dtype} --rounds {arguments.rounds} --ways "
             )
-            labels = {"set": kind, "model": Path(name).name, "dtype": arguments.dtype, "command": command}
-            rows = [labels | row for row in compare(ways, make_model, lengths, arguments.rounds)]
+            labels = {"set": kind, "model": Path(name).name, "dtype": arguments.dtype}
+            rows = [
+                labels | row | {"command": f'{command}"{row["way"]}"'}
+                for row in compare(ways, make_model, lengths, arguments.rounds)
+            ]
             show(SETTINGS | MEASURED, rows)
             record("generation_speed", ABOUT, SETTINGS, MEASURED, rows, arguments.results)
 
