@@ -74,38 +74,23 @@ class TransformersGenerator:
 class ServerGenerator:
     """
     Samples from an OpenAI-compatible server (vLLM, SGLang, llama.cpp, ...): texts through `/completions`, messages
-    through `/chat/completions`. The environment variable `OPENAI_API_KEY` is sent if it is set.
+    through `/chat/completions`.
 
     Args:
-        url (`str`):
-            Base address, such as `http://localhost:8000/v1`.
-        model (`str`):
-            Name of the model on the server.
+        server ([`~dapo_trl.openai_server.OpenAIServer`]):
+            The server.
         max_completion_length (`int`, *optional*, defaults to 2048):
             Longest completion in tokens.
         temperature (`float`, *optional*, defaults to 1.0):
             Sampling temperature.
         seed (`int`, *optional*, defaults to 42):
             Sent with every request.
-        num_requests (`int`, *optional*, defaults to 32):
-            Requests under way at the same time.
-        timeout (`float`, *optional*, defaults to 600.0):
-            Seconds to wait for an answer.
-        num_retries (`int`, *optional*, defaults to 3):
-            Further attempts after an error of the connection or the server (status 429 or 5xx).
-        retry_delay (`float`, *optional*, defaults to 2.0):
-            Seconds before the first of them; doubled each time.
     """
 
-    url: str
-    model: str
+    server: OpenAIServer
     max_completion_length: int = 2048
     temperature: float = 1.0
     seed: int = 42
-    num_requests: int = 32
-    timeout: float = 600.0
-    num_retries: int = 3
-    retry_delay: float = 2.0
 
     def generate(self, prompts: Sequence[str | Messages], k: int) -> list[list[str]]:
         """
@@ -119,10 +104,7 @@ class ServerGenerator:
         def keep(number: int, answer: dict[str, Any]) -> None:
             texts[number] = self._texts(prompts[number], answer, k)
 
-        server = OpenAIServer(
-            self.url, self.model, self.num_requests, self.timeout, self.num_retries, self.retry_delay
-        )
-        server.post_all((self._request(prompt, k) for prompt in prompts), keep)
+        self.server.post_all((self._request(prompt, k) for prompt in prompts), keep)
         return texts
 
     def _request(self, prompt: str | Messages, k: int) -> tuple[str, dict[str, Any]]:
@@ -140,7 +122,7 @@ class ServerGenerator:
         choices = answer.get("choices", [])
         if len(choices) != k:
             raise ConnectionError(
-                f"{self.url} answered with {len(choices)} completions instead of n={k}. The server must support `n`."
+                f"{self.server.url} answered with {len(choices)} completions instead of n={k}. The server must support `n`."
             )
         is_text = isinstance(prompt, str)
         return [(choice["text"] if is_text else choice["message"]["content"]) or "" for choice in choices]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
+from ..openai_server import OpenAIServer
 from .card import DATA_FILE, write_card
 from .counts import Counts
 from .decontaminate import Decontaminator, read_problems
@@ -111,7 +112,7 @@ def build_generator(config: PrepareConfig) -> Generator | None:
         "seed": config.seed,
     }
     if config.pass_rate_server is not None:
-        return ServerGenerator(config.pass_rate_server, config.pass_rate_model, **options)
+        return ServerGenerator(OpenAIServer(config.pass_rate_server, config.pass_rate_model), **options)
     return TransformersGenerator(config.pass_rate_model, **options)
 
 

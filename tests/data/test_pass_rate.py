@@ -12,6 +12,7 @@ from dapo_trl.data.counts import Counts
 from dapo_trl.data.difficulty import within_pass_rate
 from dapo_trl.data.generators import ServerGenerator, TransformersGenerator
 from dapo_trl.data.records import Record
+from dapo_trl.openai_server import OpenAIServer
 from dapo_trl.prepare_data import main
 
 
@@ -82,7 +83,7 @@ def server():
 
 
 def test_server_gets_texts_and_messages_on_their_paths(server):
-    generator = ServerGenerator(server.url + "/", "m", max_completion_length=7, num_requests=1)
+    generator = ServerGenerator(OpenAIServer(server.url + "/", "m", num_requests=1), max_completion_length=7)
     messages = [{"role": "user", "content": "Q?"}]
     assert generator.generate(["Q?", messages], 2) == [["Answer: 1"] * 2, ["Answer: 1"] * 2]
     common = {"model": "m", "n": 2, "max_tokens": 7, "temperature": 1.0, "top_p": 1.0, "seed": 42}
@@ -94,7 +95,7 @@ def test_server_gets_texts_and_messages_on_their_paths(server):
 
 def test_busy_server_is_asked_again(server):
     server.failures = [503, 429]
-    generator = ServerGenerator(server.url, "m", retry_delay=0.01)
+    generator = ServerGenerator(OpenAIServer(server.url, "m", retry_delay=0.01))
     assert generator.generate(["Q?"], 1) == [["Answer: 1"]]
     assert len(server.requests) == 3
 
@@ -102,12 +103,12 @@ def test_busy_server_is_asked_again(server):
 def test_refused_request_is_not_repeated(server):
     server.failures = [400]
     with pytest.raises(ConnectionError, match=r"/v1/completions did not answer \(status 400: .*busy"):
-        ServerGenerator(server.url, "m", retry_delay=0.01).generate(["Q?"], 1)
+        ServerGenerator(OpenAIServer(server.url, "m", retry_delay=0.01)).generate(["Q?"], 1)
     assert len(server.requests) == 1
 
 
 def test_no_server_at_all():
-    generator = ServerGenerator("http://127.0.0.1:9/v1", "m", num_retries=1, retry_delay=0.01)
+    generator = ServerGenerator(OpenAIServer("http://127.0.0.1:9/v1", "m", num_retries=1, retry_delay=0.01))
     with pytest.raises(ConnectionError, match=r"127.0.0.1:9/v1/completions did not answer .*serves model 'm'"):
         generator.generate(["Q?"], 1)
 
