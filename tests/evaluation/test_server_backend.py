@@ -143,6 +143,12 @@ def test_a_refused_request_is_not_repeated(server):
     assert len(server.requests) == 1
 
 
+def test_an_answer_of_another_kind_of_server(server):
+    server.failures = [200]
+    with pytest.raises(ConnectionError, match="without choices or usage: {'error': 'busy'}. Check that server_url"):
+        sample(backend(server), requests(1))
+
+
 def test_no_server(server):
     server.url = "http://127.0.0.1:9/v1"
     with pytest.raises(ConnectionError, match=r"127.0.0.1:9/v1/models did not answer \(ConnectError"):

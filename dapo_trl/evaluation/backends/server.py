@@ -13,6 +13,7 @@ from .prompts import PromptEncoder
 
 logger = logging.getLogger(__name__)
 
+_QUOTED_CHARS = 500
 _PATHS = {"completions": "completions", "chat": "chat/completions"}
 
 
@@ -97,6 +98,11 @@ class ServerBackend:
         return {**body, **self.config.server_extra}
 
     def _completion(self, answer: dict[str, Any]) -> Completion:
+        if not answer.get("choices") or not answer.get("usage"):
+            raise ConnectionError(
+                f"{self.server.url} answered without choices or usage: {str(answer)[:_QUOTED_CHARS]}. Check that "
+                "server_url is an OpenAI-compatible server that reports usage, such as `vllm serve`."
+            )
         choice = answer["choices"][0]
         text = choice["text"] if "text" in choice else choice["message"]["content"]
         return Completion(text or "", answer["usage"]["completion_tokens"], choice["finish_reason"] == "length")
