@@ -122,8 +122,8 @@ class ServerGenerator:
         choices = answer.get("choices", [])
         if len(choices) != k:
             raise ConnectionError(
-                f"{self.server.url} answered with {len(choices)} completions instead of n={k}. The server must support "
-                "`n`."
+                f"{self.server.url} answered with {len(choices)} completions instead of n={k}. The server must "
+                "support `n`."
             )
         is_text = isinstance(prompt, str)
         return [(choice["text"] if is_text else choice["message"]["content"]) or "" for choice in choices]
