@@ -91,7 +91,7 @@ def sigterm_while_training(command: list[str], output_dir: Path) -> int:
         assert process.poll() is None, "ended before it scored anything"
         time.sleep(0.1)
     process.terminate()
-    return process.wait(timeout=60)
+    return process.wait(timeout=120)
 
 
 def final_step(output_dir: Path) -> int:

@@ -19,7 +19,7 @@ from tests.distributed.launcher import watch
 
 
 if __name__ == "__main__":
-    watch(120)
+    watch(240)
 
 import torch
 from accelerate.utils import gather_object

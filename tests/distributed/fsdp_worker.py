@@ -14,7 +14,7 @@ from tests.distributed.launcher import watch
 
 
 if __name__ == "__main__":
-    watch(150)
+    watch(240)
 
 import torch
 from torch.distributed.elastic.multiprocessing.errors import record

@@ -16,7 +16,7 @@ from tests.distributed.launcher import watch
 
 
 if __name__ == "__main__":
-    watch(100)
+    watch(200)
 
 from dapo_trl import DAPOTrainer, exact_trainer
 from tests.distributed.scenarios import sampled, use_plain_cpu

@@ -32,7 +32,7 @@ def torchrun(module: str, *arguments: str | Path, num_processes: int = 2, **opti
 
 def run(command: list[str], *, env: dict[str, str] | None = None, **options) -> subprocess.CompletedProcess:
     """[`subprocess.run`] in the root of the repository, with the output as text."""
-    options = {"timeout": 200, "text": True, "capture_output": True} | options
+    options = {"timeout": 300, "text": True, "capture_output": True} | options
     return subprocess.run(command, cwd=ROOT, env=os.environ | ENVIRONMENT | (env or {}), **options)
 
 

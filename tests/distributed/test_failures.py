@@ -78,13 +78,13 @@ def test_a_process_that_dies_under_accelerate_launch(reward, arguments, tmp_path
 
 
 def test_a_slow_process_within_the_time_out(arguments):
-    """The second process is late by 2 seconds every time, by 8 in all: each collective has the time-out to itself."""
+    """The second process is late by 4 seconds every time, by 16 in all: each collective has the time-out to itself."""
     command = [*torchrun(), "-m", "tests.distributed.with_timeout", *arguments("is_slow", max_steps=4)[2:]]
-    assert_success(run(command, env={"SLOW_SECONDS": "2", "TIMEOUT_SECONDS": "6"}))
+    assert_success(run(command, env={"SLOW_SECONDS": "4", "TIMEOUT_SECONDS": "12"}))
 
 
 def test_a_slow_process_beyond_the_time_out(arguments):
     command = [*torchrun(), "-m", "tests.distributed.with_timeout", *arguments("is_slow", max_steps=4)[2:]]
-    cause = run_failing(command, SLOW_SECONDS="60", TIMEOUT_SECONDS="6")
+    cause = run_failing(command, SLOW_SECONDS="60", TIMEOUT_SECONDS="12")
     assert "rank      : 0" in cause
-    assert "Timed out waiting 6000ms" in cause
+    assert "Timed out waiting 12000ms" in cause

@@ -19,7 +19,7 @@ from tests.distributed.launcher import watch
 
 
 if __name__ == "__main__":
-    watch(170)
+    watch(280)
 
 import torch
 from deepspeed.runtime.zero.utils import ZeRORuntimeException
