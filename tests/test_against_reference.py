@@ -35,7 +35,7 @@ OPTIMIZERS = {
 }
 
 
-def compare(
+def assert_same_weights(
     config: dict, optimizer: str = "sgd", rollouts: ScriptedRollouts | None = None, num_rollouts: int = 2
 ) -> Report:
     """Trains both, asserts equal weights after the last optimizer step, and returns what the reference reports."""
@@ -91,7 +91,7 @@ def compare(
 @pytest.mark.parametrize(("updates_per_rollout", "num_rollouts"), [(1, 6), (3, 2)])
 def test_updates_per_rollout(updates_per_rollout, num_rollouts, token_normalization, optimizer):
     config = {"updates_per_rollout": updates_per_rollout, "token_normalization": token_normalization}
-    report = compare(config, optimizer, num_rollouts=num_rollouts)
+    report = assert_same_weights(config, optimizer, num_rollouts=num_rollouts)
     assert sum(report.groups_drawn) > sum(report.groups_kept), "no group was dropped"
     is_clipped = report.num_high_clipped > 0 and report.num_low_clipped > 0
     assert is_clipped == (updates_per_rollout > 1)
@@ -99,7 +99,7 @@ def test_updates_per_rollout(updates_per_rollout, num_rollouts, token_normalizat
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_num_iterations(optimizer):
-    report = compare({"num_iterations": 2}, optimizer)
+    report = assert_same_weights({"num_iterations": 2}, optimizer)
     assert report.num_high_clipped > 0 and report.num_low_clipped > 0
 
 
@@ -107,7 +107,9 @@ def test_num_iterations(optimizer):
 def test_soft_overlong_punishment(token_normalization):
     # Two tokens beyond L_max: a rollout_func can, the model cannot.
     rollouts = ScriptedRollouts(min_tokens=6, max_tokens=MAX_COMPLETION_LENGTH + 2)
-    report = compare({"soft_punish_cache": 8, "token_normalization": token_normalization}, rollouts=rollouts)
+    report = assert_same_weights(
+        {"soft_punish_cache": 8, "token_normalization": token_normalization}, rollouts=rollouts
+    )
     assert {0.0, -1.0} < set(report.penalties)
     assert sum(report.groups_drawn) > sum(report.groups_kept), "groups must be dropped although their rewards differ"
 
@@ -115,22 +117,22 @@ def test_soft_overlong_punishment(token_normalization):
 @pytest.mark.parametrize("token_normalization", ["step", "group"])
 def test_partial_rollout(token_normalization):
     config = {"max_rounds": 1, "max_oversampling": 1.0, "token_normalization": token_normalization}
-    report = compare(config, num_rollouts=3)
+    report = assert_same_weights(config, num_rollouts=3)
     assert min(report.groups_kept) < 6
 
 
 def test_dual_clip():
-    report = compare({"delta": 1.5}, num_rollouts=3)
+    report = assert_same_weights({"delta": 1.5}, num_rollouts=3)
     assert report.num_dual_clipped > 0
 
 
 @pytest.mark.parametrize("token_normalization", ["step", "group"])
 def test_masked_truncated_completions(token_normalization):
     config = {"mask_truncated_completions": True, "token_normalization": token_normalization}
-    report = compare(config, rollouts=ScriptedRollouts(frac_truncated=0.4))
+    report = assert_same_weights(config, rollouts=ScriptedRollouts(frac_truncated=0.4))
     assert report.num_masked > 0
 
 
 @pytest.mark.parametrize("token_normalization", ["step", "group"])
 def test_environment_tokens(token_normalization):
-    compare({"token_normalization": token_normalization}, rollouts=ScriptedRollouts(has_env_mask=True))
+    assert_same_weights({"token_normalization": token_normalization}, rollouts=ScriptedRollouts(has_env_mask=True))

@@ -23,7 +23,7 @@ def outgoing_of(sender: int) -> list[list]:
     ]
 
 
-def run_process(process: int, rendezvous: str) -> None:
+def assert_exchanged(process: int, rendezvous: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=process, world_size=NUM_PROCESSES)
 
@@ -48,7 +48,7 @@ def run_process(process: int, rendezvous: str) -> None:
 
 
 def test_three_processes(tmp_path):
-    mp.spawn(run_process, args=(os.fspath(tmp_path / "rendezvous"),), nprocs=NUM_PROCESSES)
+    mp.spawn(assert_exchanged, args=(os.fspath(tmp_path / "rendezvous"),), nprocs=NUM_PROCESSES)
 
 
 def test_one_process_keeps_its_objects_as_they_are():

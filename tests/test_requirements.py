@@ -170,7 +170,8 @@ def test_the_punishment_is_no_task_reward():
 
 
 def test_no_deciding_reward_is_needed_without_dynamic_sampling():
-    build(DAPOTrainer, {"dynamic_sampling": False}, reward_funcs=[correct, brevity])
+    trainer = build(DAPOTrainer, {"dynamic_sampling": False}, reward_funcs=[correct, brevity])
+    assert trainer._deciding_reward is None
 
 
 # The caller's objects

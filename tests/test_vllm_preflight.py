@@ -95,11 +95,11 @@ def test_a_server_that_fits(server):
 @pytest.mark.parametrize("served", [{"id": "alias", "root": "org/Model-7B"}, {"id": "/data/Model-7B", "root": None}])
 def test_one_model_by_several_names(server, served):
     server.model |= served
-    check_server(server.url, FITTING)
+    assert check_server(server.url, FITTING) is None
 
 
 def test_a_model_without_a_name_is_not_compared(server):
-    check_server(server.url, replace(FITTING, model=""))
+    assert check_server(server.url, replace(FITTING, model="")) is None
 
 
 def test_everything_that_is_wrong_in_one_message(server):
@@ -133,7 +133,7 @@ def test_without_development_endpoints(server):
 
 def test_raw_logprobs_do_when_nothing_is_corrected(server):
     server.info["vllm_config"]["model_config"]["logprobs_mode"] = "raw_logprobs"
-    check_server(server.url, replace(FITTING, needs_processed_logprobs=False))
+    assert check_server(server.url, replace(FITTING, needs_processed_logprobs=False)) is None
 
 
 def test_a_trainer_on_gpus_needs_nccl(server):

@@ -38,7 +38,7 @@ class After(TrainerCallback):
             self.action()
 
 
-def check_trained(trainer, comparison, num_syncs: int) -> None:
+def assert_trained(trainer, comparison, num_syncs: int) -> None:
     """The run came to its end, every rollout by the weights of its time."""
     assert trainer.state.global_step == 6
     assert comparison.moved[-1] > 0.1
@@ -54,7 +54,7 @@ def test_a_fault_of_one_request_is_survived(fault, proxy, models):
     harm = {"500": proxy.fail(500), "dropped connection": proxy.drop, "hung request": proxy.hang}[fault]
     trainer = build(proxy.url, models["tied"], vllm_max_retries=2, vllm_request_timeout=20)
     trainer.add_callback(After(2, lambda: proxy.harm(GENERATE, harm)))
-    check_trained(trainer, train_and_compare(trainer, proxy.url), num_syncs=4)
+    assert_trained(trainer, train_and_compare(trainer, proxy.url), num_syncs=4)
     assert proxy.num_waited_for == 0
 
 
@@ -62,7 +62,7 @@ def test_a_fault_of_one_request_is_survived(fault, proxy, models):
 def test_a_fault_of_the_weight_transfer_is_survived(path, proxy, models):
     trainer = build(proxy.url, models["tied"], vllm_max_retries=2)
     trainer.add_callback(After(2, lambda: proxy.harm(path, proxy.fail(503))))
-    check_trained(trainer, train_and_compare(trainer, proxy.url), num_syncs=5)  # the repeated operation is a sync too
+    assert_trained(trainer, train_and_compare(trainer, proxy.url), num_syncs=5)  # the repeated operation is a sync too
 
 
 def test_weights_of_a_stranger_are_noticed(proxy, models):
@@ -74,7 +74,7 @@ def test_weights_of_a_stranger_are_noticed(proxy, models):
 
     trainer = build(proxy.url, models["tied"], vllm_max_retries=2)
     trainer.add_callback(After(2, lambda: proxy.harm(GENERATE, proxy.run(change_weights))))
-    check_trained(trainer, train_and_compare(trainer, proxy.url), num_syncs=4)
+    assert_trained(trainer, train_and_compare(trainer, proxy.url), num_syncs=4)
 
 
 # Faults that stay
@@ -156,4 +156,4 @@ def test_killed_and_restarted_in_the_middle_of_a_rollout(server, proxy, models):
         server.start()
 
     trainer.add_callback(After(2, lambda: proxy.harm(GENERATE, let_through, proxy.run(kill_and_restart))))
-    check_trained(trainer, train_and_compare(trainer, proxy.url), num_syncs=4)
+    assert_trained(trainer, train_and_compare(trainer, proxy.url), num_syncs=4)
