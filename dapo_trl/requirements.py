@@ -1,5 +1,6 @@
 """What a trainer is given, checked before anything expensive happens."""
 
+import copy
 from collections.abc import Sized
 from typing import Any
 
@@ -7,14 +8,32 @@ import torch
 from accelerate.logging import get_logger
 from accelerate.utils import is_peft_model
 from datasets import IterableDataset
+from transformers import PreTrainedModel
+from trl.trainer.utils import get_config_model_id
 
 from .config import DAPOConfig
+from .rewards.overlong import SoftOverlongPunishment
 
 
 logger = get_logger(__name__)
 
 USUAL_WEIGHT = 0.02
 """Size of a weight in a layer some thousand wide."""
+
+
+def own_args(args: DAPOConfig | None, model: str | PreTrainedModel) -> DAPOConfig:
+    """
+    A copy of the arguments, or default ones, whose output directory is named after the model.
+
+    Raises:
+        TypeError: if they are of another class.
+    """
+    if args is None:
+        model_name = model if isinstance(model, str) else get_config_model_id(model.config)
+        return DAPOConfig(f"{model_name.split('/')[-1]}-DAPO")
+    if not isinstance(args, DAPOConfig):
+        raise TypeError(f"args is a {type(args).__name__}, but DAPOTrainer needs a DAPOConfig. Build one instead.")
+    return copy.copy(args)
 
 
 def check_supported(args: DAPOConfig, train_dataset: Any, tools: list | None, environment_factory: Any) -> None:
@@ -71,6 +90,21 @@ def check_reward_weights(args: DAPOConfig, num_rewards: int) -> None:
             "functions. Give one weight per function in reward_funcs; the soft overlong punishment is weighed by "
             "overlong_weight."
         )
+
+
+def add_overlong_punishment(args: DAPOConfig, reward_funcs: list, processing_classes: list | None) -> None:
+    """
+    Adds the soft overlong punishment (DAPO Eq. 13) to the task rewards, with its weight.
+
+    Args:
+        args (`DAPOConfig`): `reward_weights` is extended.
+        reward_funcs (`list`): extended.
+        processing_classes (`list`, *optional*): those of reward models; extended.
+    """
+    args.reward_weights = [*(args.reward_weights or [1.0] * len(reward_funcs)), args.overlong_weight]
+    reward_funcs.append(SoftOverlongPunishment(args.max_completion_length, args.soft_punish_cache))
+    if processing_classes is not None:
+        processing_classes.append(None)
 
 
 def deciding_reward(args: DAPOConfig, all_names: list[str], num_task_rewards: int) -> int | None:

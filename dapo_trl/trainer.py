@@ -1,13 +1,11 @@
 """DAPOTrainer: Algorithm 1 of the DAPO paper on top of TRL's GRPOTrainer."""
 
-import copy
 import math
 
 import torch
 from accelerate.logging import get_logger
 from datasets import Dataset
 from tqdm.auto import tqdm
-from trl.trainer.utils import get_config_model_id
 
 from .collection import (
     FATE_COLUMN,
@@ -25,8 +23,15 @@ from .loss import deal_rows
 from .preemption import PreemptedError
 from .publishing_trainer import PublishingGRPOTrainer
 from .random_state import get_random_state, set_random_state
-from .requirements import as_list, check_dataset_size, check_reward_weights, check_supported, deciding_reward
-from .rewards.overlong import SoftOverlongPunishment
+from .requirements import (
+    add_overlong_punishment,
+    as_list,
+    check_dataset_size,
+    check_reward_weights,
+    check_supported,
+    deciding_reward,
+    own_args,
+)
 from .rollout import weigh_by_group
 from .sampling import (
     AcceptanceRate,
@@ -120,25 +125,15 @@ class DAPOTrainer(PublishingGRPOTrainer):
         rollout_func=None,
         environment_factory=None,
     ):
-        if args is None:
-            model_name = model if isinstance(model, str) else get_config_model_id(model.config)
-            args = DAPOConfig(f"{model_name.split('/')[-1]}-DAPO")
-        if not isinstance(args, DAPOConfig):
-            raise TypeError(f"args is a {type(args).__name__}, but DAPOTrainer needs a DAPOConfig. Build one instead.")
+        # The parent changes arguments in place; the caller's objects stay as they are.
+        args, reward_funcs = own_args(args, model), as_list(reward_funcs)
         check_supported(args, train_dataset, tools, environment_factory)
         check_dataset_size(args, train_dataset)
-
-        # The parent changes these in place; the caller's objects stay as they are.
-        args = copy.copy(args)
-        reward_funcs = as_list(reward_funcs)
         check_reward_weights(args, len(reward_funcs))
         num_task_rewards = len(reward_funcs)
+        reward_processing_classes = as_list(reward_processing_classes) or None
         if args.soft_punish_cache is not None:
-            reward_funcs.append(SoftOverlongPunishment(args.max_completion_length, args.soft_punish_cache))
-            args.reward_weights = [*(args.reward_weights or [1.0] * num_task_rewards), args.overlong_weight]
-            if reward_processing_classes is not None:
-                reward_processing_classes = [*as_list(reward_processing_classes), None]
-
+            add_overlong_punishment(args, reward_funcs, reward_processing_classes)
         with generating_with(server_settings(args, train_dataset, eval_dataset)):
             super().__init__(
                 model=model,
@@ -160,12 +155,15 @@ class DAPOTrainer(PublishingGRPOTrainer):
         self._overlong_reward = num_task_rewards if args.soft_punish_cache is not None else None
         self._deciding_reward = deciding_reward(args, self.reward_func_names, num_task_rewards)
         if args.dynamic_sampling:
-            self._prompts: Dataset = self._remove_unused_columns(self.train_dataset, description="training")
-            fingerprint = prompts_fingerprint(self._prompts["prompt"])
-            self._prompt_stream = PromptStream(len(self._prompts), args.seed, args.shuffle_dataset, fingerprint)
-            self._acceptance = AcceptanceRate()
+            self._open_prompt_stream()
 
     # Dynamic sampling: Algorithm 1, lines 2 to 8
+
+    def _open_prompt_stream(self) -> None:
+        self._prompts: Dataset = self._remove_unused_columns(self.train_dataset, description="training")
+        fingerprint = prompts_fingerprint(self._prompts["prompt"])
+        self._prompt_stream = PromptStream(len(self._prompts), self.args.seed, self.args.shuffle_dataset, fingerprint)
+        self._acceptance = AcceptanceRate()
 
     def _generate_and_score_completions(self, inputs):
         if not self.model.training:
