@@ -23,7 +23,7 @@ START_ROLLOUTS = 5
 """First rollouts of a run, whose mean is what entropy is compared with."""
 
 RECENT_ROLLOUTS = 3
-"""Rollouts that are judged together: one alone may be an accident."""
+"""Rollouts that are judged together, because one alone may be an accident. The first ones have only themselves."""
 
 CONSTANT_CLIPPING_ROLLOUTS = 20
 """Rollouts without any clipped token that are too many."""
