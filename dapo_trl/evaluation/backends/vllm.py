@@ -44,21 +44,21 @@ class VLLMBackend:
                     save(requests[int(output.request_id)], completion)
 
     def _start(self, longest_prompt: int) -> Any:
-        """An engine with room for the longest sequence, and no more."""
+        """An engine with room for the longest sequence, and no more, unless `vllm_extra` says otherwise."""
         from vllm import LLM
 
-        options = {"enable_lora": True, "max_lora_rank": _round_rank(self.files.adapter.r)} if self._is_adapter else {}
-        return LLM(
-            model=self.files.base,
-            revision=self.files.base_revision,
-            tokenizer=self.encoder.tokenizer.name_or_path,
-            dtype=self.config.dtype,
-            max_model_len=longest_prompt + self.config.max_completion_length,
-            tensor_parallel_size=self.config.tensor_parallel_size,
-            gpu_memory_utilization=self.config.gpu_memory_utilization,
-            **options,
-            **(self.config.vllm_extra or {}),
-        ).llm_engine
+        options = {
+            "model": self.files.base,
+            "revision": self.files.base_revision,
+            "tokenizer": self.encoder.tokenizer.name_or_path,
+            "dtype": self.config.dtype,
+            "max_model_len": longest_prompt + self.config.max_completion_length,
+            "tensor_parallel_size": self.config.tensor_parallel_size,
+            "gpu_memory_utilization": self.config.gpu_memory_utilization,
+        }
+        if self._is_adapter:
+            options |= {"enable_lora": True, "max_lora_rank": _round_rank(self.files.adapter.r)}
+        return LLM(**options | (self.config.vllm_extra or {})).llm_engine
 
     def _params(self, request: Request) -> Any:
         from vllm import SamplingParams
