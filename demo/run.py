@@ -1,7 +1,7 @@
 """
 `python -m demo.run`, from the repository's root: build a tiny model, warm-start it, train it with DAPO, compare.
 
-Everything is written to `outputs/demo`: the data, the model before and after, the training log and the plot.
+Everything is written to `outputs/demo`: the data, the model before and after, the training log and a report.
 """
 
 import argparse
@@ -12,11 +12,11 @@ from statistics import fmean
 
 import torch
 
+from dapo_trl import report
 from demo.arithmetic import Sum, split_sums, write_jsonl
 from demo.evaluate import gain_interval, score, wilson_interval
 from demo.launch import train
 from demo.model import build_model, build_tokenizer
-from demo.plot import plot_run, read_log
 from demo.warm_start import warm_start
 
 
@@ -43,10 +43,12 @@ def main() -> None:
         "dataset_name": out / "train.jsonl",
         "output_dir": out / "dapo",
         "seed": args.seed,
+        "log_completions": True,
+        "num_completions_to_print": 1,
     }
     train(args.recipe, options, out / "train.log")
     after = score(out / "dapo", held_out, args.seed)
-    plot_run(read_log(out / "dapo"), out / "training.png")
+    report.main([str(out / "dapo"), "--output_dir", str(out / "report"), "--title", "A tiny model learns arithmetic"])
     print_summary(before, after, out, time.monotonic() - started)
 
 
@@ -81,7 +83,6 @@ def print_summary(before: list[bool], after: list[bool], out: Path, seconds: flo
     print(f"Before DAPO: {describe(before)}")
     print(f"After DAPO:  {describe(after)}")
     print(f"Gain:        {fmean(after) - fmean(before):+.3f} (95% interval {low:+.3f} to {high:+.3f})")
-    print(f"Plot:        {out / 'training.png'}")
     print(f"Model:       {out / 'dapo'}")
     print(f"Took {seconds:.0f} seconds.")
 
