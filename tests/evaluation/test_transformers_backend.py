@@ -10,9 +10,9 @@ from dapo_trl.evaluation.backends import PromptEncoder, TransformersBackend
 from dapo_trl.evaluation.backends.transformers import SeededSampling
 from dapo_trl.evaluation.config import EvaluateConfig
 from dapo_trl.evaluation.model import find_model, load_tokenizer
-from dapo_trl.evaluation.samples import make_requests
+from dapo_trl.evaluation.samples import Completion, make_requests
 from tests.command import save_model
-from tests.helpers import EOS
+from tests.helpers import EOS, VOCABULARY
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +61,14 @@ def test_lengths_and_truncation(model):
     truncated = [completion for completion in completions.values() if completion.is_truncated]
     ended = [completion for completion in completions.values() if not completion.is_truncated]
     assert truncated and {completion.num_tokens for completion in truncated} == {40}
-    assert {len(completion.text) for completion in truncated} <= set(range(41))
     assert ended and all(completion.num_tokens <= 40 and "<eos>" not in completion.text for completion in ended)
+
+
+def test_the_token_that_ends_a_completion_counts(model):
+    a, b, pad = (VOCABULARY[token] for token in ("a", "b", "<pad>"))
+    loaded = backend(model)
+    assert loaded._completion([a, b, EOS, pad]) == Completion("ab", 3, is_truncated=False)
+    assert loaded._completion([a, b, a, b]) == Completion("abab", 4, is_truncated=True)
 
 
 def test_greedy_is_what_generate_returns(model):
