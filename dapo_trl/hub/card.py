@@ -22,9 +22,9 @@ TAGS = ("dapo", "grpo", "trl", "dapo_trl", "reinforcement-learning", "reasoning"
 HIGHLIGHTS = ("Final reward", "Final accuracy", "Acceptance", "Generated per trained")
 
 READS = {
-    "auto": "the content of the last `\\boxed{...}`, else what follows the last `Answer:`, else the last number",
+    "auto": "the last `Answer: ...` or `\\boxed{...}`, whichever comes later; without both, `the answer is ...`",
     "boxed": "the content of the last `\\boxed{...}`",
-    "math_dapo": "what follows the last `Answer:`",
+    "math_dapo": "what follows the last `Answer:` in the last 300 characters",
 }
 
 
