@@ -31,7 +31,10 @@ ABOUT = """\
 The highest resident memory (`VmHWM`) in the training phase above the level at its begin, when the model is loaded and
 the rollout is generated and scored; gradients and the optimizer's state are part of it. Each measurement is a process
 of its own. *Ratio*: DAPOTrainer over GRPOTrainer, lower is better. *Tokens*: the costliest micro-batch with its
-padding (`padding/max_micro_batch_tokens` in the log), on which the activations depend.
+padding (`padding/max_micro_batch_tokens` in the log), on which the activations depend. When memory is short, lower
+`per_device_train_batch_size` and raise `gradient_accumulation_steps`: the optimizer steps stay the same. With constant
+lengths there is nothing to gain, and with uniform ones no cut of 64 rows into 16 micro-batches has a costliest one
+below 0.61 of GRPOTrainer's tokens.
 """
 SETTINGS = {
     "set": "",

@@ -32,8 +32,8 @@ seconds over DAPOTrainer's.
 Over the rollout, DAPOTrainer grows linearly: the tokens of the rows decide. GRPOTrainer grows faster than that at
 first, because the longest completion of a larger rollout is longer and all rows are padded to it, until the bound on
 the length is reached. Over the length, both grow linearly while the layers' matrix products dominate, and faster from
-a few thousand tokens on, where attention does, whose cost per token grows with the length; in a model of more hidden
-units that point is further to the right.
+one to two thousand tokens on, where attention does, whose cost per token grows with the length; in a model of more
+hidden units that point is further to the right.
 """
 SETTINGS = {
     "over": "",
@@ -101,7 +101,9 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
                 label=trainer,
             )
         panel.set(xscale="log", yscale="log", xlabel=label, ylabel="training phase (processor s)")
-        panel.grid(which="both", alpha=0.3)
+        panel.set_xticks([point["size"] for point in points], [str(point["size"]) for point in points])
+        panel.minorticks_off()
+        panel.grid(alpha=0.3)
     panels[0].legend()
     figure.savefig(path, dpi=120)
     plt.close(figure)
