@@ -23,7 +23,6 @@ from transformers import TrainerState
 from transformers import trainer as transformers_trainer
 from trl import GRPOTrainer
 
-import dapo_trl.checkpoint
 import dapo_trl.rollout
 import tests.conftest  # noqa: F401  sets the environment before Hugging Face libraries are imported
 from dapo_trl import DAPOTrainer
@@ -95,6 +94,18 @@ def half_written(owner: Any, name: str, file_of: Callable[..., Path | None], rea
     setattr(owner, name, reaches)
 
 
+def before_state_is_in_place(reach: Callable[[], None]) -> None:
+    """The point is reached when our state is written, but not yet under its name."""
+    replace = os.replace
+
+    def reaches(source, target):
+        if Path(target).name.startswith("dapo_state_"):
+            reach()
+        replace(source, target)
+
+    os.replace = reaches
+
+
 def optimizer_file(state, path, *args, **kwargs) -> Path | None:
     return Path(path) if str(path).endswith("optimizer.pt") else None
 
@@ -121,7 +132,7 @@ POINTS = {
         GRPOTrainer, "_save", lambda self, directory, *rest: Path(directory) / "model.safetensors", reach
     ),
     "saving the optimizer": lambda reach: half_written(torch, "save", optimizer_file, reach),
-    "saving our state": lambda reach: before(dapo_trl.checkpoint.os, "replace", reach),
+    "saving our state": before_state_is_in_place,
     "saving the trainer's state": lambda reach: half_written(
         TrainerState, "save_to_json", lambda self, path: Path(path), reach
     ),
