@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from datasets import Dataset
 from peft import LoraConfig
 
+from tests.helpers import char_tokenizer, encode_prompt
+
 from .client import FileClient
-from .trainers import build, train_and_compare
+from .trainers import build, starts_with_a_letter, train_and_compare
 
 
 MAX_DIFFERENCE = 1e-3
@@ -81,6 +84,29 @@ def test_without_the_transfer_server_and_trainer_differ(models, server, monkeypa
     assert last["sampling/sampling_logp_difference/mean"] > 0.05
     assert 0 < last["sampling/frac_corrected"] < 1
     assert last["sampling/importance_sampling_ratio/max"] == 2  # truncated
+
+
+def test_evaluation_asks_the_server_with_the_weights_of_the_moment(models, server):
+    held_out = ["e0=", "e1=x"]
+    trainer = build(
+        server.url,
+        models["tied"],
+        reward_funcs=starts_with_a_letter,
+        eval_dataset=Dataset.from_dict({"prompt": held_out}),
+        eval_rollouts=1,
+        per_device_eval_batch_size=8,
+        num_generations_eval=4,
+    )
+    trainer.train()
+    evaluated = [record for record in trainer.state.log_history if "eval_avg@4" in record]
+    assert [record["step"] for record in evaluated] == [2, 4, 6]
+    for record in evaluated:
+        assert 0 <= record["eval_avg@4_low"] <= record["eval_avg@4"] <= record["eval_avg@4_high"] <= 1
+    client = trainer.vllm_generation.vllm_client
+    prompts = [encode_prompt(text, char_tokenizer()) for text in held_out]
+    assert [request["prompts"] for request in client.requests].count(prompts) == 3
+    # Before the first rollout, and after each: what an evaluation has sent serves the rollout that follows.
+    assert client.num_syncs == 4
 
 
 def test_two_processes_train_as_one_does(models, server, tmp_path):

@@ -61,7 +61,7 @@ class Hard:
 def build(url: str, model: Any, **fields: Any) -> DAPOTrainer:
     """A trainer on the server; `model` is a path or a model, other arguments are fields of its configuration."""
     use_file_client()
-    arguments = {name: fields.pop(name) for name in ("reward_funcs", "peft_config") if name in fields}
+    arguments = {name: fields.pop(name) for name in ("reward_funcs", "peft_config", "eval_dataset") if name in fields}
     fields = {"vllm_server_base_url": url, "output_dir": tempfile.mkdtemp()} | fields
     if isinstance(model, str):
         model = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
