@@ -28,8 +28,13 @@ def code_blocks(page: Path, *languages: str) -> list[str]:
 
 
 def command_lines(page: Path) -> list[list[str]]:
-    """Words of each line of shell code; lines that end in a backslash go on, and comments are left out."""
+    """
+    Words of each line of shell code, and of each command in the text or a table.
+
+    Lines that end in a backslash go on, and comments are left out.
+    """
     lines = "".join(code_blocks(page, "bash", "shell")).replace("\\\n", " ").splitlines()
+    lines += [code for code in inline_code(page) if code.startswith(("python -m ", "make ", "accelerate launch "))]
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
