@@ -42,12 +42,14 @@ class Evaluation:
         files ([`ModelFiles`], *optional*): the model's files; None for a model that only a server has.
         encoder ([`PromptEncoder`], *optional*): makes tokens of prompts; None for a server's chat.
         problems ([`Problems`]): the problems.
+        metadata (`dict`, *optional*): what the trainer wrote beside the model.
     """
 
     config: EvaluateConfig
     files: ModelFiles | None
     encoder: PromptEncoder | None
     problems: Problems
+    metadata: dict[str, Any] | None
 
     @property
     def sampling(self) -> dict[str, Any]:
@@ -64,14 +66,14 @@ class Evaluation:
             "name": self.config.model,
             "identity": files.identity() if files else f"as served by {self.config.server_url}",
             "base": files.base if files and files.adapter else None,
-            "metadata": find_metadata(self.config),
+            "metadata": self.metadata,
         }
 
     @property
     def completions_path(self) -> Path:
         """Where the completions are; another file for every model, data and sampling, but not for every k."""
         # A server may come back at another address; the model is the same.
-        identity = self.model["identity"] if self.files else None
+        identity = self.files.identity() if self.files else None
         key = [self.config.model, identity, self.problems.prompts_hash, self.sampling]
         return output_dir(self.config) / f"completions-{self.problems.source.name}-{digest(key)}.jsonl"
 
@@ -97,7 +99,9 @@ def prepare(config: EvaluateConfig) -> Evaluation:
     )
     if files is not None:
         _check_context(config, files, encoder.longest((record.id, record.prompt) for record in problems.records))
-    return Evaluation(config, files, encoder, problems)
+    # A server's name for the model need not be a Hub id.
+    metadata = read_metadata(config.model, config.revision, is_on_hub=config.backend != "server")
+    return Evaluation(config, files, encoder, problems, metadata)
 
 
 def evaluate(config: EvaluateConfig) -> tuple[dict[str, Any], Path]:
@@ -111,7 +115,7 @@ def evaluate(config: EvaluateConfig) -> tuple[dict[str, Any], Path]:
         `tuple[dict, Path]`: the summary, and the file it is written to.
     """
     evaluation = prepare(config)
-    reward, rule_from = make_reward(config)
+    reward, rule_from = make_reward(config, evaluation.metadata)
     records, path = evaluation.problems.records, evaluation.completions_path
     with CompletionsFile(path, {"model": config.model, "sampling": evaluation.sampling}) as file:
         sample_missing(evaluation, file, make_requests(records, config.k, config.seed))
@@ -160,14 +164,9 @@ def sample_missing(evaluation: Evaluation, file: CompletionsFile, requests: Sequ
         backend.sample(missing, save)
 
 
-def find_metadata(config: EvaluateConfig) -> dict[str, Any] | None:
-    """What the trainer wrote beside the model; a server's name for it need not be a Hub id."""
-    return read_metadata(config.model, config.revision, is_on_hub=config.backend != "server")
-
-
-def make_reward(config: EvaluateConfig) -> tuple[AccuracyReward, str]:
+def make_reward(config: EvaluateConfig, metadata: dict[str, Any] | None) -> tuple[AccuracyReward, str]:
     """The reward that judges, and where its answer rule is from: `given`, `model` or `default`."""
-    trained = trained_rule(find_metadata(config)) if config.answer_rule is None else None
+    trained = trained_rule(metadata) if config.answer_rule is None else None
     if config.answer_rule is not None:
         reward, rule_from = AccuracyReward(config.answer_rule), "given"
     else:
