@@ -1,9 +1,5 @@
 """The difficulty filter, with scripted completions, a server in a thread, and a tiny Transformers model."""
 
-import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
 import pyarrow.parquet as pq
 import pytest
 from transformers import Qwen2Config, Qwen2ForCausalLM
@@ -14,6 +10,7 @@ from dapo_trl.data.generators import ServerGenerator, TransformersGenerator
 from dapo_trl.data.records import Record
 from dapo_trl.openai_server import OpenAIServer
 from dapo_trl.prepare_data import main
+from tests.json_server import JSONHandler, running
 
 
 def reward(completions, solution, **kwargs):
@@ -55,31 +52,17 @@ def test_range_is_kept_and_the_rest_counted():
 def server():
     """An OpenAI-compatible server that answers with `Answer: 1`, after failing as often as `failures` says."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(JSONHandler):
         def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            httpd.requests.append((self.path, body))
-            status = httpd.failures.pop() if httpd.failures else 200
+            body = self.read_json()
+            self.server.requests.append((self.path, body))
+            status = self.server.failures.pop() if self.server.failures else 200
             text = "Answer: 1"
             choice = {"message": {"content": text}} if "messages" in body else {"text": text}
-            answer = json.dumps({"choices": [choice] * body["n"]} if status == 200 else {"error": "busy"}).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
+            self.answer(status, {"choices": [choice] * body["n"]} if status == 200 else {"error": "busy"})
 
-        def log_message(self, *args):
-            pass
-
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    httpd.requests, httpd.failures = [], []
-    httpd.url = f"http://127.0.0.1:{httpd.server_port}/v1"
-    thread = threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield httpd
-    httpd.shutdown()
-    httpd.server_close()
-    thread.join()
+    with running(Handler, requests=[], failures=[]) as started:
+        yield started
 
 
 def test_server_gets_texts_and_messages_on_their_paths(server):

@@ -1,8 +1,6 @@
 """Completions from an OpenAI-compatible server, with a small one in a thread."""
 
-import json
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -11,52 +9,36 @@ from dapo_trl.evaluation.backends import PromptEncoder, ServerBackend
 from dapo_trl.evaluation.config import EvaluateConfig
 from dapo_trl.evaluation.samples import Completion, make_requests
 from tests.helpers import char_tokenizer
+from tests.json_server import JSONHandler, running
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(JSONHandler):
     """Says its seed; fails as often as `server.failures` says."""
 
     def do_GET(self):
         listed = {"data": [{"id": "m", "max_model_len": 64}]} if self.server.lists_models else None
-        self._answer(200 if listed else 404, listed or {})
+        self.answer(200 if listed else 404, listed or {})
 
     def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = self.read_json()
         with self.server.lock:
             self.server.requests.append((self.path, body, self.headers.get("Authorization")))
             failure = self.server.failures.pop() if self.server.failures else None
         if failure == "hang up":
             self.close_connection = True
         elif failure:
-            self._answer(failure, {"error": "busy"})
+            self.answer(failure, {"error": "busy"})
         else:
             text = f"seed {body['seed']}"
             choice = {"text": text} if "prompt" in body else {"message": {"content": text}}
             choice["finish_reason"] = "length" if body["seed"] % 2 else "stop"
-            self._answer(200, {"choices": [choice], "usage": {"completion_tokens": 5}})
-
-    def _answer(self, status: int, content: dict) -> None:
-        answer = json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *args):
-        pass
+            self.answer(200, {"choices": [choice], "usage": {"completion_tokens": 5}})
 
 
 @pytest.fixture
 def server():
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    httpd.requests, httpd.failures, httpd.lists_models, httpd.lock = [], [], True, threading.Lock()
-    httpd.url = f"http://127.0.0.1:{httpd.server_port}/v1"
-    thread = threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield httpd
-    httpd.shutdown()
-    httpd.server_close()
-    thread.join()
+    with running(Handler, requests=[], failures=[], lists_models=True, lock=threading.Lock()) as started:
+        yield started
 
 
 @pytest.fixture(autouse=True)

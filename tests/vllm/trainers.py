@@ -11,7 +11,7 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, TrainerCallback
 
 from dapo_trl import DAPOConfig, DAPOTrainer
-from tests.helpers import FIRST_CHARACTER, VOCABULARY, char_tokenizer
+from tests.helpers import BASE_CONFIG, FIRST_CHARACTER, VOCABULARY, char_tokenizer
 
 from .client import use_file_client
 
@@ -19,27 +19,16 @@ from .client import use_file_client
 PROBE = list(range(FIRST_CHARACTER, FIRST_CHARACTER + 40))
 """A text whose log-probabilities are compared."""
 
-CONFIG = {
+CONFIG = BASE_CONFIG | {
     "use_vllm": True,
     "vllm_mode": "server",
     "vllm_server_timeout": 60,
     "vllm_max_retries": 0,
-    "use_cpu": True,
-    "bf16": False,
-    "gradient_checkpointing": False,
-    "report_to": "none",
-    "disable_tqdm": True,
-    "save_strategy": "no",
-    "logging_steps": 1,
-    "lr_scheduler_type": "constant",
     "warmup_rollouts": 0,
     "learning_rate": 1e-2,
     "per_device_train_batch_size": 8,
-    "gradient_accumulation_steps": 2,
-    "num_generations": 4,
     "updates_per_rollout": 2,
     "max_completion_length": 12,
-    "max_steps": 6,
 }
 """Three rollouts of 8 groups of 4 completions and two optimizer steps, as one process trains them."""
 
