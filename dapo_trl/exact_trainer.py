@@ -23,6 +23,7 @@ from .config import DAPOConfig
 from .config_checks import TOKEN_LOSS_TYPES
 from .exchange import assert_agreement
 from .generation import dropping_ended_rows
+from .lm_head import small_tiles
 from .loss import Lengths, pad_rows, score_in_pieces
 from .metrics import MicroBatchMetrics
 from .phases import PhaseTimer
@@ -168,8 +169,10 @@ class ExactGRPOTrainer(GRPOTrainer):
         return batch
 
     def training_step(self, model, inputs, num_items_in_batch=None):
+        in_tiles = small_tiles(self.accelerator.device) if self.args.owns_batches else contextlib.nullcontext()
         try:
-            return super().training_step(model, inputs, num_items_in_batch)
+            with in_tiles:
+                return super().training_step(model, inputs, num_items_in_batch)
         except torch.OutOfMemoryError as error:
             if self._rollout is not None:  # not while a rollout is generated, where micro-batches play no part
                 error.add_note(self._advice_on_memory(self._rollout.plan))

@@ -88,7 +88,8 @@ class DAPOTrainer(PublishingGRPOTrainer):
     - `evaluation_loop`: adds avg@k, and puts the random state back.
     - `_generate_single_turn`: where Transformers generates, completions that have ended leave the batch.
     - `_get_per_token_logps_and_entropies`: old and reference log-probabilities without needless padding.
-    - `training_step`: when memory runs out, the error says which fields lower the need.
+    - `training_step`: on a CPU, the LM head works in small tiles; when memory runs out, the error says which fields
+      lower the need.
     - `_compute_loss`: weighs the parent's metrics by tokens, and takes the probabilities that
       `_get_per_token_logps_and_entropies` computed. `log`: hands these metrics over.
     - `_run_epoch`: a rollout that cannot be filled, an alarm, SIGTERM, or a vLLM server that is lost ends the run
