@@ -10,7 +10,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from transformers import PreTrainedModel
@@ -33,6 +33,30 @@ that is copied for each of them, cost more than the first.
 SETTINGS = {"way": "", "set": "", "completions": "d", "longest (tokens)": "d", "model": "", "dtype": ""}
 MEASURED = {"seconds": ".1f", "ratio": ".2f", "ratio of processor time": ".2f", "tokens": ".2f", "rounds": "d"}
 DEFAULT_WAY = "TRL's default"
+COMPACT_WAY = "ended rows leave the batch"
+
+
+class Setting(NamedTuple):
+    """What is generated: options of the command."""
+
+    set: str
+    rows: int
+    max_tokens: int
+    model: str
+    dtype: str
+    rounds: int
+    ways: tuple[str, ...]
+
+
+EVERY_WAY = tuple(dict.fromkeys([DEFAULT_WAY, *WAYS]))
+USUAL = (
+    Setting("log-normal", 64, 256, "1M", "float32", rounds=3, ways=EVERY_WAY),
+    Setting("constant", 64, 256, "1M", "float32", rounds=3, ways=EVERY_WAY),
+    Setting("log-normal", 64, 256, "10M", "float32", rounds=1, ways=(DEFAULT_WAY, COMPACT_WAY, "static cache")),
+    Setting("log-normal", 64, 1024, "1M", "float32", rounds=1, ways=(DEFAULT_WAY, COMPACT_WAY)),
+    Setting("log-normal", 64, 256, "1M", "bfloat16", rounds=1, ways=(DEFAULT_WAY, COMPACT_WAY, "continuous batching")),
+)
+"""What is measured unless something else is asked for."""
 
 
 def run(make_model: Callable[[], PreTrainedModel], lengths: list[Lengths], way: str) -> dict[str, float]:
@@ -75,37 +99,39 @@ def compare(
     ]
 
 
+def measure(setting: Setting) -> list[dict[str, Any]]:
+    """[`compare`] for one setting, with what tells the rows apart and the command that measures them."""
+    make_model = functools.partial(load_model, setting.model, setting.dtype)
+    for way in setting.ways:
+        run(make_model, rollout_lengths("constant", 8, max_tokens=16), way)  # the first run is slow
+    lengths = rollout_lengths(setting.set, setting.rows, setting.max_tokens)
+    options = [f"--{name.replace('_', '-')} {value}" for name, value in setting._asdict().items() if name != "ways"]
+    labels = {"set": setting.set, "model": Path(setting.model).name, "dtype": setting.dtype}
+    command = f"python -m benchmarks.generation.speed {' '.join(options)} --ways "
+    compared = compare(list(setting.ways), make_model, lengths, setting.rounds)
+    return [labels | row | {"command": f'{command}"{row["way"]}"'} for row in compared]
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
-    parser.add_argument("--set", nargs="+", default=["log-normal", "constant"])
+    parser = argparse.ArgumentParser(description=f"{__doc__.splitlines()[1]} Without options: all rows of the page.")
+    parser.add_argument("--set", default="log-normal")
     parser.add_argument("--rows", type=int, default=64, help="completions in the rollout")
     parser.add_argument("--max-tokens", type=int, default=256, help="no completion is longer")
-    parser.add_argument("--model", nargs="+", default=["1M", "10M"], help="1M, 10M, or directories of models")
+    parser.add_argument("--model", default="1M", help="1M, 10M, or the directory of a model")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="beside TRL's default")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each way")
     parser.add_argument("--results", type=Path, default=RESULTS)
-    arguments = parser.parse_args()
+    arguments = vars(parser.parse_args())
+    results = arguments.pop("results")
+    is_usual = all(value == parser.get_default(name) for name, value in arguments.items())
+    asked = Setting(**arguments | {"ways": tuple(dict.fromkeys([DEFAULT_WAY, *arguments["ways"]]))})
 
     torch.set_num_threads(1)
-    ways = list(dict.fromkeys([DEFAULT_WAY, *arguments.ways]))
-    for name in arguments.model:
-        make_model = functools.partial(load_model, name, arguments.dtype)
-        for way in ways:
-            run(make_model, rollout_lengths("constant", 8, max_tokens=16), way)  # the first run is slow
-        for kind in arguments.set:
-            lengths = rollout_lengths(kind, arguments.rows, arguments.max_tokens)
-            command = (
-                f"python -m benchmarks.generation.speed --set {kind} --rows {arguments.rows} --max-tokens "
-                f"{arguments.max_tokens} --model {name} --dtype {arguments.dtype} --rounds {arguments.rounds} --ways "
-            )
-            labels = {"set": kind, "model": Path(name).name, "dtype": arguments.dtype}
-            rows = [
-                labels | row | {"command": f'{command}"{row["way"]}"'}
-                for row in compare(ways, make_model, lengths, arguments.rounds)
-            ]
-            show(SETTINGS | MEASURED, rows)
-            record("generation_speed", ABOUT, SETTINGS, MEASURED, rows, arguments.results)
+    for setting in USUAL if is_usual else (asked,):
+        rows = measure(setting)
+        show(SETTINGS | MEASURED, rows)
+        record("generation_speed", ABOUT, SETTINGS, MEASURED, rows, results)
 
 
 if __name__ == "__main__":

@@ -186,7 +186,7 @@ def build_trainer(trainer: str, model: str, lengths: list[Lengths], num_steps: i
         "save_strategy": "no",
         "logging_strategy": "no",
         "lr_scheduler_type": "constant",
-        "learning_rate": 1e-4,
+        "learning_rate": 5e-5,
         "loss_type": "dapo",
         "epsilon_high": 0.28,
         "num_generations": NUM_GENERATIONS,
