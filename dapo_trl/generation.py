@@ -133,7 +133,24 @@ def sample_without_ended_rows(
         for name in {"attention_mask", "position_ids"} & model_kwargs.keys():
             model_kwargs[name] = model_kwargs[name][kept]
         model_kwargs["past_key_values"].batch_select_indices(kept)
+        keep_rows_of_processors(logits_processor, kept)
         input_ids, rows = input_ids[kept], rows[kept]
+
+
+def keep_rows_of_processors(processors: LogitsProcessorList, kept: torch.Tensor) -> None:
+    """
+    Takes out rows where a processor of `generate` holds a number for each.
+
+    The penalty of repetitions does since Transformers 5.18 or later: how many tokens of padding it skips.
+
+    Args:
+        processors (`LogitsProcessorList`): changed in place; they live as long as the call of `generate`.
+        kept (`torch.Tensor` of shape `(K,)`): numbers of the rows that stay.
+    """
+    for processor in processors:
+        lengths = getattr(processor, "prompt_ignore_length", None)
+        if isinstance(lengths, torch.Tensor):
+            processor.prompt_ignore_length = lengths[kept.to(lengths.device)]
 
 
 def can_drop_rows(

@@ -41,12 +41,13 @@ class PublishingGRPOTrainer(StoppableGRPOTrainer):
         """Page of the repository; None if nothing is pushed, and on all processes but the main one."""
         return self._publisher and self._publisher.address
 
-    def init_hf_repo(self, token=None):
-        super().init_hf_repo(token)
+    def init_hf_repo(self, token=None, **kwargs):
+        super().init_hf_repo(token, **kwargs)
         if not self.is_world_process_zero():
             return
         token = token or self.args.hub_token
-        if self.args.hub_private_repo and not hf_api().repo_info(self.hub_model_id, token=token).private:
+        is_private = kwargs.get("private", self.args.hub_private_repo)
+        if is_private and not hf_api().repo_info(self.hub_model_id, token=token).private:
             raise ValueError(
                 f"hub_private_repo=True, but {self.hub_model_id!r} is there already and public. Make it private in "
                 "its settings on the Hub, or give another hub_model_id."
@@ -89,8 +90,9 @@ class PublishingGRPOTrainer(StoppableGRPOTrainer):
         self, commit_message="End of training", blocking=True, token=None, revision=None, **kwargs
     ) -> CommitInfo | Any:
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        privacy = {"private": kwargs.pop("private")} if "private" in kwargs else {}  # newer Transformers have it
         if self._publisher is None:
-            self.init_hf_repo(token)
+            self.init_hf_repo(token, **privacy)
         self.save_model(_internal_call=True)
         if not self.is_world_process_zero():
             return None

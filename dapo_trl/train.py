@@ -8,6 +8,7 @@ accelerate launch --config_file recipes/accelerate_configs/zero3.yaml -m dapo_tr
 Every field can be given on the command line too (`--learning_rate 1e-6`), where it beats the recipe.
 """
 
+import argparse
 import os
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from accelerate.logging import get_logger
 from datasets import Dataset
 from torch.distributed.elastic.multiprocessing.errors import record
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers.hf_argparser import string_to_bool
 from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
 from .checkpoint import is_complete, last_complete_checkpoint
@@ -226,6 +228,14 @@ def build_trainer(script_args: DAPOScriptArguments, training_args: DAPOConfig, m
     )
 
 
+def asks_for_server_command(argv: list[str]) -> bool:
+    """Whether the words of the command line ask for no more than the command of the vLLM server."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    names = ("--print_vllm_command", "--print-vllm-command")
+    parser.add_argument(*names, type=string_to_bool, nargs="?", const=True, default=False)
+    return parser.parse_known_args(argv)[0].print_vllm_command
+
+
 def print_server_command(script_args: DAPOScriptArguments, training_args: DAPOConfig, model_args: ModelConfig) -> None:
     """Prints the command that starts the vLLM server of a recipe."""
     tokenizer = load_tokenizer(model_args, training_args)
@@ -272,11 +282,14 @@ def train(
 @failing_after_peers()
 def main(argv: list[str] | None = None) -> None:
     """Parse, then train or print."""
-    script_args, training_args, model_args = make_parser().parse_args_and_config(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    # The command may be printed on a machine without GPUs, where bfloat16 is refused otherwise.
+    for_no_gpu = ["--use_cpu", "true"] if asks_for_server_command(argv) else []
+    script_args, training_args, model_args = make_parser().parse_args_and_config([*argv, *for_no_gpu])
     if script_args.print_vllm_command:
         print_server_command(script_args, training_args, model_args)
         return
-    is_finished = train(script_args, training_args, model_args, sys.argv[1:] if argv is None else argv)
+    is_finished = train(script_args, training_args, model_args, argv)
     # Only now that the trainer is gone: DDP may hang when it lets go of a group that is destroyed already.
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

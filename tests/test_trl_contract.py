@@ -86,9 +86,14 @@ def test_pinned_version():
     assert f"trl=={version('trl')}" in requirements
 
 
+PASSED_ON = {"init_hf_repo": ["private"], "push_to_hub": ["private"]}
+"""Parameters that newer releases of Transformers have, and that `DAPOTrainer` hands to the parent where they exist."""
+
+
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_parameters(name):
-    assert list(inspect.signature(getattr(GRPOTrainer, name)).parameters) == PARAMETERS[name].split()
+    found = list(inspect.signature(getattr(GRPOTrainer, name)).parameters)
+    assert [parameter for parameter in found if parameter not in PASSED_ON.get(name, [])] == PARAMETERS[name].split()
 
 
 def test_every_overridden_method_is_checked():

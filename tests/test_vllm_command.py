@@ -7,7 +7,7 @@ from datasets import Dataset
 from trl import ModelConfig
 
 from dapo_trl import DAPOConfig
-from dapo_trl.train import main
+from dapo_trl.train import asks_for_server_command, main
 from dapo_trl.vllm import format_command, longest_prompt, server_command
 
 from .command import save_model, write_problems, write_recipe
@@ -82,6 +82,17 @@ def test_longest_prompt():
     tokenizer = char_tokenizer(CHAT_TEMPLATE)
     text = tokenizer.apply_chat_template(messages[1]["prompt"], add_generation_prompt=True, tokenize=False)
     assert longest_prompt([messages], tokenizer, None) == len(tokenizer(text)["input_ids"])
+
+
+@pytest.mark.parametrize("flag", ["--print-vllm-command", "--print_vllm_command=true"])
+def test_printed_on_a_machine_without_the_gpu_of_the_recipe(tmp_path, capsys, flag):
+    problems = write_problems(tmp_path / "problems.jsonl")
+    fields = {"model_name_or_path": save_model(tmp_path / "model"), "dataset_name": problems}
+    recipe = write_recipe(tmp_path / "recipe.yaml", fields | {"use_cpu": False, "bf16": True})
+    main(["--config", recipe, flag])
+    assert "--dtype bfloat16" in capsys.readouterr().out
+    assert not asks_for_server_command(["--config", recipe, "--print_vllm_command", "false"])
+    assert not asks_for_server_command(["--config", recipe])
 
 
 def test_printed_from_a_recipe(tmp_path, capsys):
