@@ -63,14 +63,14 @@ def test_results_are_those_of_large_tiles(tile_sizes):
         torch.testing.assert_close(tensor, large, rtol=1e-5, atol=1e-5)
 
 
-def test_tiles_on_a_gpu_stay_as_they_are():
-    usual = chunked_logprob.TOKEN_CHUNK_SIZE
+def test_tiles_on_a_gpu_stay_as_they_are(tile_sizes):
     with small_tiles(GPU):
-        assert chunked_logprob.TOKEN_CHUNK_SIZE == usual > 256
+        gradients(300)
+    assert tile_sizes == {"_forward_tile": [300], "_backward_tile": [300]}
 
 
-def test_the_size_is_put_back_after_an_error():
-    usual = chunked_logprob.TOKEN_CHUNK_SIZE
+def test_the_size_is_put_back_after_an_error(tile_sizes):
     with pytest.raises(RuntimeError, match="in between"), small_tiles(CPU):
         raise RuntimeError("in between")
-    assert chunked_logprob.TOKEN_CHUNK_SIZE == usual
+    gradients(300)
+    assert tile_sizes == {"_forward_tile": [300], "_backward_tile": [300]}
