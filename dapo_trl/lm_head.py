@@ -16,8 +16,7 @@ def small_tiles(device: torch.device) -> Iterator[None]:
     """
     Inside, TRL's fused LM head computes log-probabilities and their gradient for [`CPU_TILE`] tokens at a time.
 
-    Off the GPU each tile has half a dozen temporary tensors of `(tokens, vocabulary)`, and all tokens are computed, not
-    only those of completions. Results differ by rounding.
+    Off the GPU each tile has half a dozen temporary tensors of `(tokens, vocabulary)`. Results differ by rounding.
 
     Args:
         device (`torch.device`): of the model; other devices than a CPU are left alone.
