@@ -44,6 +44,14 @@ def test_functions_that_are_named_exist(page):
             assert pkgutil.resolve_name(code) is not None
 
 
+def test_every_room_is_in_the_architecture():
+    named = {code.removeprefix("dapo_trl/").rstrip("/") for code in inline_code(ROOT / "docs" / "architecture.md")}
+    modules = {path.name for path in (ROOT / "dapo_trl").glob("[a-z]*.py")}
+    folders = {path.parent.name for path in (ROOT / "dapo_trl").glob("[a-z]*/__init__.py")}
+    assert folders >= {"loss", "hub"}
+    assert (modules | folders) - named == set()
+
+
 @pytest.mark.parametrize("page", [ROOT / "README.md", *ROOT.glob("docs/*.md")], ids=name)
 def test_settings_that_are_named_exist(page):
     own = {"token_normalization", "answer_rule", "warmup_rollouts"}
