@@ -31,7 +31,10 @@ ENDED_SHARE = 1 / 8
 REDUCIBLE_LAYERS = (DynamicLayer, DynamicSlidingWindowLayer)
 """Layers of a cache that hold nothing but keys and values, from which rows can be taken out."""
 
-KNOWN_INPUTS = {"attention_mask", "position_ids", "past_key_values", "use_cache", "logits_to_keep"}
+ROW_INPUTS = {"attention_mask", "position_ids"}
+"""Inputs of a language model that hold a row for each of the batch."""
+
+KNOWN_INPUTS = ROW_INPUTS | {"past_key_values", "use_cache", "logits_to_keep"}
 """What a language model is given beside tokens. Anything else (images, a state-space model's cache) may hold rows."""
 
 ROW_PROCESSORS = (
@@ -117,6 +120,8 @@ def sample_without_ended_rows(
     arguments = {"logits_processor": logits_processor, "generation_config": generation_config}
     if not can_drop_rows(model, input_ids, logits_processor, generation_config, model_kwargs):
         return model._sample(input_ids, stopping_criteria=stopping_criteria, **arguments, **model_kwargs)
+    if model_kwargs["attention_mask"] is None:  # newer Transformers leave it out where there is no padding
+        model_kwargs["attention_mask"] = torch.ones_like(input_ids)
     sequences, rows = input_ids, torch.arange(len(input_ids), device=input_ids.device)
     while True:
         criteria = EndWhenWorthwhile(stopping_criteria, len(rows), input_ids.device)
@@ -130,8 +135,9 @@ def sample_without_ended_rows(
             return sequences
         # An empty output: the cache has been extended in place, masks and positions have not.
         model_kwargs = model._update_model_kwargs_for_generation({}, model_kwargs, num_new_tokens=num_new)
-        for name in {"attention_mask", "position_ids"} & model_kwargs.keys():
-            model_kwargs[name] = model_kwargs[name][kept]
+        for name in ROW_INPUTS:
+            if model_kwargs.get(name) is not None:
+                model_kwargs[name] = model_kwargs[name][kept]
         model_kwargs["past_key_values"].batch_select_indices(kept)
         keep_rows_of_processors(logits_processor, kept)
         input_ids, rows = input_ids[kept], rows[kept]
@@ -168,14 +174,15 @@ def can_drop_rows(
     whether to stop.
     """
     cache = model_kwargs.get("past_key_values")
-    per_row = [model_kwargs[name] for name in {"attention_mask", "position_ids"} & model_kwargs.keys()]
+    given = {name: value for name, value in model_kwargs.items() if value is not None}
+    per_row = [given[name] for name in ROW_INPUTS & given.keys()]
     return (
         type(model)._sample is GenerationMixin._sample
         and type(cache) is DynamicCache
         and not cache.offloading
         and all(type(layer) in REDUCIBLE_LAYERS for layer in cache.layers)
         and "attention_mask" in model_kwargs
-        and model_kwargs.keys() <= KNOWN_INPUTS
+        and given.keys() <= KNOWN_INPUTS
         and all(value.shape == input_ids.shape for value in per_row)
         and not any(isinstance(processor, ROW_PROCESSORS) for processor in logits_processor)
         and generation_config.pad_token_id is not None

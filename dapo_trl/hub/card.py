@@ -62,7 +62,9 @@ def render(
     facts: dict[str, Any], summaries: list[dict[str, Any]], run: Run | None, run_dir: Path, tags: Sequence[str] = ()
 ) -> ModelCard:
     """The card, with metadata for the Hub."""
-    recipe = run_dir / RECIPE_FILE
+    path = run_dir / RECIPE_FILE
+    recipe = path.read_text(encoding="utf-8").strip() if path.is_file() else None
+    prompt_text = _prompt_text(facts["prompt"])
     return ModelCard.from_template(
         metadata(facts, summaries, tags),
         template_path=str(TEMPLATE),
@@ -73,9 +75,10 @@ def render(
         samplings=[sampling_line(summary) for summary in summaries],
         prompt=pformat(facts["prompt"], width=100, sort_dicts=False),
         sampling=EvaluateConfig,  # its defaults: the paper's
-        prompt_text=_prompt_text(facts["prompt"]),
+        prompt_text=prompt_text,
+        fence=_fence(prompt_text, recipe or ""),
         answer_formats=_answer_formats(facts["rewards"]),
-        recipe=recipe.read_text(encoding="utf-8").strip() if recipe.is_file() else None,
+        recipe=recipe,
         has_curves=(run_dir / CURVES_FILE).is_file(),
         has_data_card=(run_dir / DATA_CARD_FILE).is_file(),
     )
@@ -129,6 +132,12 @@ def _load_run(run_dir: Path) -> Run | None:
 
 def _prompt_text(prompt: Any) -> str:
     return prompt if isinstance(prompt, str) else "\n\n".join(f"[{m['role']}]\n{m['content']}" for m in prompt)
+
+
+def _fence(*texts: str) -> str:
+    """A Markdown fence that none of the texts ends."""
+    longest = max(len(run) for text in texts for run in re.findall("`*", text))
+    return "`" * max(3, longest + 1)
 
 
 def _answer_formats(rewards: list[dict[str, Any]]) -> list[str]:

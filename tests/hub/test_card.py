@@ -105,6 +105,14 @@ def test_the_quick_start_asks_as_in_training(run_dir):
     )
 
 
+def test_a_prompt_with_a_code_block_stays_in_its_own(run_dir, tmp_path):
+    facts = json.loads((run_dir / "run.json").read_text())
+    facts["prompt"] = "Write a program.\n````python\nprint(1)\n````"
+    (tmp_path / "run.json").write_text(json.dumps(facts))
+    text = write_card(tmp_path, with_curves=False).read_text()
+    assert "`````text\nWrite a program.\n````python\nprint(1)\n````\n`````\n" in text
+
+
 def test_evaluations(run_dir, tmp_path, capsys):
     main(["--run", str(run_dir), "--evaluation", str(write_summary(tmp_path / "summary.json"))])
     assert capsys.readouterr().out == f"Model card: {run_dir}/README.md\n"
