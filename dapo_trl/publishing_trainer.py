@@ -125,7 +125,7 @@ class PublishingGRPOTrainer(StoppableGRPOTrainer):
     def _save(self, output_dir=None, state_dict=None):
         with self._settings_for_generation():
             super()._save(output_dir, state_dict)
-            if is_peft_model(self.model):
+            if is_peft_model(self.model) and self.args.should_save:  # newer Transformers call this on every process
                 self.model.generation_config.save_pretrained(output_dir or self.args.output_dir)
 
     @contextlib.contextmanager

@@ -53,9 +53,9 @@ class StoppableGRPOTrainer(MonitoredGRPOTrainer):
 
     def _save(self, output_dir=None, state_dict=None):
         super()._save(output_dir, state_dict)
-        save_metadata(
-            output_dir or self.args.output_dir, dict(zip(self.reward_func_names, self.reward_funcs, strict=True))
-        )
+        if self.args.should_save:
+            rewards = dict(zip(self.reward_func_names, self.reward_funcs, strict=True))
+            save_metadata(output_dir or self.args.output_dir, rewards)
 
     def _save_checkpoint(self, model, trial):
         if self.args.should_save:
