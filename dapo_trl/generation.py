@@ -145,9 +145,10 @@ def sample_without_ended_rows(
 
 def keep_rows_of_processors(processors: LogitsProcessorList, kept: torch.Tensor) -> None:
     """
-    Takes out rows where a processor of `generate` holds a number for each.
+    Takes out rows where a processor of `generate` holds something for each.
 
-    The penalty of repetitions does since Transformers 5.18 or later: how many tokens of padding it skips.
+    The penalty of repetitions does in newer Transformers: how many tokens of padding it skips. Other processors say so
+    by a method `keep_rows(kept)`.
 
     Args:
         processors (`LogitsProcessorList`): changed in place; they live as long as the call of `generate`.
@@ -157,6 +158,8 @@ def keep_rows_of_processors(processors: LogitsProcessorList, kept: torch.Tensor)
         lengths = getattr(processor, "prompt_ignore_length", None)
         if isinstance(lengths, torch.Tensor):
             processor.prompt_ignore_length = lengths[kept.to(lengths.device)]
+        if hasattr(processor, "keep_rows"):
+            processor.keep_rows(kept)
 
 
 def can_drop_rows(

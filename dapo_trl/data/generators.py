@@ -44,6 +44,8 @@ class TransformersGenerator:
         """`k` completions for each prompt; all rows of one call are padded together."""
         import torch
 
+        from ..generation import dropping_ended_rows
+
         inputs = self.tokenizer(
             [self._text(prompt) for prompt in prompts],
             padding=True,
@@ -51,7 +53,7 @@ class TransformersGenerator:
             # The chat template has written the special tokens already.
             add_special_tokens=isinstance(prompts[0], str),
         ).to(self.model.device)
-        with torch.inference_mode():
+        with torch.inference_mode(), dropping_ended_rows(self.model, self.model.generation_config):
             output = self.model.generate(
                 input_ids=inputs["input_ids"],
                 attention_mask=inputs["attention_mask"],

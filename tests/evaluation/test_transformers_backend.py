@@ -56,6 +56,16 @@ def test_long_prompts_come_first(model):
     assert order == [PROMPTS[1]] * 4 + [PROMPTS[0]] * 4 + [PROMPTS[2]] * 4
 
 
+def test_completions_that_have_ended_leave_the_batch(model):
+    sampler, num_rows = backend(model, max_completion_length=40), []
+    sampler.model.register_forward_hook(lambda module, args, output: num_rows.append(len(output.logits)))
+    completions = sample(sampler, requests(k=10))
+    ended = sorted(completion.num_tokens for completion in completions.values() if not completion.is_truncated)
+    assert len(ended) >= 8  # a quarter of the batch
+    assert num_rows[0] == 30 and num_rows[-1] < 30 - len(ended) / 2
+    assert num_rows == sorted(num_rows, reverse=True)
+
+
 def test_lengths_and_truncation(model):
     completions = sample(backend(model, max_completion_length=40), requests(k=16))
     truncated = [completion for completion in completions.values() if completion.is_truncated]

@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from ...data.batches import batches
+from ...generation import dropping_ended_rows
 from ..config import EvaluateConfig
 from ..model import ModelFiles
 from ..samples import Completion, Request, Save
@@ -45,6 +46,10 @@ class SeededSampling(LogitsProcessor):
         noise = torch.stack([torch.empty_like(row).exponential_(generator=generator) for row, generator in rows])
         # A zero would lift a token that top-p took out.
         return scores - noise.clamp_min_(torch.finfo(noise.dtype).tiny).log_()
+
+    def keep_rows(self, kept: torch.Tensor) -> None:
+        """Goes on with these rows of the batch."""
+        self.generators = [self.generators[row] for row in kept.tolist()]
 
 
 class TransformersBackend:
@@ -95,7 +100,8 @@ class TransformersBackend:
         prompts = [self.encoder(request.problem_id, request.prompt) for request in batch]
         inputs = self.tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt")
         inputs = {name: inputs[name].to(self.model.device) for name in ("input_ids", "attention_mask")}
-        output = self.model.generate(**inputs, logits_processor=self._processors(batch))
+        with dropping_ended_rows(self.model, self.model.generation_config):
+            output = self.model.generate(**inputs, logits_processor=self._processors(batch))
         return [self._completion(ids) for ids in output[:, inputs["input_ids"].shape[1] :].tolist()]
 
     def _processors(self, batch: Sequence[Request]) -> LogitsProcessorList:
