@@ -60,6 +60,7 @@ class EvaluateConfig:
     backend: str | None = _option(None, "transformers, vllm or server. Default: server with server_url.")
     tokenizer: str | None = _option(None, "Directory or Hub id of the tokenizer. Default: the model's.")
     revision: str | None = _option(None, "Branch, tag or commit of a model on the Hub.")
+    trust_remote_code: bool = _option(False, "Run the code that comes with a model; read it before.")
     dtype: str = _option("auto", "Type of the weights: auto, bfloat16, float16 or float32.")
     batch_size: int = _option(32, "Completions generated at a time (transformers).")
     tensor_parallel_size: int = _option(1, "GPUs that share the model (vllm).")

@@ -32,11 +32,13 @@ class ModelFiles:
         name (`str`): directory or Hub id.
         revision (`str`, *optional*): branch, tag or commit on the Hub.
         adapter ([`~peft.PeftConfig`], *optional*): configuration of the adapter, if it is one.
+        trust_remote_code (`bool`): whether code that comes with the model may run.
     """
 
     name: str
     revision: str | None = None
     adapter: PeftConfig | None = None
+    trust_remote_code: bool = False
 
     @property
     def base(self) -> str:
@@ -61,11 +63,13 @@ class ModelFiles:
 
     def context_window(self) -> int | None:
         """Longest sequence in tokens, None if the configuration does not say."""
-        config = AutoConfig.from_pretrained(self.base, revision=self.base_revision).get_text_config()
-        return getattr(config, "max_position_embeddings", None)
+        config = AutoConfig.from_pretrained(
+            self.base, revision=self.base_revision, trust_remote_code=self.trust_remote_code
+        )
+        return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
-def find_model(name: str, revision: str | None = None) -> ModelFiles:
+def find_model(name: str, revision: str | None = None, trust_remote_code: bool = False) -> ModelFiles:
     """
     Looks whether there is an adapter or a whole model.
 
@@ -75,9 +79,10 @@ def find_model(name: str, revision: str | None = None) -> ModelFiles:
     is_found = partial(cached_file, revision=revision, _raise_exceptions_for_missing_entries=False)
     try:
         if is_found(name, _ADAPTER_CONFIG):
-            return ModelFiles(name, revision, PeftConfig.from_pretrained(name, revision=revision))
+            adapter = PeftConfig.from_pretrained(name, revision=revision)
+            return ModelFiles(name, revision, adapter, trust_remote_code)
         if is_found(name, "config.json"):
-            return ModelFiles(name, revision)
+            return ModelFiles(name, revision, None, trust_remote_code)
         reason = "there is neither file"
     except OSError as error:
         reason = str(error)
@@ -87,7 +92,9 @@ def find_model(name: str, revision: str | None = None) -> ModelFiles:
     )
 
 
-def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
+def load_tokenizer(
+    name: str, revision: str | None = None, trust_remote_code: bool = False
+) -> PreTrainedTokenizerBase:
     """
     A tokenizer as generation needs it: padding on the left, with a padding token.
 
@@ -95,7 +102,13 @@ def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenize
         FileNotFoundError: if there is none.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, padding_side="left", truncation_side="left")
+        tokenizer = AutoTokenizer.from_pretrained(
+            name,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+            padding_side="left",
+            truncation_side="left",
+        )
     except (OSError, ValueError) as error:
         raise FileNotFoundError(
             f"There is no tokenizer at {name!r}. Give its directory or Hub id with --tokenizer. ({error})"
@@ -111,11 +124,23 @@ def has_tokenizer(name: str) -> bool:
 
 
 def read_metadata(model: str, revision: str | None = None, *, is_on_hub: bool = True) -> dict[str, Any] | None:
-    """What the trainer wrote beside a model, None if there is nothing; looked for on the Hub only `is_on_hub`."""
+    """
+    What the trainer wrote beside a model, None if there is nothing; looked for on the Hub only `is_on_hub`.
+
+    Raises:
+        ValueError: if the file is damaged.
+    """
     if not (is_on_hub or Path(model).is_dir()):
         return None
     path = cached_file(model, METADATA, revision=revision, _raise_exceptions_for_missing_entries=False)
-    return json.loads(Path(path).read_text()) if path else None
+    if not path:
+        return None
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}). Remove it; the answer rule is then --answer_rule, or auto."
+        ) from error
 
 
 def trained_rule(metadata: dict[str, Any] | None) -> str | None:

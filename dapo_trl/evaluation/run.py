@@ -86,7 +86,9 @@ def prepare(config: EvaluateConfig) -> Evaluation:
         FileNotFoundError: if the model, its tokenizer or the data is not there.
         ValueError: if the data cannot be used, or prompts and completions do not fit into the model's context.
     """
-    files = find_model(config.model, config.revision) if config.backend != "server" else None
+    files = None
+    if config.backend != "server":
+        files = find_model(config.model, config.revision, config.trust_remote_code)
     is_chat = config.backend == "server" and config.server_api == "chat"
     encoder = None if is_chat else PromptEncoder(_tokenizer(config, files), config.chat_template_kwargs)
     problems = load_problems(
@@ -187,10 +189,10 @@ def output_dir(config: EvaluateConfig) -> Path:
 
 def _tokenizer(config: EvaluateConfig, files: ModelFiles | None) -> Any:
     if config.tokenizer is not None:
-        return load_tokenizer(config.tokenizer)
+        return load_tokenizer(config.tokenizer, None, config.trust_remote_code)
     if files is not None and files.adapter is not None and not has_tokenizer(files.name):
-        return load_tokenizer(files.base, files.base_revision)
-    return load_tokenizer(config.model, config.revision)
+        return load_tokenizer(files.base, files.base_revision, config.trust_remote_code)
+    return load_tokenizer(config.model, config.revision, config.trust_remote_code)
 
 
 def _check_context(config: EvaluateConfig, files: ModelFiles, longest_prompt: int) -> None:

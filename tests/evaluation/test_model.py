@@ -1,11 +1,15 @@
 """What is known of a model without loading its weights."""
 
+import io
 import json
 import os
+from pathlib import Path
 
 import pytest
 
+from dapo_trl.checkpoint import METADATA
 from dapo_trl.evaluation.backends import PromptEncoder
+from dapo_trl.evaluation.backends.transformers import load_model
 from dapo_trl.evaluation.model import find_model, load_tokenizer, read_metadata, trained_rule
 from tests.command import save_model
 from tests.helpers import CHAT_TEMPLATE, char_tokenizer
@@ -35,6 +39,29 @@ def test_the_identity_changes_with_the_weights_and_not_with_results(model):
 def test_no_model(tmp_path, name):
     with pytest.raises(FileNotFoundError, match="is neither a directory with a config.json or adapter_config.json"):
         find_model(str(tmp_path / name))
+
+
+def test_code_that_comes_with_a_model_runs_only_if_trusted(model, monkeypatch):
+    Path(model, "own.py").write_text(
+        "from transformers import Qwen2Config, Qwen2ForCausalLM\n"
+        "class OwnConfig(Qwen2Config):\n    model_type = 'own'\n"
+        "class OwnModel(Qwen2ForCausalLM):\n    config_class = OwnConfig\n"
+    )
+    config = json.loads(Path(model, "config.json").read_text())
+    classes = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"}
+    Path(model, "config.json").write_text(json.dumps(config | {"model_type": "own", "auto_map": classes}))
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))  # Transformers would ask
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        find_model(model).context_window()
+    files = find_model(model, trust_remote_code=True)
+    assert files.context_window() == 2048
+    assert type(load_model(files, "float32")).__name__ == "OwnModel"
+
+
+def test_damaged_metadata(model):
+    Path(model, METADATA).write_text('{"answer_rules": ')
+    with pytest.raises(ValueError, match=f"{METADATA} is damaged .*Remove it"):
+        read_metadata(model)
 
 
 def test_no_tokenizer(tmp_path):

@@ -136,7 +136,11 @@ class TransformersBackend:
 def load_model(files: ModelFiles, dtype: str) -> PreTrainedModel:
     """A whole model, or a base model with its adapter, on the accelerator if there is one."""
     model = AutoModelForCausalLM.from_pretrained(
-        files.base, revision=files.base_revision, dtype=dtype, device_map="auto"
+        files.base,
+        revision=files.base_revision,
+        trust_remote_code=files.trust_remote_code,
+        dtype=dtype,
+        device_map="auto",
     )
     if files.adapter is not None:
         # Without the wrapper, which generates by settings of its own: the layers of the adapter are in the model.

@@ -50,6 +50,7 @@ class VLLMBackend:
         options = {
             "model": self.files.base,
             "revision": self.files.base_revision,
+            "trust_remote_code": self.files.trust_remote_code,
             "tokenizer": self.encoder.tokenizer.name_or_path,
             "dtype": self.config.dtype,
             "max_model_len": longest_prompt + self.config.max_completion_length,
