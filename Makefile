@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+LATEST_VENV ?= .venv-latest
 VLLM_VENV ?= .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
 
@@ -9,16 +10,21 @@ VLLM_BIN := $(VLLM_VENV)/bin
 BENCH ?= training_phase.speed training_phase.memory training_phase.bookkeeping training_phase.scaling \
 	dynamic_sampling.simulate rewards.speed generation.speed
 
-.PHONY: install demo test test-vllm bench quality format clean
+.PHONY: install demo test test-latest test-vllm bench quality format clean
 
 install: $(VENV)/.installed
 
 $(VENV)/.installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --constraint constraints.txt --editable ".[demo,dev]"
-	@# DeepSpeed's build asks the installed torch; without its compiled operators it takes seconds.
-	DS_BUILD_OPS=0 $(BIN)/pip install --constraint constraints.txt --no-build-isolation deepspeed
+	cp constraints.txt $(VENV)/constraints.txt
+	$(call install_for_tests,$(VENV))
 	touch $@
+
+define install_for_tests
+	$(1)/bin/pip install --constraint $(1)/constraints.txt --editable ".[demo,dev]"
+	@# DeepSpeed's build asks the installed torch; without its compiled operators it takes seconds.
+	DS_BUILD_OPS=0 $(1)/bin/pip install --constraint $(1)/constraints.txt --no-build-isolation deepspeed
+endef
 
 # Warm-starts a tiny model on worked arithmetic, trains it with DAPO, prints accuracy before and after.
 demo: install
@@ -26,6 +32,16 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+# The same with the newest torch and Transformers that setup.cfg allows, which `pip install` gives users without vLLM.
+test-latest: $(LATEST_VENV)/.installed
+	$(LATEST_VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile
+
+$(LATEST_VENV)/.installed: setup.cfg constraints.txt
+	$(PYTHON) -m venv $(LATEST_VENV)
+	grep --invert-match --extended-regexp '^(torch|transformers)==' constraints.txt > $(LATEST_VENV)/constraints.txt
+	$(call install_for_tests,$(LATEST_VENV))
+	touch $@
 
 # Trains through a real vLLM server on the CPU, in an environment of its own: vLLM brings other versions of much.
 test-vllm: $(VLLM_VENV)/.installed
@@ -57,4 +73,4 @@ format: install
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(VLLM_VENV) outputs build dist *.egg-info
+	rm -rf $(VENV) $(LATEST_VENV) $(VLLM_VENV) outputs build dist *.egg-info
