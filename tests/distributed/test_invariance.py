@@ -48,6 +48,16 @@ def test_same_metrics(name, alone, together):
                 assert actual[metric] == pytest.approx(value, rel=1e-5, abs=1e-6, nan_ok=True), metric
 
 
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_tokens_of_all_processes_count(name, alone, together):
+    def num_tokens(record: dict[str, float]) -> float:
+        return record["tokens_per_second/rollout"] * record["time/rollout"]
+
+    for expected, actual in zip(alone[name]["log_history"], together[name]["log_history"], strict=True):
+        if "time/rollout" in expected:
+            assert num_tokens(actual) == pytest.approx(num_tokens(expected), rel=0.02)  # the log is rounded
+
+
 @pytest.mark.parametrize("name", [name for name, config in SCENARIOS.items() if config.get("log_completions")])
 def test_same_completions_table(name, alone, together):
     assert len(alone[name]["tables"]) == 6
