@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from dapo_trl import estimate
 from dapo_trl.train import make_parser
 from tests.docs.pages import PAGES, ROOT, anchors, command_lines, inline_code, links, name
 
@@ -113,3 +114,24 @@ def test_options_of_our_commands_exist(words, capsys, monkeypatch):
 def test_recipes_of_our_commands_exist(words):
     paths = [word for word in words if word.startswith("recipes/")]
     assert all(Path(ROOT, path).exists() for path in paths), paths
+
+
+def commands_with_a_recipe(module: str) -> list[list[str]]:
+    """Arguments of each line that runs the module with one of our recipes."""
+    lines = [words[1:] for words in own_commands() if words[0] == module]
+    return [arguments for arguments in lines if any(word.startswith("recipes/") for word in arguments)]
+
+
+@pytest.mark.parametrize("arguments", commands_with_a_recipe("dapo_trl.train"), ids=" ".join)
+def test_training_commands_are_read(arguments, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    script_args, training_args, model_args = make_parser().parse_args_and_config([*arguments, "--use_cpu", "true"])
+    assert script_args.dataset_name and training_args.output_dir and model_args.model_name_or_path
+
+
+@pytest.mark.parametrize("arguments", commands_with_a_recipe("dapo_trl.estimate"), ids=" ".join)
+def test_estimates_are_printed(arguments, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    estimate.main(arguments)
+    printed = capsys.readouterr().out
+    assert " fits: " in printed and "does not fit" not in printed
