@@ -69,21 +69,7 @@ def prepare(
         conversational=config.conversational,
     )
     records = deduplicate(tqdm(reader, desc="Reading", unit=" rows", unit_scale=True), counts)
-    if config.max_prompt_tokens is not None:
-        records = within_token_limit(records, tokenizer, config.max_prompt_tokens, counts)
-    if config.decontaminate:
-        records = _uncontaminated(records, config, counts)
-    if generator is not None:
-        records = within_pass_rate(
-            records,
-            generator,
-            reward_func,
-            counts,
-            k=config.num_generations,
-            min_pass_rate=config.min_pass_rate,
-            max_pass_rate=config.max_pass_rate,
-            batch_size=config.pass_rate_batch_size,
-        )
+    records = _selected(records, config, counts, tokenizer, generator, reward_func)
     answer_types: Counter = Counter()
     records = _counted(tqdm(records, desc="Writing", unit=" problems"), counts, answer_types)
     layout = {"conversational": reader.conversational, "with_pass_rate": generator is not None}
@@ -100,6 +86,33 @@ def prepare(
     )
     (directory / "README.md").write_text(card, encoding="utf-8")
     return counts
+
+
+def _selected(
+    records: Iterable[Record],
+    config: PrepareConfig,
+    counts: Counts,
+    tokenizer: "PreTrainedTokenizerBase | None",
+    generator: Generator | None,
+    reward_func: RewardFunc | None,
+) -> Iterable[Record]:
+    """The records that the settings keep: cheap criteria first, pass rates last."""
+    if config.max_prompt_tokens is not None:
+        records = within_token_limit(records, tokenizer, config.max_prompt_tokens, counts)
+    if config.decontaminate:
+        records = _uncontaminated(records, config, counts)
+    if generator is None:
+        return records
+    return within_pass_rate(
+        records,
+        generator,
+        reward_func,
+        counts,
+        k=config.num_generations,
+        min_pass_rate=config.min_pass_rate,
+        max_pass_rate=config.max_pass_rate,
+        batch_size=config.pass_rate_batch_size,
+    )
 
 
 def build_generator(config: PrepareConfig) -> Generator | None:

@@ -92,9 +92,7 @@ def find_model(name: str, revision: str | None = None, trust_remote_code: bool =
     )
 
 
-def load_tokenizer(
-    name: str, revision: str | None = None, trust_remote_code: bool = False
-) -> PreTrainedTokenizerBase:
+def load_tokenizer(name: str, revision: str | None = None, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
     """
     A tokenizer as generation needs it: padding on the left, with a padding token.
 
