@@ -138,7 +138,9 @@ def sample_without_ended_rows(
         for name in ROW_INPUTS:
             if model_kwargs.get(name) is not None:
                 model_kwargs[name] = model_kwargs[name][kept]
-        model_kwargs["past_key_values"].batch_select_indices(kept)
+        for layer in model_kwargs["past_key_values"].layers:
+            if layer.get_seq_length() > 0:
+                layer.batch_select_indices(kept.to(layer.keys.device))  # a model may be spread over devices
         keep_rows_of_processors(logits_processor, kept)
         input_ids, rows = input_ids[kept], rows[kept]
 
