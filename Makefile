@@ -57,7 +57,7 @@ $(VLLM_VENV)/.installed: setup.cfg constraints.txt
 	$(VLLM_BIN)/pip uninstall --yes torchvision torchaudio torchcodec
 	touch $@
 
-# Measures side by side with GRPOTrainer and other ways, in turns and on one core; half an hour on a quiet machine.
+# Measures side by side with GRPOTrainer and other ways, in turns; 50 minutes on a quiet machine.
 bench: install
 	@for benchmark in $(BENCH); do \
 		echo "benchmarks.$$benchmark"; $(BIN)/python -W ignore -m benchmarks.$$benchmark || exit 1; \

@@ -36,13 +36,12 @@ told the tokens of each optimizer step, because only so are the weights comparab
 DAPOTrainer's. *Efficiency*: useful tokens over computed tokens. *Difference*: the largest of any weight afterwards;
 *moved*: how far training has moved the weights.
 
-With log-normal lengths GRPOTrainer computes 3.6 times the tokens. Its attention takes 9 times DAPOTrainer's time, as
-a row's cost grows with the square of the padded length, and all the rest takes 3.5 times (torch.profiler, 64
-completions, 1 M parameters). What remains in DAPOTrainer, with 1 M and 10 M parameters: LM head with log-probabilities
-and entropy, 39% and 15%; matrix products of the layers, a quarter and half; attention, 22% and 16%. The machine had
-other work at times: where the two ratios differ, that of processor time is the steadier one. The weights differ by
-rounding, which AdamW enlarges where gradients are nearly zero: with SGD the largest difference is 7e-09 (32
-completions, four steps, 10 M parameters).
+With log-normal lengths GRPOTrainer computes 3.6 times the tokens, and its attention takes 9 times DAPOTrainer's time,
+as a row's cost grows with the square of the padded length. On a CPU, DAPOTrainer's LM head also works in small tiles,
+which stay in the cache. What remains in DAPOTrainer, with 1 M and 10 M parameters (torch.profiler, 64 and 32
+completions): matrix products of the layers, 33% and 59%; LM head with log-probabilities and entropy, 29% and 9%;
+attention, 25% and 19%. The machine had other work at times: where the two ratios differ, that of processor time is the
+steadier one. The weights differ by rounding, which AdamW enlarges where gradients are nearly zero.
 """
 SETTINGS = {
     "set": "",
