@@ -5,6 +5,7 @@ How the training phase grows with the length of completions and with the rollout
 """
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     figure, panels = plt.subplots(1, 2, figsize=(10, 4), constrained_layout=True)
     labels = {"length": "bound on the completion's length (tokens)", "rollout": "completions in the rollout"}
     for panel, (over, label) in zip(panels, labels.items(), strict=True):
-        points = [row for row in rows if row["over"] == over]
+        points = sorted((row for row in rows if row["over"] == over), key=lambda row: row["size"])
         for trainer in TRAINERS:
             panel.plot(
                 [point["size"] for point in points],
@@ -121,7 +122,8 @@ def main() -> None:
     rows = series("length", "uniform", [(16, max_tokens) for max_tokens in arguments.lengths])
     rows += series("rollout", "log-normal", [(num_rows, 1024) for num_rows in arguments.rows])
     record("training_phase_scaling", ABOUT, SETTINGS, MEASURED, rows, arguments.results)
-    draw(rows, arguments.results / "training_phase_scaling.png")
+    recorded = json.loads((arguments.results / "training_phase_scaling.json").read_text(encoding="utf-8"))
+    draw(recorded["rows"], arguments.results / "training_phase_scaling.png")
 
 
 if __name__ == "__main__":
