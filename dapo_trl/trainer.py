@@ -63,14 +63,16 @@ class DAPOTrainer(PublishingGRPOTrainer):
     Example:
 
     ```python
-    >>> from datasets import load_dataset
     >>> from dapo_trl import DAPOConfig, DAPOTrainer, accuracy
+    >>> from dapo_trl.data import load_prompts
 
     >>> trainer = DAPOTrainer(
     ...     model="Qwen/Qwen2.5-1.5B-Instruct",
     ...     reward_funcs=accuracy,
     ...     args=DAPOConfig(output_dir="outputs", max_completion_length=4096, soft_punish_cache=819),
-    ...     train_dataset=load_dataset("open-r1/DAPO-Math-17k-Processed", "all", split="train"),
+    ...     train_dataset=load_prompts(
+    ...         "open-r1/DAPO-Math-17k-Processed", config="all", prompt_template="boxed", conversational=True
+    ...     ),
     ... )
     >>> trainer.train()
     ```

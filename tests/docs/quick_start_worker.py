@@ -1,11 +1,10 @@
 """
 Runs the Python code of the README: `python -m tests.docs.quick_start_worker <directory>`.
 
-It is run as it stands, against a Hub that holds small things under the names in it, with settings for a CPU as
-defaults and a reward that a random model gets now and then.
+It is run as it stands, against a Hub that holds small things under the names in it, with settings for a CPU in place of
+its own and a reward that a random model gets now and then.
 """
 
-import functools
 import sys
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from huggingface_hub import HfApi
 import dapo_trl
 from tests.command import save_model, starts_low
 from tests.docs.pages import ROOT, code_blocks
+from tests.helpers import CHAT_TEMPLATE, char_tokenizer
 
 
 MODEL, DATA = "Qwen/Qwen2.5-1.5B-Instruct", "open-r1/DAPO-Math-17k-Processed"
@@ -23,6 +23,8 @@ SMALL = {
     "bf16": False,
     "gradient_checkpointing": False,
     "num_generations": 4,
+    "per_device_train_batch_size": 8,
+    "gradient_accumulation_steps": 1,
     "updates_per_rollout": 2,
     "max_steps": 2,
     "max_oversampling": 1.0,
@@ -42,6 +44,7 @@ configs:
 def push(directory: Path) -> None:
     """A model and data under the names that the README uses."""
     save_model(directory / "model")
+    char_tokenizer(CHAT_TEMPLATE).save_pretrained(directory / "model")
     data = directory / "data"
     (data / "all").mkdir(parents=True)
     (data / "README.md").write_text(CARD)
@@ -55,7 +58,8 @@ def push(directory: Path) -> None:
 def main(directory: Path) -> None:
     push(directory)
     (code,) = code_blocks(ROOT / "README.md", "python")
-    dapo_trl.DAPOConfig = functools.partial(dapo_trl.DAPOConfig, **SMALL)
+    config_class = dapo_trl.DAPOConfig
+    dapo_trl.DAPOConfig = lambda **fields: config_class(**fields | SMALL)
     dapo_trl.accuracy = starts_low
     variables = {}
     exec(code, variables)

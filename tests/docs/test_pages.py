@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from dapo_trl import estimate
+from dapo_trl.rewards import load_reward
 from dapo_trl.train import make_parser
-from tests.docs.pages import PAGES, ROOT, anchors, command_lines, inline_code, links, name
+from tests.docs.pages import PAGES, ROOT, anchors, code_blocks, command_lines, inline_code, links, name
 
 
 COMMANDS = {page: command_lines(page) for page in PAGES}
@@ -127,6 +128,20 @@ def test_training_commands_are_read(arguments, monkeypatch):
     monkeypatch.chdir(ROOT)
     script_args, training_args, model_args = make_parser().parse_args_and_config([*arguments, "--use_cpu", "true"])
     assert script_args.dataset_name and training_args.output_dir and model_args.model_name_or_path
+
+
+def test_the_example_of_own_data_and_rewards(tmp_path, monkeypatch):
+    page = ROOT / "docs" / "settings.md"
+    (reward,), (recipe,) = code_blocks(page, "python"), code_blocks(page, "yaml")
+    (tmp_path / "my_rewards.py").write_text(reward)
+    (tmp_path / "recipe.yaml").write_text(recipe + "model_name_or_path: any\nuse_cpu: true\nbf16: false\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    script_args, training_args, _ = make_parser().parse_args_and_config(["--config", str(tmp_path / "recipe.yaml")])
+    assert training_args.eval_strategy == "steps"
+    assert training_args.dynamic_sampling_metric in script_args.reward_funcs
+    assert len(training_args.reward_weights) == len(script_args.reward_funcs)
+    function = load_reward(script_args.reward_funcs[1])
+    assert (function.__name__, function(completion_ids=[[0] * 499, [0] * 500])) == ("short", [1.0, 0.0])
 
 
 @pytest.mark.parametrize("arguments", commands_with_a_recipe("dapo_trl.estimate"), ids=" ".join)
