@@ -1,8 +1,8 @@
 """
 Runs the Python code of the README: `python -m tests.docs.quick_start_worker <directory>`.
 
-It is run as it stands, against a Hub that holds small things under the names in it, with settings for a CPU in place of
-its own and a reward that a random model gets now and then.
+It is run as it stands, against a Hub that holds small things under the names in it, with settings for a CPU in place
+of its own and a reward that a random model gets now and then.
 """
 
 import sys
