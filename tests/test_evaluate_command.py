@@ -234,6 +234,14 @@ def test_completions_longer_than_the_models_context(arguments):
         main(arguments(max_completion_length=2045))
 
 
+def test_a_prompt_that_fills_the_models_context(arguments, tmp_path):
+    data = tmp_path / "long.jsonl"
+    data.write_text(json.dumps({"problem": "1" * 2048, "answer": "1"}) + "\n")
+    message = "The longest prompt alone has 2048 tokens and does not fit into the model's context of 2048 .*Leave that"
+    with pytest.raises(ValueError, match=message):
+        main(arguments(data=str(data), max_completion_length=1))
+
+
 def test_vllm_that_is_not_installed(arguments, monkeypatch):
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(ImportError, match=r"backend='vllm' needs vLLM.*pip install dapo_trl\[vllm\]"):

@@ -49,6 +49,7 @@ def find_source(
 
     Raises:
         ValueError: if `data_file` is given without a preset.
+        FileNotFoundError: if the data can be neither a preset, nor a local path, nor `owner/name` on the Hub.
     """
     preset = PRESETS.get(data)
     if preset is None:
@@ -57,6 +58,18 @@ def find_source(
                 f"data_file={data_file!r} stands in for a preset, but data={data!r} is none ({', '.join(PRESETS)}). "
                 "Give the file as data."
             )
+        _check_name(data)
         name = Path(data).stem if Path(data).suffix.lower() in BUILDERS else Path(data).name
         return DataSource(name, data, split or "train", config)
     return DataSource(data, data_file or preset.source, split or preset.split, config or preset.config)
+
+
+def _check_name(data: str) -> None:
+    path = Path(data)
+    # A missing file is reported, with its full path, where it is read.
+    if "/" in data or path.suffix.lower() in BUILDERS or path.exists():
+        return
+    raise FileNotFoundError(
+        f"data={data!r} is none of the presets ({', '.join(PRESETS)}), and there is no such file or directory. Give a "
+        "preset, the path of a file, or the id of a data set on the Hub (`owner/name`)."
+    )

@@ -9,7 +9,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from ..rewards import AccuracyReward
-from .backends import PromptEncoder, make_backend
+from .backends import PromptEncoder, check_length, make_backend
 from .completions_file import CompletionsFile
 from .config import EvaluateConfig
 from .judge import judge, vote_classes
@@ -100,7 +100,7 @@ def prepare(config: EvaluateConfig) -> Evaluation:
         num_problems=config.num_problems,
     )
     if files is not None:
-        _check_context(config, files, encoder.longest((record.id, record.prompt) for record in problems.records))
+        _check_context(config, files, encoder, problems)
     # A server's name for the model need not be a Hub id.
     metadata = read_metadata(config.model, config.revision, is_on_hub=config.backend != "server")
     return Evaluation(config, files, encoder, problems, metadata)
@@ -195,11 +195,8 @@ def _tokenizer(config: EvaluateConfig, files: ModelFiles | None) -> Any:
     return load_tokenizer(config.model, config.revision, config.trust_remote_code)
 
 
-def _check_context(config: EvaluateConfig, files: ModelFiles, longest_prompt: int) -> None:
+def _check_context(config: EvaluateConfig, files: ModelFiles, encoder: PromptEncoder, problems: Problems) -> None:
+    longest = encoder.longest((record.id, record.prompt) for record in problems.records)
     window = files.context_window()
-    if window is not None and longest_prompt + config.max_completion_length > window:
-        raise ValueError(
-            f"max_completion_length={config.max_completion_length} and the longest prompt, {longest_prompt} tokens, "
-            f"exceed the model's context of {window}. Give --max_completion_length {max(1, window - longest_prompt)} "
-            "or less."
-        )
+    if window is not None:
+        check_length(longest, config.max_completion_length, window, "the model's context")

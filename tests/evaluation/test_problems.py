@@ -115,3 +115,12 @@ def test_source(arguments, expected):
 def test_a_file_stands_in_for_presets_only():
     with pytest.raises(ValueError, match="data_file='f.jsonl' stands in for a preset, but data='mine' is none"):
         find_source("mine", "f.jsonl")
+
+
+def test_a_misspelt_preset_is_told_the_presets(tmp_path, monkeypatch):
+    with pytest.raises(FileNotFoundError, match=r"data='aime42' is none of the presets \(aime24, aime25, math500"):
+        find_source("aime42")
+    assert find_source("aime42.jsonl").name == "aime42"  # reading it says which path was looked for
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "aime42").mkdir()
+    assert find_source("aime42") == DataSource("aime42", "aime42", "train")

@@ -155,3 +155,9 @@ def test_completions_longer_than_the_server_allows(server):
     ):
         sample(backend(server, max_completion_length=61), requests(1))
     assert len(sample(backend(server, max_completion_length=60), requests(1))) == 1
+
+
+def test_a_prompt_longer_than_the_server_allows(server):
+    long = make_requests([Record("a", "1" * 70, "2", "1" * 70, "test")], 1, seed=3)
+    with pytest.raises(ValueError, match="The longest prompt alone has 70 tokens .* the server's max_model_len of 64"):
+        sample(backend(server), long)

@@ -3,7 +3,7 @@
 from ..config import EvaluateConfig
 from ..model import ModelFiles
 from ..samples import Backend
-from .prompts import PromptEncoder
+from .prompts import PromptEncoder, check_length
 from .server import ServerBackend
 from .transformers import TransformersBackend
 from .vllm import VLLMBackend
@@ -24,4 +24,4 @@ def make_backend(config: EvaluateConfig, files: ModelFiles | None, encoder: Prom
     return backends[config.backend](config, files, encoder)
 
 
-__all__ = ["PromptEncoder", "ServerBackend", "TransformersBackend", "VLLMBackend", "make_backend"]
+__all__ = ["PromptEncoder", "ServerBackend", "TransformersBackend", "VLLMBackend", "check_length", "make_backend"]

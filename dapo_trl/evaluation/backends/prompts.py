@@ -39,3 +39,29 @@ class PromptEncoder:
             prompt, add_generation_prompt=True, tokenize=True, return_dict=True, **self.chat_template_kwargs
         )
         return encoded["input_ids"]
+
+
+def check_length(longest_prompt: int, max_completion_length: int, limit: int, limit_name: str) -> None:
+    """
+    Do prompt and completion fit?
+
+    Args:
+        longest_prompt (`int`): tokens of the longest prompt.
+        max_completion_length (`int`): tokens of the longest completion.
+        limit (`int`): tokens that there may be.
+        limit_name (`str`): what the limit is called, such as `"the model's context"`.
+
+    Raises:
+        ValueError: if they do not, or if the prompt alone leaves no room for a completion.
+    """
+    room = limit - longest_prompt
+    if room < 1:
+        raise ValueError(
+            f"The longest prompt alone has {longest_prompt} tokens and does not fit into {limit_name} of {limit} with "
+            "a completion of any length. Leave that problem out of the data, or take a model with a longer context."
+        )
+    if max_completion_length > room:
+        raise ValueError(
+            f"max_completion_length={max_completion_length} and the longest prompt, {longest_prompt} tokens, exceed "
+            f"{limit_name} of {limit}. Give --max_completion_length {room} or less."
+        )

@@ -8,7 +8,7 @@ from ...data.prompts import as_messages
 from ...openai_server import OpenAIServer
 from ..config import EvaluateConfig
 from ..samples import Completion, Request, Save
-from .prompts import PromptEncoder
+from .prompts import PromptEncoder, check_length
 
 
 logger = logging.getLogger(__name__)
@@ -75,12 +75,8 @@ class ServerBackend:
         if self.max_length is None or self.encoder is None:
             return
         longest = self.encoder.longest((request.problem_id, request.prompt) for request in requests)
-        if longest + self.config.max_completion_length > self.max_length:
-            raise ValueError(
-                f"max_completion_length={self.config.max_completion_length} and the longest prompt, {longest} tokens, "
-                f"exceed the server's max_model_len={self.max_length}. Give --max_completion_length "
-                f"{max(1, self.max_length - longest)}, or start the server with a larger one."
-            )
+        limit_name = "the server's max_model_len"
+        check_length(longest, self.config.max_completion_length, self.max_length, limit_name)
 
     def _body(self, request: Request) -> dict[str, Any]:
         body = {
