@@ -237,10 +237,24 @@ def asks_for_server_command(argv: list[str]) -> bool:
 
 
 def print_server_command(script_args: DAPOScriptArguments, training_args: DAPOConfig, model_args: ModelConfig) -> None:
-    """Prints the command that starts the vLLM server of a recipe."""
-    tokenizer = load_tokenizer(model_args, training_args)
-    datasets = load_datasets(script_args, training_args, tokenizer.chat_template is not None)
-    num_prompt_tokens = longest_prompt(datasets, tokenizer, training_args.chat_template_kwargs)
+    """
+    Prints the command that starts the vLLM server of a recipe.
+
+    Raises:
+        ValueError: if the recipe generates without a server.
+    """
+    for name, needed in (("use_vllm", True), ("vllm_mode", "server")):
+        value = getattr(training_args, name)
+        if value != needed:
+            raise ValueError(
+                f"{name}={value!r}: this recipe needs no server, so there is no command that starts one. Start the "
+                "training at once, or set use_vllm to true and vllm_mode to 'server'."
+            )
+    num_prompt_tokens = 0
+    if training_args.vllm_max_model_length is None:  # otherwise it says all that the server must know of lengths
+        tokenizer = load_tokenizer(model_args, training_args)
+        datasets = load_datasets(script_args, training_args, tokenizer.chat_template is not None)
+        num_prompt_tokens = longest_prompt(datasets, tokenizer, training_args.chat_template_kwargs)
     words = server_command(training_args, model_args, num_prompt_tokens, script_args.vllm_data_parallel_size)
     sys.stdout.write(format_command(words) + "\n")
 

@@ -14,6 +14,9 @@ from .command import save_model, write_problems, write_recipe
 from .helpers import CHAT_TEMPLATE, char_tokenizer
 
 
+SERVER = {"use_vllm": True, "vllm_mode": "server"}
+
+
 def command(model: str = "org/Model-7B", data_parallel_size: int = 1, dtype: str = "float32", **fields) -> list[str]:
     args = DAPOConfig(**{"use_cpu": True, "bf16": False, "max_completion_length": 100, "output_dir": "out"} | fields)
     return server_command(args, ModelConfig(model_name_or_path=model, dtype=dtype), 28, data_parallel_size)
@@ -87,7 +90,7 @@ def test_longest_prompt():
 @pytest.mark.parametrize("flag", ["--print-vllm-command", "--print_vllm_command=true"])
 def test_printed_on_a_machine_without_the_gpu_of_the_recipe(tmp_path, capsys, flag):
     problems = write_problems(tmp_path / "problems.jsonl")
-    fields = {"model_name_or_path": save_model(tmp_path / "model"), "dataset_name": problems}
+    fields = {"model_name_or_path": save_model(tmp_path / "model"), "dataset_name": problems} | SERVER
     recipe = write_recipe(tmp_path / "recipe.yaml", fields | {"use_cpu": False, "bf16": True})
     main(["--config", recipe, flag])
     assert "--dtype bfloat16" in capsys.readouterr().out
@@ -102,6 +105,7 @@ def test_printed_from_a_recipe(tmp_path, capsys):
         "dataset_name": write_problems(tmp_path / "problems.jsonl"),
         "output_dir": str(tmp_path / "out"),
         "vllm_data_parallel_size": 3,
+        **SERVER,
     }
     main(["--config", write_recipe(tmp_path / "recipe.yaml", fields), "--print-vllm-command"])
     output = capsys.readouterr().out
@@ -110,3 +114,22 @@ def test_printed_from_a_recipe(tmp_path, capsys):
     assert option(printed, "--max-model-len") == str(len("3+4=") + 8)
     assert option(printed, "--data-parallel-size") == "3"
     assert not (tmp_path / "out").exists()
+
+
+def test_a_recipe_with_its_length_needs_neither_model_nor_data(tmp_path, capsys):
+    fields = {"model_name_or_path": "no/model", "dataset_name": "no/data", "vllm_max_model_length": 512, **SERVER}
+    main(["--config", write_recipe(tmp_path / "recipe.yaml", fields), "--print-vllm-command"])
+    assert "--max-model-len 512" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"use_vllm": False}, "use_vllm=False: this recipe needs no server.* set use_vllm to true and vllm_mode"),
+        ({"vllm_mode": "colocate"}, "vllm_mode='colocate': this recipe needs no server"),
+    ],
+)
+def test_a_recipe_without_a_server_has_no_command(tmp_path, fields, message):
+    recipe = write_recipe(tmp_path / "recipe.yaml", {"model_name_or_path": "m", "dataset_name": "d"} | SERVER | fields)
+    with pytest.raises(ValueError, match=message):
+        main(["--config", recipe, "--print-vllm-command"])

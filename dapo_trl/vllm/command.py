@@ -69,7 +69,7 @@ def server_command(
     Args:
         args (`DAPOConfig`): the recipe.
         model_args (`ModelConfig`): its model.
-        num_prompt_tokens (`int`): tokens of the longest prompt.
+        num_prompt_tokens (`int`): tokens of the longest prompt; does not matter with `vllm_max_model_length`.
         data_parallel_size (`int`): copies of the model, each on `vllm_tensor_parallel_size` GPUs.
 
     Returns:

@@ -188,6 +188,8 @@ def test_the_real_command_of_the_server(cluster, tmp_path, capsys):
         "dataset_name": write_problems(tmp_path / "problems.jsonl"),
         "output_dir": str(tmp_path / "out"),
         "vllm_data_parallel_size": 2,
+        "use_vllm": True,
+        "vllm_mode": "server",
         "vllm_server_base_url": f"http://127.0.0.1:{cluster.port}",
     }
     main(["--config", write_recipe(cluster.recipe, fields), "--print-vllm-command"])
