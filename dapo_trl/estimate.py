@@ -12,13 +12,14 @@ the recipe does not fit; then the command says which fields to change.
 import argparse
 import sys
 
+from .command_line import errors_in_one_line
 from .estimation import Hardware, Question, estimate, find_remedy, format_estimate, format_problems, read_sharding
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The options of this command; all other words go to the training command's parser."""
     parser = argparse.ArgumentParser(
-        prog="dapo_trl.estimate", description="Memory and time of a recipe.", allow_abbrev=False
+        prog="python -m dapo_trl.estimate", description="Memory and time of a recipe.", allow_abbrev=False
     )
     parser.add_argument("--config", required=True, help="the recipe")
     parser.add_argument("--gpus", type=int, default=1, help="GPUs of the trainer, without those of a vLLM server")
@@ -92,4 +93,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with errors_in_one_line():
+        main()

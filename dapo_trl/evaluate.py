@@ -15,13 +15,15 @@ import logging
 import sys
 
 from transformers.utils import logging as transformers_logging
-from trl import TrlParser
 
+from .command_line import errors_in_one_line
 from .evaluation.compare import compare
+from .evaluation.completions_file import CompletionsFileError
 from .evaluation.config import EvaluateConfig
 from .evaluation.run import evaluate, output_dir
 from .evaluation.summary import read_summary
 from .evaluation.tables import describe_comparison, describe_summary
+from .recipe_parser import RecipeParser
 
 
 INTERRUPTED = 130
@@ -30,7 +32,7 @@ INTERRUPTED = 130
 
 def main(argv: list[str] | None = None) -> None:
     """Parse, evaluate or compare, print."""
-    (config,) = TrlParser(EvaluateConfig, prog="dapo_trl.evaluate").parse_args_and_config(argv)
+    (config,) = RecipeParser(EvaluateConfig, prog="python -m dapo_trl.evaluate").parse_args_and_config(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for noisy in ("httpx", "datasets"):  # one line per request
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -57,4 +59,5 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with errors_in_one_line(CompletionsFileError):
+        main()

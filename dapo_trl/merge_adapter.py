@@ -14,6 +14,8 @@ import torch
 from peft import AutoPeftModelForCausalLM, PeftConfig
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
 
+from .command_line import errors_in_one_line
+
 
 def merge_adapter(adapter: str, output: str, dtype: str = "auto", base: str | None = None) -> None:
     """
@@ -71,7 +73,9 @@ def _load_base_config(base: str) -> PreTrainedConfig:
 
 def main(argv: list[str] | None = None) -> None:
     """Parse and merge."""
-    parser = argparse.ArgumentParser(prog="dapo_trl.merge_adapter", description=__doc__.strip().splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m dapo_trl.merge_adapter", description=__doc__.strip().splitlines()[0]
+    )
     parser.add_argument("--adapter", required=True, help="directory or Hub id of the adapter")
     parser.add_argument("--output", required=True, help="directory for the merged model")
     parser.add_argument("--base", help="base model, if it is not where the adapter's configuration says")
@@ -84,4 +88,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with errors_in_one_line():
+        main()

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 
+from .command_line import errors_in_one_line
 from .hub.card import last_step, write_card
 from .hub.facts import FactsError, read_facts
-from .hub.publisher import Publisher, Push
+from .hub.publisher import Publisher, Push, PushError
 
 
 def push_run(run_dir: Path, repo_id: str | None, private: bool) -> str:
@@ -40,7 +41,7 @@ def push_run(run_dir: Path, repo_id: str | None, private: bool) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     """Parse, write, push if asked."""
-    parser = argparse.ArgumentParser(prog="dapo_trl.model_card", description=__doc__.strip().splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m dapo_trl.model_card", description=__doc__.strip().splitlines()[0])
     parser.add_argument("--run", required=True, type=Path, help="output_dir of the run")
     parser.add_argument(
         "--evaluation",
@@ -60,4 +61,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with errors_in_one_line(PushError):
+        main()

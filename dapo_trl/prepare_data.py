@@ -10,11 +10,12 @@ answer is scored as a completion. `--help` lists the settings, which may also st
 import logging
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from datasets import Dataset
-from trl import TrlParser
 
+from .command_line import errors_in_one_line
 from .data.check import check_dataset
 from .data.check_report import CheckFailedError
 from .data.hub import is_hub_id, push_directory, require_login
@@ -22,11 +23,13 @@ from .data.load import load_prompts
 from .data.prepare import build_generator, prepare
 from .data.prepare_config import PrepareConfig
 from .data.tokens import load_tokenizer
+from .recipe_parser import RecipeParser
+from .rewards import load_reward
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Parses the command line, prepares, checks, pushes. Exits with status 1 if the check fails."""
-    (config,) = TrlParser(PrepareConfig).parse_args_and_config(arguments)
+    (config,) = RecipeParser(PrepareConfig, prog="python -m dapo_trl.prepare_data").parse_args_and_config(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         run(config)
@@ -41,29 +44,30 @@ def run(config: PrepareConfig) -> None:
     Raises:
         CheckFailedError: if too few golds score. A local output is then there to look into; nothing is pushed.
     """
+    reward_funcs = _reward_funcs(config)  # first: unknown ones are refused before anything is written
     if config.output is None:
-        _check(_load(config), config)
+        _check(_load(config), config, reward_funcs)
     elif is_hub_id(config.output):
         require_login(config.output)
         with tempfile.TemporaryDirectory(prefix="dapo_trl_") as directory:
-            _prepare(config, Path(directory))
+            _prepare(config, Path(directory), reward_funcs)
             push_directory(Path(directory), config.output, private=config.private)
     else:
-        _prepare(config, Path(config.output).expanduser())
+        _prepare(config, Path(config.output).expanduser(), reward_funcs)
 
 
-def _prepare(config: PrepareConfig, directory: Path) -> None:
+def _prepare(config: PrepareConfig, directory: Path, reward_funcs: list[Callable]) -> None:
     generator = build_generator(config)
     counts = prepare(
         config,
         directory,
         tokenizer=load_tokenizer(config.tokenizer),
         generator=generator,
-        reward_func=_reward_funcs(config)[0] if generator else None,
+        reward_func=reward_funcs[0] if generator else None,
     )
     _say("\n".join(f"{text.strip('*')}: {number}" for text, number in counts.described()))
     if config.check:
-        _check(load_prompts(str(directory)), config)
+        _check(load_prompts(str(directory)), config, reward_funcs)
 
 
 def _load(config: PrepareConfig) -> Dataset:
@@ -78,10 +82,10 @@ def _load(config: PrepareConfig) -> Dataset:
     )
 
 
-def _check(dataset: Dataset, config: PrepareConfig) -> None:
+def _check(dataset: Dataset, config: PrepareConfig, reward_funcs: list[Callable]) -> None:
     report = check_dataset(
         dataset,
-        _reward_funcs(config),
+        reward_funcs,
         sample=config.check_sample,
         seed=config.seed,
         min_frac_right=config.min_frac_right,
@@ -91,10 +95,7 @@ def _check(dataset: Dataset, config: PrepareConfig) -> None:
     _say(report.summary())
 
 
-def _reward_funcs(config: PrepareConfig) -> list:
-    # Imported here, because preparing without check or pass rates needs no rewards.
-    from .rewards import load_reward
-
+def _reward_funcs(config: PrepareConfig) -> list[Callable]:
     options = {"answer_rule": config.answer_rule} if config.answer_rule else {}
     return [load_reward(name, **(options if name == "accuracy" else {})) for name in config.reward_funcs]
 
@@ -104,4 +105,5 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with errors_in_one_line():
+        main()

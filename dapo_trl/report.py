@@ -16,6 +16,8 @@ import os
 import sys
 from pathlib import Path
 
+from .command_line import errors_in_one_line
+
 
 def main(argv: list[str] | None = None) -> None:
     """Parse, read, write."""
@@ -36,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """The settings of the command."""
-    parser = argparse.ArgumentParser(prog="dapo_trl.report", description=__doc__.strip().splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m dapo_trl.report", description=__doc__.strip().splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path, metavar="run_dir", help="output_dir of a run")
     parser.add_argument("--output_dir", type=Path, help="default: `report` in the run, or beside several runs")
     parser.add_argument("--title", help="heading of the page; default: the names of the runs")
@@ -59,4 +61,5 @@ def default_output_dir(runs: list[Path]) -> Path:
 
 
 if __name__ == "__main__":
-    main()
+    with errors_in_one_line():
+        main()

@@ -9,6 +9,7 @@ Every field can be given on the command line too (`--learning_rate 1e-6`), where
 """
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -20,15 +21,17 @@ from datasets import Dataset
 from torch.distributed.elastic.multiprocessing.errors import record
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.hf_argparser import string_to_bool
-from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
+from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from .checkpoint import is_complete, last_complete_checkpoint
+from .command_line import errors_in_one_line
 from .config import DAPOConfig
 from .data import check_dataset, load_prompts
 from .hub.recipe import save_recipe
 from .peers import failing_after_peers
 from .preemption import EXIT_CODE, mark_preempted, unmark_preempted
 from .quantization import check_quantization
+from .recipe_parser import RecipeParser
 from .rewards import AccuracyReward, load_reward
 from .run_settings import write_settings
 from .trainer import DAPOTrainer
@@ -104,9 +107,9 @@ class DAPOScriptArguments:
     )
 
 
-def make_parser() -> TrlParser:
+def make_parser() -> RecipeParser:
     """The parser of this command: unknown keys, on the command line or in a recipe, are errors."""
-    return TrlParser((DAPOScriptArguments, DAPOConfig, ModelConfig), prog="dapo_trl.train")
+    return RecipeParser((DAPOScriptArguments, DAPOConfig, ModelConfig), prog="python -m dapo_trl.train")
 
 
 def load_tokenizer(model_args: ModelConfig, training_args: DAPOConfig) -> PreTrainedTokenizerBase:
@@ -294,12 +297,16 @@ def train(
 
 @record  # a launcher reports the error of the process that failed first
 @failing_after_peers()
-def main(argv: list[str] | None = None) -> None:
-    """Parse, then train or print."""
+def main(
+    argv: list[str] | None = None,
+    while_parsing: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
+) -> None:
+    """Parse, then train or print. Errors while parsing are those of `while_parsing`, all others go to the launcher."""
     argv = sys.argv[1:] if argv is None else argv
     # The command may be printed on a machine without GPUs, where bfloat16 is refused otherwise.
     for_no_gpu = ["--use_cpu", "true"] if asks_for_server_command(argv) else []
-    script_args, training_args, model_args = make_parser().parse_args_and_config([*argv, *for_no_gpu])
+    with while_parsing():
+        script_args, training_args, model_args = make_parser().parse_args_and_config([*argv, *for_no_gpu])
     if script_args.print_vllm_command:
         print_server_command(script_args, training_args, model_args)
         return
@@ -312,4 +319,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(while_parsing=errors_in_one_line)

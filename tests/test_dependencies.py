@@ -13,6 +13,10 @@ OF_EXTRAS = {"matplotlib", "vllm"}
 """Imported by commands that say how to install them."""
 
 
+DISTRIBUTIONS = {"yaml": "pyyaml"}
+"""Those that are named otherwise than their module."""
+
+
 def imported() -> set[str]:
     """Names of the distributions that modules of the package import, here spelled as their modules are."""
     modules = set()
@@ -23,7 +27,7 @@ def imported() -> set[str]:
             elif isinstance(node, ast.ImportFrom) and node.level == 0:
                 modules.add(node.module)
     names = {module.partition(".")[0] for module in modules}
-    return names - sys.stdlib_module_names
+    return {DISTRIBUTIONS.get(name, name) for name in names - sys.stdlib_module_names}
 
 
 def names_of(lines: str) -> set[str]:

@@ -187,3 +187,16 @@ def test_settings_from_a_file(dapo_file, tmp_path):
 def test_settings_that_cannot_work(arguments, message):
     with pytest.raises(ValueError, match=message):
         main(["--source", "rows.jsonl", *arguments])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--reward_funcs", "nope"], "There is no reward 'nope'"),
+        (["--answer_rule", "nope"], "`answer_rule` is 'nope'"),
+    ],
+)
+def test_unknown_rewards_are_refused_before_anything_is_written(arguments, message, dapo_file, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        main(["--source", dapo_file, "--output", str(tmp_path / "out"), "--check", *arguments])
+    assert not (tmp_path / "out").exists()

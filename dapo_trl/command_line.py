@@ -1,0 +1,36 @@
+"""How commands end when the user has made a mistake: with one line instead of a traceback."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+
+import yaml
+
+
+USAGE_ERROR = 2
+"""Exit status after a mistake of the user, as argparse's own."""
+
+
+@contextlib.contextmanager
+def errors_in_one_line(*kinds: type[Exception]) -> Iterator[None]:
+    """
+    Turns errors that a user can mend into one line on stderr and exit status 2.
+
+    These are values, files, installed packages and YAML that do not fit. `DAPO_TRL_TRACEBACK=1` in the environment
+    keeps the traceback.
+
+    Args:
+        *kinds (`type[Exception]`): further errors of a command whose messages are meant for its user.
+
+    Raises:
+        SystemExit: in place of the error.
+    """
+    try:
+        yield
+    except (ValueError, OSError, ImportError, yaml.YAMLError, *kinds) as error:
+        if os.environ.get("DAPO_TRL_TRACEBACK") == "1":
+            raise
+        message = " ".join(str(error).split()) or type(error).__name__
+        sys.stderr.write(f"error: {message}\n")
+        sys.exit(USAGE_ERROR)
