@@ -89,12 +89,12 @@ def test_from_a_model_to_a_summary(arguments, base, tmp_path, capsys):
     assert (problem["problem"], problem["gold"], len(problem["answers"])) == ("0+0=", "0", 3)
     printed = capsys.readouterr().out
     assert "6 problems, k = 3, answer rule auto-1" in printed
-    assert str(path) in printed and re.search(r"avg@3 +0\.\d{3} +0\.\d{3} to 0\.\d{3}", printed)
+    assert str(path) in printed and re.search(r"avg@3 +0\.000 +-\n", printed)  # a random model solves none
 
 
 def test_results_stand_beside_a_local_model(arguments, base, capsys):
     main(arguments(output_dir=None, num_problems=1, k=1))
-    assert re.search(r"avg@1 +[01]\.000 +\(one problem\)", capsys.readouterr().out)
+    assert re.search(r"avg@1 +[01]\.000 +-\n", capsys.readouterr().out)
     assert len(files(Path(base["model"]) / "evaluation", "summary-*-k1-auto-1.json")) == 1
 
 
@@ -259,4 +259,4 @@ def test_compare(arguments, base, tmp_path, capsys):
     main(["--compare", *map(str, paths)])
     printed = capsys.readouterr().out
     assert printed.startswith(f"A: {base['model']}\nB: {base['model']}\nproblems: 6 problems, answer rule auto-1\n")
-    assert re.search(r"avg@3 +0\.\d{3} +0\.\d{3} +[+-]0\.\d{3} +[+-]0\.\d{3} to [+-]0\.\d{3}", printed)
+    assert re.search(r"avg@3 +0\.000 +0\.000 +\+0\.000 +-\n", printed)

@@ -32,9 +32,9 @@ class EvaluatedGroups:
                 Problems of the data set. Rows beyond are repetitions that gave all processes equally many.
 
         Returns:
-            `dict[str, float]`: `avg@<k>`, and `avg@<k>_low` and `avg@<k>_high` with two problems or more. A problem
-            with a completion that cannot be scored is left out and counted in `num_unscorable`. Empty if nothing was
-            collected.
+            `dict[str, float]`: `avg@<k>`, and `avg@<k>_low` and `avg@<k>_high` unless all problems have the same
+            value. A problem with a completion that cannot be scored is left out and counted in `num_unscorable`. Empty
+            if nothing was collected.
         """
         if not self._deciding:
             return {}

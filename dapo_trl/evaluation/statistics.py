@@ -30,7 +30,7 @@ class Estimate:
 
     Attributes:
         mean (`float`): the mean.
-        low, high (`float`): ends of the interval; NaN for a single problem, which says nothing about others.
+        low, high (`float`): ends of the interval; NaN if the problems show no spread, see [`estimate`].
     """
 
     mean: float
@@ -151,12 +151,16 @@ def estimate(values: np.ndarray, seed: int = 0) -> Estimate:
     """
     Mean over problems with a 95% bootstrap interval (percentiles of the means of 10,000 resamples of the problems).
 
+    There is no interval for a single problem, nor if all problems have the same value (none solved, say): each
+    resample then has the same mean, and an interval without width would claim certainty from problems that say nothing
+    about how much others differ.
+
     Args:
         values (`np.ndarray` of shape `(P,)`): one value per problem.
         seed (`int`, *optional*, defaults to 0): of the resampling; equal seeds resample the same problems.
 
     Returns:
-        [`Estimate`]. Equal values have an interval without width, however few they are.
+        [`Estimate`], with NaN for the ends of an interval that there is not.
 
     Raises:
         ValueError: if there are no values, or they are not one-dimensional.
@@ -164,7 +168,7 @@ def estimate(values: np.ndarray, seed: int = 0) -> Estimate:
     values = np.asarray(values, dtype=float)
     if values.ndim != 1 or not values.size:
         raise ValueError(f"values has shape {values.shape}, but it must be (P,), one value per problem, and P >= 1.")
-    if len(values) == 1:
+    if np.ptp(values) == 0:
         return Estimate(float(values[0]), math.nan, math.nan)
     interval = stats.bootstrap(
         (values,),
@@ -172,7 +176,7 @@ def estimate(values: np.ndarray, seed: int = 0) -> Estimate:
         n_resamples=NUM_RESAMPLES,
         batch=_RESAMPLES_AT_A_TIME,
         confidence_level=CONFIDENCE,
-        method="percentile",  # defined also where all values are equal, unlike the corrected methods
+        method="percentile",  # defined also where all values but one are equal, unlike the corrected methods
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return Estimate(float(values.mean()), float(interval.low), float(interval.high))

@@ -11,7 +11,8 @@ The result of an evaluation as one JSON file, for people, report pages, model ca
 - `judging`: `answer_rule` with its version, `answer_rule_from` (`given`, `model` or `default`)
 - `versions`: of Python and of the libraries that matter
 - `bootstrap`: `confidence`, `num_resamples`, `seed`
-- `measures`: by name (`avg@32`, `maj@32`, `pass@1`, ...) `mean`, `low`, `high`; the ends are null for one problem
+- `measures`: by name (`avg@32`, `maj@32`, `pass@1`, ...) `mean`, `low`, `high`; the ends are null for one
+  problem, or if all have the same value
 - `lengths`: tokens per completion, `mean`, `min`, `median`, `95%`, `max`, `mean_correct`, `mean_wrong`; and
   `frac_truncated`, `frac_truncated_wrong` (of the wrong ones). Null where there are none
 - `verifier`: samples by how their verdict was reached, `no_answer`, `rule`, `math_verify`, `timeout`, `error`,

@@ -57,7 +57,7 @@ def describe_comparison(comparison: Comparison, first: dict[str, Any], second: d
 
 def _cells(values: dict[str, float | None], sign: str = "") -> tuple[str, str]:
     if values["low"] is None:
-        return f"{values['mean']:{sign}.3f}", "(one problem)"
+        return f"{values['mean']:{sign}.3f}", "-"
     return f"{values['mean']:{sign}.3f}", f"{values['low']:{sign}.3f} to {values['high']:{sign}.3f}"
 
 

@@ -79,9 +79,9 @@ def _evaluation(runs: list[Run]) -> Highlight:
     last = [records[-1] for run in runs if (records := [log for log in run.evaluations if name in log])]
     label = f"Evaluation {name.removeprefix('eval_').replace('_', ' ')}"
     value = f"{fmean(record[name] for record in last):.1%}"
-    ends = [_mean(last, f"{name}_{end}") for end in ("low", "high")]
-    if None in ends:
+    if any(f"{name}_low" not in record for record in last):
         return Highlight(label, value)
+    ends = [_mean(last, f"{name}_{end}") for end in ("low", "high")]
     return Highlight(label, value, "95%: {:.1%} to {:.1%}".format(*ends))
 
 

@@ -54,6 +54,8 @@ def evaluation_series(group: RunGroup, metric: str, axis: str) -> Series | None:
     """
     A metric of evaluations, with its 95% interval over problems as its band: means over the seeds.
 
+    The band has a gap (NaN) where an evaluation of some seed has no interval, such as one that solves no problem.
+
     Returns:
         [`Series`], or None if no run of the group has the metric.
     """
@@ -62,16 +64,22 @@ def evaluation_series(group: RunGroup, metric: str, axis: str) -> Series | None:
     if grid is None:
         return None
     x, values = grid
-    ends = [_grid(runs, f"{metric}_{end}", axis) for end in ("low", "high")]
-    if any(end is None or not np.array_equal(end[0], x) for end in ends):
-        mean = np.nanmean(values, 0)
-        return Series(x, mean, mean, mean, has_band=False)
-    return Series(x, np.nanmean(values, 0), *(np.nanmean(end[1], 0) for end in ends), has_band=True)
+    low, high = (_grid(runs, metric, axis, end)[1] for end in ("_low", "_high"))
+    is_gap = (np.isnan(low + high) & ~np.isnan(values)).any(0)
+    ends = (np.where(is_gap, np.nan, np.nanmean(np.where(is_gap, 0.0, end), 0)) for end in (low, high))
+    return Series(x, np.nanmean(values, 0), *ends, has_band=not is_gap.all())
 
 
-def _grid(runs: list[list[Record]], metric: str, axis: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """`x` of shape `(N,)` and values of shape `(S, N)`, NaN where a seed has none; None without any value."""
-    curves = [{record[axis]: record[metric] for record in records if metric in record} for records in runs]
+def _grid(runs: list[list[Record]], metric: str, axis: str, suffix: str = "") -> tuple[np.ndarray, np.ndarray] | None:
+    """
+    `x` of shape `(N,)` and values of shape `(S, N)`, NaN where a seed has none; None without any value.
+
+    With a suffix the values are those of another metric, at the same places.
+    """
+    curves = [
+        {record[axis]: record.get(f"{metric}{suffix}", np.nan) for record in records if metric in record}
+        for records in runs
+    ]
     curves = [curve for curve in curves if curve]
     if not curves:
         return None

@@ -69,7 +69,7 @@ def run():
     """A tracker, and where TensorBoard wrote."""
     tracker = Tracker()
     config = CONFIG | {"report_to": "tensorboard"}
-    trainer = train(DAPOTrainer, config, eval_dataset=prompt_dataset(3), callbacks=[tracker])
+    trainer = train(DAPOTrainer, config, eval_dataset=prompt_dataset(6), callbacks=[tracker])
     return tracker, trainer.args.output_dir
 
 

@@ -56,7 +56,9 @@ def test_gains_and_losses():
 def test_what_is_printed():
     lines = describe_comparison(compare(FIRST, SECOND), FIRST, SECOND).splitlines()
     assert lines[:3] == ["A: before", "B: after", "sums: 4 problems, answer rule auto-1"]
-    assert any(line.split()[:4] == ["avg@2", "0.500", "0.750", "+0.250"] for line in lines)
+    (cells,) = (line.split() for line in lines if line.split()[:1] == ["avg@2"])
+    assert cells[:4] == ["avg@2", "0.500", "0.750", "+0.250"] and cells[5] == "to"
+    assert float(cells[4]) < 0.25 < float(cells[6])
     assert "Pass rates: 2 problems gained, 1 lost, 1 are equal." in lines
     assert lines[lines.index("Largest gains:") + 1] == "  0.000 -> 1.000  Problem a"
     assert lines[lines.index("Largest losses:") + 1] == "  1.000 -> 0.500  Problem c"

@@ -120,15 +120,17 @@ def test_equal_seeds_give_equal_intervals_and_others_others():
     assert estimate(values, seed=3) != estimate(values, seed=4)
 
 
-def test_equal_values_have_an_interval_without_width():
-    assert estimate([0.25, 0.25, 0.25]) == Estimate(0.25, 0.25, 0.25)
-
-
-def test_one_problem_has_no_interval():
-    result = estimate([0.5])
+@pytest.mark.parametrize("values", [[0.5], [0.5, 0.5, 0.5]])
+def test_problems_without_spread_have_no_interval(values):
+    result = estimate(values)
     assert result.mean == 0.5
     assert math.isnan(result.low) and math.isnan(result.high)
     assert result.as_dict() == {"mean": 0.5, "low": None, "high": None}
+
+
+def test_one_problem_that_differs_makes_an_interval():
+    # A resample of three holds the third problem 0, 1, 2 or 3 times: P(0) = 8/27 and P(3) = 1/27, above 2.5%.
+    assert estimate([0.0, 0.0, 1.0]) == Estimate(pytest.approx(1 / 3), 0.0, 1.0)
 
 
 def test_a_paired_difference_is_sharper_than_two_intervals():

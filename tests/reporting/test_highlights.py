@@ -40,6 +40,12 @@ def test_seeds_have_mean_and_range(tmp_path):
     assert figures["Time"] == ("7 min 30 s", "5 min 0 s to 10 min 0 s")
 
 
+def test_no_interval_over_seeds_if_one_has_none(tmp_path):
+    without = {"step": 40, "rollout": 20, "eval_avg@4": 0.0}
+    runs = [run(tmp_path / "a-seed0", 0.5), write_run(tmp_path / "a-seed1", [training_log(20, reward=0.0), without])]
+    assert found(runs)["Evaluation avg@4"] == ("25.0%", "")
+
+
 def test_seconds_are_readable():
     texts = [format_seconds(seconds) for seconds in (0.4, 59.6, 3725, 200000)]
     assert texts == ["0 s", "1 min 0 s", "1 h 2 min", "2 d 7 h"]

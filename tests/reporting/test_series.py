@@ -1,5 +1,7 @@
 """Curves and their bands."""
 
+import math
+
 import pytest
 
 from dapo_trl.reporting.runs import load_runs
@@ -39,6 +41,25 @@ def test_evaluations_have_their_interval(tmp_path):
     series = evaluation_series(group, "eval_avg@4", "rollout")
     ends = [series.mean.tolist(), series.low.tolist(), series.high.tolist()]
     assert ends == [pytest.approx([0.5]), pytest.approx([0.35]), pytest.approx([0.65])]
+
+
+def test_the_band_has_a_gap_where_a_seed_has_no_interval(tmp_path):
+    def evaluation(rollout: int, mean: float, **ends: float) -> dict:
+        values = {f"eval_avg@4_{end}": value for end, value in ends.items()}
+        return {"step": rollout, "rollout": rollout, "eval_avg@4": mean, **values}
+
+    interval = {"low": 0.2, "high": 0.6}
+    first = [evaluation(1, 0.0), evaluation(2, 0.4, **interval), evaluation(3, 0.4, **interval)]
+    second = [evaluation(1, 0.4, **interval), evaluation(2, 0.4, **interval)]
+    runs = [
+        write_run(tmp_path / f"a-seed{seed}", [training_log(1, reward=0.0), *logs])
+        for seed, logs in enumerate((first, second))
+    ]
+    (group,) = load_runs(runs)
+    series = evaluation_series(group, "eval_avg@4", "rollout")
+    assert series.has_band and series.mean.tolist() == [0.2, 0.4, 0.4]
+    assert series.low.tolist() == pytest.approx([math.nan, 0.2, 0.2], nan_ok=True)
+    assert series.high.tolist() == pytest.approx([math.nan, 0.6, 0.6], nan_ok=True)
 
 
 def test_evaluation_of_one_problem_has_no_interval(tmp_path):
