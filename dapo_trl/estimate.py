@@ -11,6 +11,8 @@ the recipe does not fit; then the command says which fields to change.
 
 import argparse
 import sys
+from functools import partial
+from typing import Any
 
 from .command_line import errors_in_one_line
 from .estimation import Hardware, Question, estimate, find_remedy, format_estimate, format_problems, read_sharding
@@ -22,34 +24,34 @@ def make_parser() -> argparse.ArgumentParser:
         prog="python -m dapo_trl.estimate", description="Memory and time of a recipe.", allow_abbrev=False
     )
     parser.add_argument("--config", required=True, help="the recipe")
-    parser.add_argument("--gpus", type=int, default=1, help="GPUs of the trainer, without those of a vLLM server")
-    parser.add_argument("--gpu-memory", type=float, default=80, help="memory of each GPU in GiB")
-    parser.add_argument("--accelerate-config", help="how the processes are started; default: DDP on several GPUs")
-    parser.add_argument("--acceptance", type=float, default=0.5, help="share of groups that are informative")
-    parser.add_argument("--prompt-length", type=int, default=200, help="tokens of a usual prompt")
-    parser.add_argument(
-        "--completion-length", type=int, help="tokens of a usual completion; default: a quarter of the longest"
-    )
+    add = partial(_add, parser)
+    add("--gpus", type=int, default=1, help="GPUs of the trainer only, without those of a vLLM server")
+    add("--gpu-memory", type=float, default=80, help="memory of each GPU in GiB")
+    add("--accelerate-config", help="how the processes are started; default: DDP on several GPUs")
+    add("--acceptance", type=float, default=0.5, help="share of groups that are informative")
+    add("--prompt-length", type=int, default=200, help="tokens of a usual prompt")
+    add("--completion-length", type=int, help="tokens of a usual completion; default: a quarter of the longest")
     defaults = Hardware(num_gpus=1, gpu_memory=80)
-    parser.add_argument(
-        "--peak",
+    peak = "what a GPU computes at best in bfloat16 without sparsity, in TFLOP/s (an A100's if not given)"
+    add("--peak", type=float, default=defaults.peak, help=peak)
+    add("--mfu", type=float, default=defaults.utilization, help="share of it that training and scoring reach")
+    add(
+        "--bandwidth",
         type=float,
-        default=defaults.peak,
-        help="what a GPU computes at best in bfloat16 without sparsity, in TFLOP/s; default: an A100's",
+        default=defaults.bandwidth,
+        help="of a GPU's memory, in GB/s (an A100's if not given)",
     )
-    parser.add_argument(
-        "--mfu", type=float, default=defaults.utilization, help="share of it that training and scoring reach"
-    )
-    parser.add_argument(
-        "--bandwidth", type=float, default=defaults.bandwidth, help="of a GPU's memory, in GB/s; default: an A100's"
-    )
-    parser.add_argument(
-        "--bandwidth-utilization",
-        type=float,
-        default=defaults.bandwidth_utilization,
-        help="share of it that generation reaches",
-    )
+    utilization = defaults.bandwidth_utilization
+    add("--bandwidth-utilization", type=float, default=utilization, help="share of it that generation reaches")
     return parser
+
+
+def _add(parser: argparse.ArgumentParser, name: str, help: str, **options: Any) -> None:
+    """An option with its default in the help. Underscores are taken, too: the fields of a recipe have them."""
+    names = dict.fromkeys((name, f"--{name[2:].replace('-', '_')}"))
+    if "default" in options:
+        help += "; default: %(default)g"
+    parser.add_argument(*names, help=help, **options)
 
 
 def read_question(argv: list[str] | None = None) -> Question:
@@ -79,6 +81,7 @@ def read_question(argv: list[str] | None = None) -> Question:
         acceptance=options.acceptance,
         prompt=options.prompt_length,
         completion=options.completion_length,
+        is_sharding_given=options.accelerate_config is not None,
     )
 
 

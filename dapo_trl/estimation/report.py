@@ -43,9 +43,13 @@ def _model_lines(question: Question, found: Estimate) -> list[str]:
     }
     return [
         *lines,
-        f"Trainer      {hardware.num_gpus} x {hardware.gpu_memory:g} GiB, {found.sharding}",
+        f"Trainer      {hardware.num_gpus} x {hardware.gpu_memory:g} GiB, {found.sharding}{_is_assumed(question)}",
         f"Generation   {kinds[generator.kind]}",
     ]
+
+
+def _is_assumed(question: Question) -> str:
+    return "" if question.is_sharding_given else " (assumed: no --accelerate-config is given)"
 
 
 def _rollout_lines(found: Estimate) -> list[str]:
@@ -85,7 +89,7 @@ def summarize(question: Question, found: Estimate) -> str:
     )
     if args.max_steps > 0:
         num_rollouts = args.max_steps / (args.updates_per_rollout * args.num_iterations)
-        sentence += f", {seconds * num_rollouts / 3600:.0f} hours for {num_rollouts:.0f} rollouts"
+        sentence += f", {_count(seconds * num_rollouts / 3600, 'hour')} for {_count(num_rollouts, 'rollout')}"
     return sentence + "."
 
 
@@ -125,7 +129,23 @@ def format_problems(found: Estimate, remedy: Remedy | None) -> str:
         changes = "".join(f"\n  {name}: {_as_yaml(value)}" for name, value in remedy.changes.items())
         seconds = sum(remedy.estimate.seconds.values())
         lines.append(f"It fits, at {seconds / 60:.1f} minutes per rollout, with{changes}")
+        lines += _offload_lines(remedy)
     return "\n".join(lines) + "\n"
+
+
+def _offload_lines(remedy: Remedy) -> list[str]:
+    if not remedy.estimate.states.host:
+        return []
+    per_gpu = remedy.estimate.states.host / GIB
+    return [
+        "Offloading is slower than these minutes say: traffic with CPU memory is not estimated. For each GPU it keeps "
+        f"{per_gpu:.1f} GiB of weights, gradients and optimizer states in CPU memory; the rest there is not estimated."
+    ]
+
+
+def _count(number: float, unit: str) -> str:
+    text = f"{number:.0f}"
+    return f"{text} {unit}" if text == "1" else f"{text} {unit}s"
 
 
 def _as_yaml(value: object) -> str:

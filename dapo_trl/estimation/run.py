@@ -24,6 +24,7 @@ class Question:
         acceptance (`float`): share of informative groups.
         prompt (`int`): tokens of a usual prompt.
         completion (`int`, *optional*): tokens of a usual completion. None: a quarter of the longest.
+        is_sharding_given (`bool`): a configuration of accelerate says `sharding`; otherwise it is assumed.
     """
 
     recipe: tuple[str, ...]
@@ -32,6 +33,7 @@ class Question:
     acceptance: float = 0.5
     prompt: int = 200
     completion: int | None = None
+    is_sharding_given: bool = True
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,8 @@ def fail(words: list[str], capsys) -> str:
 
 def advice(output: str) -> list[str]:
     """The advised changes as options of the command."""
-    changes = yaml.safe_load(output[output.index("per rollout, with\n") :].partition("\n")[2])
+    lines = output[output.index("per rollout, with\n") :].splitlines()[1:]
+    changes = yaml.safe_load("\n".join(line for line in lines if line.startswith("  ")))
     config = changes.pop("accelerate config", None)
     options = [word for name, value in changes.items() for word in (f"--{name}", str(value))]
     return [*options, *(["--accelerate-config", str(CONFIGS / config)] if config else [])]
@@ -54,6 +55,34 @@ def test_adapters_are_counted(capsys):
     assert "Trained      36.9 M parameters of adapters" in run(SMALL, capsys)
 
 
+def test_the_assumed_distribution_is_told(capsys):
+    assumed = " (assumed: no --accelerate-config is given)"
+    assert f"1 x 24 GiB, one process{assumed}\n" in run(SMALL, capsys)
+    assert f"2 x 80 GiB, DDP{assumed}\n" in run(FULL, capsys)
+    assert "4 x 80 GiB, ZeRO-3\n" in run([*MATH_7B, *ZERO3], capsys)
+
+
+def test_help_tells_defaults(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "GPUs of the trainer only, without those of a vLLM server; default: 1" in text
+    assert "memory of each GPU in GiB; default: 80" in text
+    assert "in TFLOP/s (an A100's if not given); default: 312" in text
+    assert "reach; default: 0.35" in text
+
+
+def test_both_spellings_of_options():
+    names = ("gpu-memory", "prompt-length", "completion-length", "bandwidth-utilization")
+    words = [[f"--{name}={value}" for name, value in zip(names, (0.5, 8, 9, 0.25), strict=True)] for _ in range(2)]
+    words[1] = [word.replace("-", "_").replace("__", "--", 1) for word in words[1]]
+    dashes, underscores = (read_question([*SMALL, *options]) for options in words)
+    assert dashes == underscores
+    assert (dashes.hardware.gpu_memory, dashes.completion) == (0.5, 9)
+    config = str(CONFIGS / "zero3.yaml")
+    assert read_question([*SMALL, "--accelerate_config", config]).sharding == Sharding("zero", 3)
+
+
 def test_fields_of_the_recipe_can_be_tried_out(capsys):
     assert "128 trained on in 4 updates" in run([*SMALL, "--per_device_train_batch_size", "4"], capsys)
 
@@ -74,8 +103,17 @@ def test_assumptions_change_the_time():
 
 def test_time_of_the_whole_run(capsys):
     found = estimate(read_question(SMALL))
-    hours = sum(found.seconds.values()) * 200 / 3600
-    assert f"{hours:.0f} hours for 200 rollouts." in run(SMALL, capsys)
+    assert sum(found.seconds.values()) * 200 / 3600 == pytest.approx(1, abs=0.49)
+    assert ", 1 hour for 200 rollouts." in run(SMALL, capsys)
+    assert ", 3 hours for 400 rollouts." in run([*SMALL, "--max_steps", "1600"], capsys)
+
+
+def test_offloading_is_told_to_be_slower(capsys):
+    # 7.616 B parameters: with ZeRO-3 16 bytes each in CPU memory, over 4 GPUs
+    problems = fail([*MATH_7B, "--gpu-memory", "16"], capsys)
+    assert "Offloading is slower than these minutes say: traffic with CPU memory is not estimated." in problems
+    assert "For each GPU it keeps 28.4 GiB of weights, gradients and optimizer states in CPU memory" in problems
+    assert "Offloading" not in fail([*MATH_7B, "--dtype", "float32"], capsys)
 
 
 # What does not fit
