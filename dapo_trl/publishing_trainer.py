@@ -46,7 +46,9 @@ class PublishingGRPOTrainer(StoppableGRPOTrainer):
         if not self.is_world_process_zero():
             return
         token = token or self.args.hub_token
-        is_private = kwargs.get("private", self.args.hub_private_repo)
+        is_private = kwargs.get("private")
+        if is_private is None:
+            is_private = self.args.hub_private_repo
         if is_private and not hf_api().repo_info(self.hub_model_id, token=token).private:
             raise ValueError(
                 f"hub_private_repo=True, but {self.hub_model_id!r} is there already and public. Make it private in "

@@ -199,4 +199,5 @@ def _check_context(config: EvaluateConfig, files: ModelFiles, encoder: PromptEnc
     longest = encoder.longest((record.id, record.prompt) for record in problems.records)
     window = files.context_window()
     if window is not None:
-        check_length(longest, config.max_completion_length, window, "the model's context")
+        names = ("the model's context", "take a model with a longer one")
+        check_length(longest, config.max_completion_length, window, *names)

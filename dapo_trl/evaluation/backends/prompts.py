@@ -41,7 +41,9 @@ class PromptEncoder:
         return encoded["input_ids"]
 
 
-def check_length(longest_prompt: int, max_completion_length: int, limit: int, limit_name: str) -> None:
+def check_length(
+    longest_prompt: int, max_completion_length: int, limit: int, limit_name: str, other_remedy: str
+) -> None:
     """
     Do prompt and completion fit?
 
@@ -50,6 +52,7 @@ def check_length(longest_prompt: int, max_completion_length: int, limit: int, li
         max_completion_length (`int`): tokens of the longest completion.
         limit (`int`): tokens that there may be.
         limit_name (`str`): what the limit is called, such as `"the model's context"`.
+        other_remedy (`str`): how the limit is raised, such as `"take a model with a longer context"`.
 
     Raises:
         ValueError: if they do not, or if the prompt alone leaves no room for a completion.
@@ -58,10 +61,10 @@ def check_length(longest_prompt: int, max_completion_length: int, limit: int, li
     if room < 1:
         raise ValueError(
             f"The longest prompt alone has {longest_prompt} tokens and does not fit into {limit_name} of {limit} with "
-            "a completion of any length. Leave that problem out of the data, or take a model with a longer context."
+            f"a completion of any length. Leave that problem out of the data, or {other_remedy}."
         )
     if max_completion_length > room:
         raise ValueError(
             f"max_completion_length={max_completion_length} and the longest prompt, {longest_prompt} tokens, exceed "
-            f"{limit_name} of {limit}. Give --max_completion_length {room} or less."
+            f"{limit_name} of {limit}. Give --max_completion_length {room} or less, or {other_remedy}."
         )

@@ -75,8 +75,8 @@ class ServerBackend:
         if self.max_length is None or self.encoder is None:
             return
         longest = self.encoder.longest((request.problem_id, request.prompt) for request in requests)
-        limit_name = "the server's max_model_len"
-        check_length(longest, self.config.max_completion_length, self.max_length, limit_name)
+        names = ("the server's max_model_len", "start the server with a larger one")
+        check_length(longest, self.config.max_completion_length, self.max_length, *names)
 
     def _body(self, request: Request) -> dict[str, Any]:
         body = {
