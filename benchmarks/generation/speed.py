@@ -48,7 +48,7 @@ class Setting(NamedTuple):
     ways: tuple[str, ...]
 
 
-EVERY_WAY = tuple(dict.fromkeys([DEFAULT_WAY, *WAYS]))
+EVERY_WAY = tuple(WAYS)
 USUAL = (
     Setting("log-normal", 64, 256, "1M", "float32", rounds=3, ways=EVERY_WAY),
     Setting("constant", 64, 256, "1M", "float32", rounds=3, ways=EVERY_WAY),

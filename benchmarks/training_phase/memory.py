@@ -6,7 +6,6 @@ Peak memory of the training phase, `DAPOTrainer` against `GRPOTrainer`: same row
 
 import argparse
 import gc
-import itertools
 import re
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from benchmarks.training_phase.workload import (
     SETS,
     TRAINERS,
     build_trainer,
+    chosen_settings,
     costliest_micro_batch,
     row_lengths,
 )
@@ -122,10 +122,7 @@ def main() -> None:
         print(measure(*setting, int(num_rows)))
         return
     chosen = (arguments.model, arguments.rows, arguments.set)
-    settings = USUAL
-    if any(chosen):
-        settings = itertools.product(*(one or usual for one, usual in zip(chosen, (["1M"], [64], SETS), strict=True)))
-    for model, num_rows, kind in settings:
+    for model, num_rows, kind in chosen_settings(USUAL, chosen, (["1M"], [64], SETS)):
         rows = [compare(model, kind, num_rows)]
         show(SETTINGS | MEASURED, rows)
         record("training_phase_memory", ABOUT, SETTINGS, MEASURED, rows, arguments.results)

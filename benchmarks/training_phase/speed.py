@@ -6,7 +6,6 @@ Seconds of the training phase, `DAPOTrainer` against `GRPOTrainer`: same rows an
 
 import argparse
 import gc
-import itertools
 import statistics
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from benchmarks.training_phase.workload import (
     TrainingPhase,
     build_model,
     build_trainer,
+    chosen_settings,
     row_lengths,
 )
 from tests.helpers import largest_difference, weights
@@ -122,10 +122,8 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     chosen = (arguments.model, arguments.rows, arguments.set, arguments.steps)
-    settings = USUAL
-    if arguments.full or any(chosen):
-        every = (MODELS, (64, 256), SETS, (1, 4))
-        settings = list(itertools.product(*(one or all_of_it for one, all_of_it in zip(chosen, every, strict=True))))
+    every = (MODELS, (64, 256), SETS, (1, 4))
+    settings = chosen_settings(USUAL, every if arguments.full and not any(chosen) else chosen, every)
 
     torch.set_num_threads(1)
     for trainer in TRAINERS:

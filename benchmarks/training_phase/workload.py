@@ -1,9 +1,11 @@
 """The same scripted rollout for GRPOTrainer and DAPOTrainer, models of two sizes, and a stopwatch for what follows."""
 
+import itertools
 import math
 import random
 import tempfile
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +28,13 @@ MODELS = {
     "1M": {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4, "num_attention_heads": 4},
     "10M": {"hidden_size": 320, "intermediate_size": 960, "num_hidden_layers": 7, "num_attention_heads": 5},
 }
+
+
+def chosen_settings(usual: list[tuple], chosen: tuple[list | None, ...], others: tuple) -> Iterable[tuple]:
+    """The usual settings, or all combinations of what a command line chooses and, where it does not, of `others`."""
+    if not any(chosen):
+        return usual
+    return itertools.product(*(one or other for one, other in zip(chosen, others, strict=True)))
 
 
 def build_model(size: str) -> Qwen2ForCausalLM:
