@@ -119,7 +119,8 @@ def check_prompts(
     """
     Reads every prompt, and refuses those that could not be encoded, or that the model has no room for.
 
-    Of streams, only the first row is read. Prompts are encoded only where their size in bytes leaves doubt.
+    Of streams, and of data that is transformed when it is read, only the first row is read. Prompts are encoded only
+    where their size in bytes leaves doubt.
 
     Args:
         datasets (`dict[str, Any]`): data sets by the words that name them.
@@ -145,11 +146,11 @@ def check_prompts(
 
 
 def _prompts(dataset: Any) -> Iterator[Any]:
-    if isinstance(dataset, IterableDataset):
-        yield from (row["prompt"] for row in dataset.take(1))
-    elif isinstance(dataset, Dataset):
+    if isinstance(dataset, Dataset) and dataset.format["type"] is None:
         for batch in dataset.select_columns("prompt").iter(1000):
             yield from batch["prompt"]
+    elif isinstance(dataset, Dataset | IterableDataset):
+        yield from (row["prompt"] for row in dataset.take(1))
     else:
         yield from (dataset[i]["prompt"] for i in range(len(dataset)))
 

@@ -133,7 +133,7 @@ class DAPOTrainer(PublishingGRPOTrainer):
         environment_factory=None,
     ):
         # The parent changes arguments in place; the caller's objects stay as they are.
-        check_model(model, processing_class, args is not None and args.trust_remote_code)
+        check_model(model, processing_class, getattr(args, "trust_remote_code", False))
         args, reward_funcs = own_args(args, model), as_list(reward_funcs)
         is_generated_elsewhere = rollout_func is not None or environment_factory is not None
         check_supported(args, train_dataset, tools, environment_factory)
