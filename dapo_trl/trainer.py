@@ -89,7 +89,8 @@ class DAPOTrainer(PublishingGRPOTrainer):
       the one before are timed.
     - `evaluation_loop`: adds avg@k, and puts the random state back.
     - `_generate_single_turn`: where Transformers generates, completions that have ended leave the batch.
-    - `_get_per_token_logps_and_entropies`: old and reference log-probabilities without needless padding.
+    - `_get_per_token_logps_and_entropies`: old and reference log-probabilities without needless padding; in the loss,
+      0 for tokens that are not trained on, whose exponentials could overflow before TRL masks them.
     - `training_step`: on a CPU, the LM head works in small tiles; when memory runs out, the error says which fields
       lower the need.
     - `_compute_loss`: weighs the parent's metrics by tokens, and takes the probabilities that
