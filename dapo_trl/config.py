@@ -82,6 +82,8 @@ class DAPOConfig(GRPOConfig):
     > - `logging_steps`: `None`, one record per rollout.
     > - `metric_for_best_model`: with `load_best_model_at_end`, `"eval_avg@k"` instead of `"loss"`; the letter k stands
     >   for `num_generations_eval`.
+    > - `disable_dropout`: `True` instead of `False`: with dropout, importance ratios are not 1 at the start of a
+    >   rollout.
     > - `num_generations_eval`: fitted to the evaluation batch if not given.
     > - `vllm_importance_sampling_mode`: `"token_truncate"` instead of `"sequence_mask"`, with
     >   `vllm_importance_sampling_clip_max` `2.0`: a correction by sequence masks long completions.
@@ -174,6 +176,13 @@ class DAPOConfig(GRPOConfig):
         },
     )
 
+    disable_dropout: bool = field(
+        default=True,
+        metadata={
+            "help": "Switch off dropout in the model and its adapters: completions are generated without, so that the "
+            "policy that is trained would not be the one that generated."
+        },
+    )
     logging_steps: float | None = field(
         default=None,
         metadata={

@@ -46,6 +46,12 @@ def check_combinations(config: "DAPOConfig") -> None:
             f"averages in its own way. Set loss_type to one of {list(TOKEN_LOSS_TYPES)}, or token_normalization "
             "to 'step'."
         )
+    if config.neftune_noise_alpha is not None:
+        raise ValueError(
+            f"neftune_noise_alpha={config.neftune_noise_alpha} adds noise to the embeddings in training, but not in "
+            "generation: the policy that is trained would not be the one that generated. Set neftune_noise_alpha to "
+            "null; it is meant for supervised training."
+        )
     if config.balance_micro_batches:
         _check_balancing(config)
     is_row_mean = config.loss_type in OWN_LOSS_TYPES and config.loss_type not in TOKEN_LOSS_TYPES

@@ -109,7 +109,9 @@ class DAPOScriptArguments:
 
 def make_parser() -> RecipeParser:
     """The parser of this command: unknown keys, on the command line or in a recipe, are errors."""
-    return RecipeParser((DAPOScriptArguments, DAPOConfig, ModelConfig), prog="python -m dapo_trl.train")
+    parser = RecipeParser((DAPOScriptArguments, DAPOConfig, ModelConfig), prog="python -m dapo_trl.train")
+    parser.set_defaults(lora_dropout=0.0)  # TRL's 0.05 is for supervised training
+    return parser
 
 
 def load_tokenizer(model_args: ModelConfig, training_args: DAPOConfig) -> PreTrainedTokenizerBase:

@@ -56,6 +56,7 @@ def warnings_of(**fields) -> list[warnings.WarningMessage]:
         ("logging_steps", 16),
         ("eval_rollouts", None),
         ("on_alarm", "warn"),
+        ("disable_dropout", True),
     ],
 )
 def test_defaults(field, value):
@@ -75,6 +76,7 @@ def test_everything_else_is_as_in_grpo():
         "warmup_steps",
         "vllm_importance_sampling_mode",
         "vllm_importance_sampling_clip_max",
+        "disable_dropout",
     }
 
 
