@@ -14,6 +14,7 @@ from trl.trainer import grpo_trainer
 from dapo_trl.vllm import Generation
 from dapo_trl.vllm.client import NOTHING_GENERATED
 from tests.helpers import EOS, FIRST_CHARACTER, build
+from tests.packed_transfer import receive_packed
 
 
 SERVER = {"use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": "http://server", "max_steps": 3}
@@ -32,8 +33,9 @@ class RecordingClient:
         return {"model_config": {"logprobs_mode": "processed_logprobs"}}
 
     def update_named_params(self, metadata, named_params):
-        sent = [(name, value.dtype, value.shape) for name, value in named_params]
-        self.calls.append(("update_named_params", {"metadata": metadata, "sent": sent}))
+        self.calls.append(
+            ("update_named_params", {"metadata": metadata, "received": receive_packed(metadata, named_params)})
+        )
 
     def reset_prefix_cache(self):
         self.calls.append(("reset_prefix_cache", {}))
@@ -140,11 +142,28 @@ def test_weights_are_described_once_and_sent_in_this_order(trainer):
     trainer.train()
     calls = trainer.vllm_generation.vllm_client.calls
     updates = [arguments for name, arguments in calls if name == "update_named_params"]
-    expected = [(name, value.dtype, value.shape) for name, value in trainer.model.named_parameters()]
+    expected = [(name, "float32", list(value.shape)) for name, value in trainer.model.named_parameters()]
     for update in updates:
-        assert update["sent"] == expected
-        assert update["metadata"] == [(name, "float32", list(shape)) for name, _, shape in expected]
+        assert update["metadata"] == expected
         assert update["metadata"] is updates[0]["metadata"]
+
+
+def test_what_is_handed_out_is_still_the_same_when_the_client_copies_it(trainer):
+    """Full fine-tuning hands out the weights themselves, which no one changes meanwhile."""
+    sent = []
+    update = trainer.vllm_generation.vllm_client.update_named_params
+
+    def update_and_compare(metadata, named_params):
+        sent.append({name: value.detach().clone() for name, value in trainer.model.named_parameters()})
+        update(metadata, named_params)
+
+    trainer.vllm_generation.vllm_client.update_named_params = update_and_compare
+    trainer.train()
+    calls = trainer.vllm_generation.vllm_client.calls
+    updates = [arguments["received"] for name, arguments in calls if name == "update_named_params"]
+    assert len(updates) == len(sent) == 3
+    for received, expected in zip(updates, sent, strict=True):
+        assert all(torch.equal(received[name], expected[name]) for name in expected)
 
 
 def test_an_empty_answer_passes(trainer):

@@ -14,7 +14,7 @@ from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer import grpo_trainer
 
 from ..config import DAPOConfig
-from .adapters import check_quantized, merged_params, restored_base_weights
+from .adapters import check_adapters, merged_params, restored_base_weights
 from .client import GuardedClient
 from .command import longest_prompt
 from .preflight import (
@@ -105,7 +105,7 @@ class Generation(VLLMGeneration):
         super().__init__(*args, **kwargs)
 
     def _init_vllm(self):
-        check_quantized(self.model, self.mode)
+        check_adapters(self.model, self.mode)
         if self.mode == "server":
             error = None
             if self.accelerator.is_main_process:
@@ -119,13 +119,15 @@ class Generation(VLLMGeneration):
             self._is_connected = True
 
     def _iter_named_params(self):
-        if not is_peft_model(self.model):
-            yield from super()._iter_named_params()
-        elif self._dist.is_fsdp:
+        if self._dist.is_fsdp:
             with restored_base_weights(self.model):
-                yield from super()._iter_named_params()
-        else:
+                for name, value in super()._iter_named_params():
+                    # What is handed out must not change when the adapters are unmerged, or be freed (FSDP1).
+                    yield name, value.clone()
+        elif is_peft_model(self.model):
             yield from merged_params(self.model, self._dist.gather_params)
+        else:
+            yield from super()._iter_named_params()
 
     def sync_weights(self):
         if self.mode != "server":
