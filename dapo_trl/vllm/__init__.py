@@ -1,5 +1,6 @@
 """Generation by vLLM: checks before the start, faults of the server, adapters without drift."""
 
+from .client import check_weight_transfer
 from .command import format_command, longest_prompt, server_command
 from .correction import count_corrected
 from .generation import Generation, ServerError, ServerSettings, generating_with, server_settings
@@ -14,6 +15,7 @@ __all__ = [
     "ServerSettings",
     "UnreachableError",
     "check_server",
+    "check_weight_transfer",
     "count_corrected",
     "format_command",
     "generating_with",

@@ -9,7 +9,12 @@ from typing import Any, TypeVar
 import requests
 from accelerate.logging import get_logger
 from requests.adapters import HTTPAdapter
+from torch.distributed.constants import default_pg_timeout
+from trl.generation import vllm_generation
+from trl.generation.vllm_client import VLLMClient
 
+from ..config import DAPOConfig
+from ..config_checks import check_waits
 from .preflight import PROBE_TIMEOUT
 
 
@@ -18,6 +23,35 @@ logger = get_logger(__name__)
 Result = TypeVar("Result")
 
 NOTHING_GENERATED = {"prompt_ids": [], "completion_ids": [], "logprobs": None}
+
+
+def check_weight_transfer(args: DAPOConfig) -> None:
+    """
+    Refuses a run with a server that TRL's client could not send weights to, before anything is loaded.
+
+    Raises:
+        ImportError: if vLLM, whose code sends them, is not installed.
+        ValueError: if the trainer has no GPU with CUDA, which TRL's client sends them from; or if its processes do not
+            wait for as long as the server may take.
+    """
+    # A client with a transfer of its own, in the place where TRL takes it from, has needs of its own.
+    is_trls = vllm_generation.VLLMClient.init_communicator is VLLMClient.init_communicator
+    if not (args.use_vllm and args.vllm_mode == "server"):
+        return
+    if args.use_cpu:  # `ddp_timeout` is ignored then
+        check_waits(args, default_pg_timeout.total_seconds())
+    if not is_trls:
+        return
+    if args.device.type != "cuda":
+        raise ValueError(
+            f"vllm_mode='server' cannot train on the device {args.device.type!r}: weights are sent to the server over "
+            "NCCL, from a GPU with CUDA. Run the trainer on one (use_cpu: false), or set use_vllm to false."
+        )
+    if not vllm_generation.is_vllm_available():
+        raise ImportError(
+            "use_vllm=True with vllm_mode='server' needs vLLM where the trainer runs too, because its code sends the "
+            "weights. Install it with `pip install trl[vllm]`, or set use_vllm to false."
+        )
 
 
 class GuardedClient:
