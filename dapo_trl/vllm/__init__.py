@@ -1,5 +1,6 @@
 """Generation by vLLM: checks before the start, faults of the server, adapters without drift."""
 
+from .claim import ReleaseCallback, ServerInUseError
 from .client import check_weight_transfer
 from .command import format_command, longest_prompt, server_command
 from .correction import count_corrected
@@ -9,8 +10,10 @@ from .preflight import Requirements, ServerMismatchError, UnreachableError, chec
 
 __all__ = [
     "Generation",
+    "ReleaseCallback",
     "Requirements",
     "ServerError",
+    "ServerInUseError",
     "ServerMismatchError",
     "ServerSettings",
     "UnreachableError",
