@@ -35,7 +35,7 @@ from .recipe_parser import RecipeParser
 from .rewards import AccuracyReward, load_reward
 from .run_settings import write_settings
 from .trainer import DAPOTrainer
-from .vllm import format_command, longest_prompt, server_command
+from .vllm import check_weight_transfer, format_command, longest_prompt, server_command
 
 
 logger = get_logger(__name__)
@@ -209,6 +209,7 @@ def build_trainer(script_args: DAPOScriptArguments, training_args: DAPOConfig, m
     """The trainer of a recipe, with its model, data and rewards."""
     if model_args.model_name_or_path is None:
         raise ValueError("model_name_or_path is not set. Set it to a model id on the Hub or a local directory.")
+    check_weight_transfer(training_args)
     check_quantization(training_args, model_args)
     training_args.model_init_kwargs = {
         "revision": model_args.model_revision,

@@ -44,7 +44,7 @@ from .sampling import (
     prompts_fingerprint,
     round_size,
 )
-from .vllm import ServerError, generating_with, server_settings
+from .vllm import ServerError, check_weight_transfer, generating_with, server_settings
 
 
 logger = get_logger(__name__)
@@ -131,6 +131,7 @@ class DAPOTrainer(PublishingGRPOTrainer):
     ):
         # The parent changes arguments in place; the caller's objects stay as they are.
         args, reward_funcs = own_args(args, model), as_list(reward_funcs)
+        check_weight_transfer(args)
         check_supported(args, train_dataset, tools, environment_factory)
         check_dataset_size(args, train_dataset)
         check_reward_weights(args, len(reward_funcs))
