@@ -32,6 +32,7 @@ from .requirements import (
     deciding_reward,
     own_args,
 )
+from .reward_values import RewardValueError
 from .rollout import weigh_by_group
 from .sampling import (
     AcceptanceRate,
@@ -86,7 +87,7 @@ class DAPOTrainer(PublishingGRPOTrainer):
     - `_generate_and_score_completions`: fills the rollout with informative groups first, then lets the parent score
       exactly these.
     - `_generate`, `_calculate_rewards`: answer from the collected rows while the parent scores them. These two and
-      the one before are timed.
+      the one before are timed. Rewards that training cannot use are refused.
     - `evaluation_loop`: adds avg@k, and puts the random state back.
     - `_generate_single_turn`: where Transformers generates, completions that have ended leave the batch.
     - `_get_per_token_logps_and_entropies`: old and reference log-probabilities without needless padding; in the loss,
@@ -95,8 +96,9 @@ class DAPOTrainer(PublishingGRPOTrainer):
       lower the need.
     - `_compute_loss`: weighs the parent's metrics by tokens, and takes the probabilities that
       `_get_per_token_logps_and_entropies` computed. `log`: hands these metrics over.
-    - `_run_epoch`: a rollout that cannot be filled, an alarm, SIGTERM, or a vLLM server that is lost ends the run
-      with a checkpoint. `_evaluate`: SIGTERM in an evaluation before the first step, too.
+    - `_run_epoch`: a rollout that cannot be filled, an alarm, a reward that training cannot use, SIGTERM, or a vLLM
+      server that is lost ends the run with a checkpoint. `_evaluate`: SIGTERM in an evaluation before the first step,
+      too.
     - `_save`: beside the weights, by which rule the rewards read answers, and what generation needs to know.
     - `_save_checkpoint`: a checkpoint that is written again counts as half-written until its end.
     - `_save_rng_state`, `_load_rng_state`: the prompt stream and the rollout in use are saved and restored where the
@@ -188,7 +190,7 @@ class DAPOTrainer(PublishingGRPOTrainer):
         before = self._prompt_stream.state_dict(), self._acceptance.state_dict(), get_random_state()
         try:
             pool, collection = self._collect_informative_groups()
-        except (PreemptedError, ServerError):
+        except (PreemptedError, RewardValueError, ServerError):
             # The rollout in the making is abandoned: resumed, the run makes the very same one.
             self._prompt_stream.load_state_dict(before[0])
             self._acceptance.load_state_dict(before[1])
