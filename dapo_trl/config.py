@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from trl import GRPOConfig
 
 from .config_checks import check_combinations, warn_about
+from .secret_values import mask_values, remember
 
 
 @dataclass
@@ -207,6 +208,7 @@ class DAPOConfig(GRPOConfig):
     )
 
     def __post_init__(self):
+        remember(self)
         self._check_own_fields()
         if self.steps_per_generation is None and self.generation_batch_size is None:
             self.steps_per_generation = self.updates_per_rollout * self.gradient_accumulation_steps
@@ -243,6 +245,10 @@ class DAPOConfig(GRPOConfig):
             self.metric_for_best_model = f"{self.metric_for_best_model[:-1]}{self.num_generations_eval}"
         check_combinations(self)
         warn_about(self)
+
+    def to_dict(self):
+        """As the parent's, without secrets: this is what trackers and cards get."""
+        return mask_values(super().to_dict())
 
     @property
     def prompts_per_rollout(self) -> int:

@@ -19,6 +19,7 @@ from .checkpoint import (
     rollout_state,
     save_state,
 )
+from .completions_table import mask_table
 from .config import DAPOConfig
 from .config_checks import TOKEN_LOSS_TYPES
 from .dropout import check_dropout
@@ -251,6 +252,8 @@ class ExactGRPOTrainer(GRPOTrainer):
         if self.model.training:
             for name, value in self._micro_batch_metrics.flush().items():
                 self._metrics["train"][name] = [value]
+        if self.log_completions and self.accelerator.is_main_process:
+            mask_table(self._logs)
         super().log(logs, start_time)
 
     # Stopping and resuming

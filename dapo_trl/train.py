@@ -34,6 +34,7 @@ from .quantization import check_quantization
 from .recipe_parser import RecipeParser
 from .rewards import AccuracyReward, load_reward
 from .run_settings import write_settings
+from .secret_values import mask_logs, mask_words, masking_errors
 from .trainer import DAPOTrainer
 from .vllm import check_weight_transfer, format_command, longest_prompt, server_command
 
@@ -300,16 +301,19 @@ def train(
 
 @record  # a launcher reports the error of the process that failed first
 @failing_after_peers()
+@masking_errors()
 def main(
     argv: list[str] | None = None,
     while_parsing: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
 ) -> None:
     """Parse, then train or print. Errors while parsing are those of `while_parsing`, all others go to the launcher."""
+    mask_logs()
     argv = sys.argv[1:] if argv is None else argv
     # The command may be printed on a machine without GPUs, where bfloat16 is refused otherwise.
     for_no_gpu = ["--use_cpu", "true"] if asks_for_server_command(argv) else []
     with while_parsing():
         script_args, training_args, model_args = make_parser().parse_args_and_config([*argv, *for_no_gpu])
+    sys.argv[1:] = mask_words(sys.argv[1:])  # trackers publish it
     if script_args.print_vllm_command:
         print_server_command(script_args, training_args, model_args)
         return

@@ -95,11 +95,13 @@ class DAPOTrainer(PublishingGRPOTrainer):
     - `training_step`: on a CPU, the LM head works in small tiles; when memory runs out, the error says which fields
       lower the need.
     - `_compute_loss`: weighs the parent's metrics by tokens, and takes the probabilities that
-      `_get_per_token_logps_and_entropies` computed. `log`: hands these metrics over.
+      `_get_per_token_logps_and_entropies` computed. `log`: hands these metrics over, and takes secrets out of the
+      table of completions.
     - `_run_epoch`: a rollout that cannot be filled, an alarm, a reward that training cannot use, SIGTERM, or a vLLM
       server that is lost ends the run with a checkpoint. `_evaluate`: SIGTERM in an evaluation before the first step,
       too.
-    - `_save`: beside the weights, by which rule the rewards read answers, and what generation needs to know.
+    - `_save`: beside the weights, by which rule the rewards read answers, and what generation needs to know; no
+      secret is pickled.
     - `_save_checkpoint`: a checkpoint that is written again counts as half-written until its end.
     - `_save_rng_state`, `_load_rng_state`: the prompt stream and the rollout in use are saved and restored where the
       random state is.
