@@ -7,7 +7,7 @@ from dapo_trl.callbacks import read_metrics
 from tests.distributed.ddp_worker import OF_DDP
 from tests.distributed.killed_worker import LAST_CHECKPOINTS
 from tests.distributed.launcher import assert_success, torchrun
-from tests.distributed.scenarios import RESUMED, assert_same_run, trained
+from tests.distributed.scenarios import RESUMED, assert_not_finite, assert_same_run, trained
 from tests.helpers import ScriptedRollouts, is_correct, largest_difference, prompt_dataset
 
 
@@ -60,6 +60,10 @@ def test_disagreement_ends_the_run_on_all_processes(together):
 def test_an_alarm_of_one_process_ends_all(together):
     first, second = together["alarm"]
     assert first["steps"] == second["steps"] == 4
+
+
+def test_what_is_not_finite_on_one_process(together):
+    assert_not_finite(together["not finite"], is_left_out=True)
 
 
 def test_one_process_writes_what_all_have_evaluated(together, directory):
