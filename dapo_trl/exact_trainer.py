@@ -270,7 +270,8 @@ class ExactGRPOTrainer(GRPOTrainer):
         super()._save_rng_state(output_dir)
         if not self.args.owns_batches:
             return
-        is_in_use = self._rollout is not None and self._step % self._micro_steps_per_rollout != 0
+        # By optimizer steps that are done: one that an alarm has broken off is to be repeated.
+        is_in_use = self._rollout is not None and self.state.global_step % self._optimizer_steps_per_rollout != 0
         state = {
             "num_processes": self.accelerator.num_processes,
             "optimizer_steps_per_rollout": self._optimizer_steps_per_rollout,

@@ -1,5 +1,6 @@
 """GRPOTrainer that tells what a run does: metrics of rollouts, evaluation, alarms."""
 
+import math
 from typing import Any
 
 import torch
@@ -7,10 +8,13 @@ from accelerate.logging import get_logger
 
 from .callbacks import (
     AlarmCallback,
+    AlarmError,
     EvaluatedGroups,
     MetricsFileCallback,
     PhaseCallback,
+    WeightsCallback,
     default_alarms,
+    non_finite_step,
     show_rollouts,
 )
 from .collection import Collection
@@ -43,13 +47,17 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
         self._mean_probability = MeanProbability()
         self._loss_logps: torch.Tensor | None = None
         self._num_generated_tokens = self._num_trained_tokens = 0.0
+        self._step_loss: torch.Tensor | float = 0.0  # of the optimizer step so far, on this process
+        self._num_overflows = 0
         if self.use_vllm:
             generation = self.vllm_generation
             generation.sync_weights = self.phases.measure("weight_sync")(generation.sync_weights)
             self.add_callback(ReleaseCallback(generation.release))
         steps = self.args.optimizer_steps_per_rollout
         self._alarms = AlarmCallback(default_alarms(steps, self.args.learning_rate), steps)
+        self._weights = WeightsCallback(self.accelerator, steps)
         for callback in (
+            self._weights,
             PhaseCallback(self.phases, steps, self._record_mean_probability, self._record_rollout_end),
             MetricsFileCallback(steps),
             self._alarms,
@@ -135,8 +143,41 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
         loss = super()._compute_loss(model, inputs)
         if self.model.training:
             self._mean_probability.add(self._loss_logps, loss_mask(inputs))
+            self._step_loss = self._step_loss + loss.detach()
+            if self.is_deepspeed_enabled and not self.args.fp16:
+                # DeepSpeed takes the step at the end of the backward pass, so that it cannot be left out later.
+                self._check_step(grad_norm=None)
         self._loss_logps = None
         return loss
+
+    # Losses and gradients that are no numbers
+
+    def _get_grad_norm(self, model, grad_norm=None):
+        grad_norm = super()._get_grad_norm(model, grad_norm)
+        if not self._check_step(grad_norm):
+            model.zero_grad()  # an optimizer passes over weights without gradient
+        self._step_loss = 0.0
+        return grad_norm
+
+    def _check_step(self, grad_norm: torch.Tensor | float | None) -> bool:
+        """Whether loss and gradient of an optimizer step, all processes together, are finite; else an alarm."""
+        loss = torch.as_tensor(self._step_loss, dtype=torch.float32, device=self.accelerator.device)
+        loss = self.accelerator.reduce(loss, reduction="sum").item()
+        grad_norm = None if grad_norm is None else float(grad_norm)
+        is_overflow = self.args.fp16 and grad_norm is not None and not math.isfinite(grad_norm)
+        self._num_overflows = self._num_overflows + 1 if is_overflow else 0
+        found = non_finite_step(self.state.global_step + 1, loss, grad_norm, self._num_overflows)
+        if found is None:
+            return True
+        self._step_loss = 0.0
+        name, message = found
+        self._alarms.raise_now(name, message, self.state.global_step)
+        if self.is_deepspeed_enabled and grad_norm is not None:
+            # The step has been taken, unless DeepSpeed has left it out.
+            self._weights.check(self.model, self.state.global_step + 1, self.args.output_dir)
+        elif self.args.on_alarm == "stop" or self.is_deepspeed_enabled:
+            raise AlarmError(message)
+        return False
 
     def _record_mean_probability(self) -> None:
         self._metrics["train"]["mean_probability"].append(self._mean_probability.flush(self.accelerator))

@@ -59,6 +59,8 @@ class StoppableGRPOTrainer(MonitoredGRPOTrainer):
             save_metadata(output_dir or self.args.output_dir, rewards)
 
     def _save_checkpoint(self, model, trial):
+        # A checkpoint without use must not stand in the way of, or push out, the last good one.
+        self._weights.check(model, self.state.global_step, self.args.output_dir)
         if self.args.should_save:
             mark_incomplete(f"{self._get_output_dir(trial)}/{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
         super()._save_checkpoint(model, trial)

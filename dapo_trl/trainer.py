@@ -97,12 +97,15 @@ class DAPOTrainer(PublishingGRPOTrainer):
     - `_compute_loss`: weighs the parent's metrics by tokens, and takes the probabilities that
       `_get_per_token_logps_and_entropies` computed. `log`: hands these metrics over, and takes secrets out of the
       table of completions.
+    - `_get_grad_norm`: loss and gradient of an optimizer step are known, and no weight has changed: a step that is not
+      finite raises an alarm, and is left out.
     - `_run_epoch`: a rollout that cannot be filled, an alarm, a reward that training cannot use, SIGTERM, or a vLLM
       server that is lost ends the run with a checkpoint. `_evaluate`: SIGTERM in an evaluation before the first step,
       too.
     - `_save`: beside the weights, by which rule the rewards read answers, and what generation needs to know; no
       secret is pickled.
-    - `_save_checkpoint`: a checkpoint that is written again counts as half-written until its end.
+    - `_save_checkpoint`: weights that are not finite are not saved; a checkpoint that is written again counts as
+      half-written until its end.
     - `_save_rng_state`, `_load_rng_state`: the prompt stream and the rollout in use are saved and restored where the
       random state is.
     - `init_hf_repo`, `_push_from_checkpoint`, `_finish_current_push`, `push_to_hub`: pushes are complete, go to a
