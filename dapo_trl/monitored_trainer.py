@@ -23,7 +23,7 @@ from .preemption import PreemptedError
 from .random_state import get_random_state, set_random_state
 from .reward_values import ReturnedValues, RewardValueError, check_rewards
 from .sampling import GroupPool, Outcome, deciding_values, group_outcomes, outcome_shares
-from .vllm import ServerError, count_corrected
+from .vllm import ReleaseCallback, ServerError, count_corrected
 
 
 logger = get_logger(__name__)
@@ -50,6 +50,7 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
         if self.use_vllm:
             generation = self.vllm_generation
             generation.sync_weights = self.phases.measure("weight_sync")(generation.sync_weights)
+            self.add_callback(ReleaseCallback(generation.release))
         steps = self.args.optimizer_steps_per_rollout
         self._alarms = AlarmCallback(default_alarms(steps, self.args.learning_rate), steps)
         for callback in (

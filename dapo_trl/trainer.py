@@ -46,7 +46,7 @@ from .sampling import (
     prompts_fingerprint,
     round_size,
 )
-from .vllm import ServerError, generating_with, server_settings
+from .vllm import ServerError, check_weight_transfer, generating_with, server_settings
 
 
 logger = get_logger(__name__)
@@ -91,15 +91,18 @@ class DAPOTrainer(PublishingGRPOTrainer):
       the one before are timed. Rewards that training cannot use are refused.
     - `evaluation_loop`: adds avg@k, and puts the random state back.
     - `_generate_single_turn`: where Transformers generates, completions that have ended leave the batch.
-    - `_get_per_token_logps_and_entropies`: old and reference log-probabilities without needless padding.
+    - `_get_per_token_logps_and_entropies`: old and reference log-probabilities without needless padding; in the loss,
+      0 for tokens that are not trained on, whose exponentials could overflow before TRL masks them.
     - `training_step`: on a CPU, the LM head works in small tiles; when memory runs out, the error says which fields
       lower the need.
     - `_compute_loss`: weighs the parent's metrics by tokens, and takes the probabilities that
-      `_get_per_token_logps_and_entropies` computed. `log`: hands these metrics over.
+      `_get_per_token_logps_and_entropies` computed. `log`: hands these metrics over, and takes secrets out of the
+      table of completions.
     - `_run_epoch`: a rollout that cannot be filled, an alarm, a reward that training cannot use, SIGTERM, or a vLLM
       server that is lost ends the run with a checkpoint. `_evaluate`: SIGTERM in an evaluation before the first step,
       too.
-    - `_save`: beside the weights, by which rule the rewards read answers, and what generation needs to know.
+    - `_save`: beside the weights, by which rule the rewards read answers, and what generation needs to know; no
+      secret is pickled.
     - `_save_checkpoint`: a checkpoint that is written again counts as half-written until its end.
     - `_save_rng_state`, `_load_rng_state`: the prompt stream and the rollout in use are saved and restored where the
       random state is.
@@ -133,6 +136,7 @@ class DAPOTrainer(PublishingGRPOTrainer):
     ):
         # The parent changes arguments in place; the caller's objects stay as they are.
         args, reward_funcs = own_args(args, model), as_list(reward_funcs)
+        check_weight_transfer(args)
         check_supported(args, train_dataset, tools, environment_factory)
         check_dataset_size(args, train_dataset)
         check_reward_weights(args, len(reward_funcs))
