@@ -29,7 +29,7 @@ from .requirements import (
     check_dataset_size,
     check_reward_weights,
     check_supported,
-    deciding_reward,
+    deciding_rewards,
     own_args,
 )
 from .reward_values import RewardValueError
@@ -40,6 +40,7 @@ from .sampling import (
     Outcome,
     PromptStream,
     check_filled,
+    deciding_values,
     equal_share_multiple,
     group_outcomes,
     prompts_fingerprint,
@@ -165,7 +166,7 @@ class DAPOTrainer(PublishingGRPOTrainer):
             )
         self._replayed: Replay | None = None
         self._overlong_reward = num_task_rewards if args.soft_punish_cache is not None else None
-        self._deciding_reward = deciding_reward(args, self.reward_func_names, num_task_rewards)
+        self._deciding_rewards = deciding_rewards(args, self.reward_func_names, num_task_rewards)
         if args.dynamic_sampling:
             self._open_prompt_stream()
 
@@ -239,7 +240,7 @@ class DAPOTrainer(PublishingGRPOTrainer):
             while indices := self._draw_prompts(pool):  # line 2
                 num_before = collection.num_rows
                 self._generate_and_score_round(indices, collection)  # lines 4 and 5
-                deciding = collection.rewards_per_func()[num_before:, self._deciding_reward]
+                deciding = deciding_values(collection.rewards_per_func()[num_before:], self._deciding_rewards)
                 outcomes = group_outcomes(deciding.view(-1, self.num_generations))
                 pool.add_round(outcomes)  # line 6
                 self._acceptance.observe(outcomes.count(Outcome.INFORMATIVE), len(outcomes))
@@ -247,7 +248,8 @@ class DAPOTrainer(PublishingGRPOTrainer):
                 self._stop_if_preempted()
                 progress.update(len(pool.accepted) - progress.n)
                 progress.set_postfix(rounds=pool.num_rounds, generated=pool.num_drawn)
-        self._warn_if_constant(collection)
+        if collection.rewards:
+            self._warn_of_deciding_rewards(collection.rewards_per_func())
         shortage = check_filled(
             pool,
             is_partial_allowed=self.args.on_shortage == "train_partial",

@@ -103,6 +103,17 @@ def low_acceptance(records: list[Record]) -> str | None:
     )
 
 
+def many_unscorable(records: list[Record]) -> str | None:
+    """More than 10% of the generated groups have a completion without a deciding reward."""
+    unscorable = _recent_mean(records, "dynamic_sampling/frac_unscorable")
+    if unscorable is None or unscorable <= 0.1:
+        return None
+    return (
+        f"{unscorable:.0%} of the generated groups are unscorable: the deciding reward of some completion is None (or "
+        "NaN), so that nobody knows whether it is right."
+    )
+
+
 def many_truncated(records: list[Record]) -> str | None:
     """More than 30% of the completions are cut off at `max_completion_length`."""
     truncated = _recent_mean(records, "completions/clipped_ratio")
@@ -205,6 +216,13 @@ def default_alarms(optimizer_steps: int, learning_rate: float) -> list[Alarm]:
             low_acceptance,
             "Most of the generation is thrown away: choose prompts that are neither too easy nor too hard "
             "(prepare_data can measure pass rates), or raise num_generations.",
+        ),
+        Alarm(
+            "many_unscorable",
+            many_unscorable,
+            "With dynamic sampling such groups are generated and dropped: check the data's gold answers and the "
+            "reward function, or, if other functions score these completions, name them in dynamic_sampling_metric "
+            "too.",
         ),
         Alarm(
             "many_truncated",
