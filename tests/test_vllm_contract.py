@@ -11,7 +11,8 @@ from trl.generation.vllm_client import VLLMClient
 from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer import grpo_trainer
 
-from dapo_trl.vllm import Generation
+from dapo_trl import DAPOTrainer
+from dapo_trl.vllm import Generation, check_weight_transfer
 from dapo_trl.vllm.client import NOTHING_GENERATED
 from tests.helpers import EOS, FIRST_CHARACTER, build
 from tests.packed_transfer import receive_packed
@@ -170,6 +171,37 @@ def test_an_empty_answer_passes(trainer):
     """What the guarded client answers after a fault."""
     trainer.vllm_generation.vllm_client.generate = lambda **kwargs: NOTHING_GENERATED
     assert trainer.vllm_generation.generate([[5, 6]] * 4, None, 4) == ([], [], None, None)
+
+
+# What TRL's client needs
+
+
+def needing(device: str) -> SimpleNamespace:
+    return SimpleNamespace(use_vllm=True, vllm_mode="server", use_cpu=False, device=torch.device(device))
+
+
+def test_trls_client_sends_from_a_gpu_only(monkeypatch):
+    client = object.__new__(VLLMClient)
+    client.base_url, client.group_port = "http://server", 1
+    client.get_server_info = lambda: {"weight_transfer_config": {"backend": "nccl"}}
+    client.get_world_size = lambda: 1
+    monkeypatch.setattr("trl.generation.vllm_client.get_ip", lambda: "127.0.0.1", raising=False)
+    with pytest.raises(NotImplementedError, match="needs a CUDA device"):
+        client.init_communicator(torch.device("cpu"))
+
+
+def test_what_it_needs_is_asked_for_before_anything_is_loaded(monkeypatch):
+    with pytest.raises(ValueError, match="cannot train on the device 'cpu'"):
+        build(DAPOTrainer, SERVER, model="no/model")
+    with pytest.raises(ValueError, match="cannot train on the device 'mps'"):
+        check_weight_transfer(needing("mps"))
+    monkeypatch.setattr(vllm_generation, "is_vllm_available", lambda: False)
+    with pytest.raises(ImportError, match=r"needs vLLM where the trainer runs too.*pip install trl\[vllm\]"):
+        check_weight_transfer(needing("cuda"))
+    monkeypatch.setattr(vllm_generation, "is_vllm_available", lambda: True)
+    check_weight_transfer(needing("cuda"))
+    monkeypatch.setattr(vllm_generation, "VLLMClient", RecordingClient)  # which needs neither
+    check_weight_transfer(needing("cpu"))
 
 
 # VLLMClient

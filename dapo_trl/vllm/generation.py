@@ -15,6 +15,7 @@ from trl.trainer import grpo_trainer
 
 from ..config import DAPOConfig
 from .adapters import check_adapters, merged_params, restored_base_weights
+from .claim import Claim
 from .client import GuardedClient
 from .command import longest_prompt
 from .preflight import (
@@ -89,7 +90,7 @@ class Generation(VLLMGeneration):
     In server mode the server is checked before TRL connects to it. A request that fails is repeated a bounded number
     of times with growing pauses; before, the server is waited for, checked again, and gets the weights anew, because
     it may have been restarted. A restart is noticed even if no request fails: the weights that are sent carry a mark,
-    and an answer counts only if the server still bears it.
+    and an answer counts only if the server still bears it. The same mark keeps other runs away (see [`Claim`]).
 
     Every process takes part in everything and learns of every fault, because sending weights gathers them.
 
@@ -101,6 +102,7 @@ class Generation(VLLMGeneration):
     def __init__(self, *args, settings: ServerSettings, **kwargs):
         self.settings = settings
         self._requirements: Requirements | None = None
+        self._claim: Claim | None = None
         self._is_connected = False
         super().__init__(*args, **kwargs)
 
@@ -115,7 +117,7 @@ class Generation(VLLMGeneration):
                 raise error
         super()._init_vllm()
         if self.mode == "server" and self.accelerator.is_main_process:
-            self.vllm_client = GuardedClient(self.vllm_client, self.settings.request_timeout)
+            self.vllm_client = GuardedClient(self.vllm_client, self.settings.request_timeout, self._claim)
             self._is_connected = True
 
     def _iter_named_params(self):
@@ -138,6 +140,11 @@ class Generation(VLLMGeneration):
         if self.mode != "server":
             return super().generate(*args, **kwargs)
         return self._repeated(partial(super().generate, *args, **kwargs))
+
+    def release(self) -> None:
+        """Lets the next run have the server; what is sent later takes it again."""
+        if self.mode == "server" and self.accelerator.is_main_process:
+            self.vllm_client.release()
 
     def _sync_and_mark(self) -> None:
         super().sync_weights()
@@ -200,6 +207,8 @@ class Generation(VLLMGeneration):
         try:
             wait_for_server(url, self.server_timeout)
             check_server(url, self._requirements)
+            self._claim = self._claim or Claim(url)
+            self._claim.take()
         except (UnreachableError, ServerMismatchError) as error:
             return error
         except requests.RequestException as error:
