@@ -22,7 +22,7 @@ from .completions_table import append_dropped, length_columns, remove_last
 from .exact_trainer import ExactGRPOTrainer
 from .exchange import exchange
 from .loss import loss_mask
-from .metrics import MeanProbability, constant_value, reward_metrics
+from .metrics import MeanProbability, constant_value, means_of_numbers, reward_metrics
 from .preemption import PreemptedError
 from .random_state import get_random_state, set_random_state
 from .reward_values import ReturnedValues, RewardValueError, check_rewards
@@ -388,6 +388,8 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
             self._evaluated = None
             if self.is_in_train and self.args.owns_batches:
                 set_random_state(random_state)
+        if metric_key_prefix != "eval":  # TRL's own metrics of named sets would overwrite each other
+            metrics |= means_of_numbers(self._metrics["eval"])
         output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in metrics.items()})
         return output
 
