@@ -1,6 +1,7 @@
 """Settings that cannot be combined, and settings that work, but probably not as meant."""
 
 import warnings
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 
@@ -13,6 +14,15 @@ OWN_LOSS_TYPES = ("dapo", "cispo", "grpo", "dr_grpo")
 
 TOKEN_LOSS_TYPES = ("dapo", "cispo")
 """Losses that sum over tokens and divide by a count of them."""
+
+CLIPPED_LOSS_TYPES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo")
+"""Losses whose ratio is held between 1 - epsilon and 1 + epsilon_high."""
+
+CISPO_BOUND = 5.0
+"""Upper bound of the importance weight in the ScaleRL paper, which TRL recommends."""
+
+LARGEST_SEQUENCE_BOUND = 0.01
+"""Ratios of sequences are means over many tokens. The GSPO paper clips them at 3e-4 and 4e-4."""
 
 LONG_COMPLETION = 1024
 """Tokens from which correcting the sampler's mismatch by whole sequences masks a sizeable share of them."""
@@ -48,6 +58,9 @@ def check_combinations(config: "DAPOConfig") -> None:
         )
     if config.balance_micro_batches:
         _check_balancing(config)
+    _check_bounds(config)
+    _check_generation_kwargs(config)
+    _check_trainer_fields(config)
     is_row_mean = config.loss_type in OWN_LOSS_TYPES and config.loss_type not in TOKEN_LOSS_TYPES
     if config.dynamic_sampling and is_row_mean and config.beta != 0 and config.on_shortage == "train_partial":
         raise ValueError(
@@ -72,21 +85,162 @@ def _check_balancing(config: "DAPOConfig") -> None:
             )
 
 
+def _check_bounds(config: "DAPOConfig") -> None:
+    """Bounds of ratios, which are 1 where nothing has changed, and other numbers that would make the loss constant."""
+    upper = config.epsilon if config.epsilon_high is None else config.epsilon_high
+    if config.loss_type == "cispo" and upper < 1:
+        raise ValueError(
+            f"epsilon_high={config.epsilon_high} cannot be combined with loss_type='cispo': there it bounds the "
+            f"importance weight itself, not its distance from 1, so that nearly every weight would be the constant "
+            f"{upper}. Set epsilon_high to {CISPO_BOUND}, or loss_type to 'dapo'."
+        )
+    if config.delta is not None and config.delta <= 1 and config.loss_type in CLIPPED_LOSS_TYPES:
+        raise ValueError(
+            f"delta={config.delta} must be above 1: it bounds the ratio from above, and a bound below 1 leaves tokens "
+            f"with a positive advantage without gradient. Set delta above 1 + epsilon_high={1 + upper}, or to null."
+        )
+    if config.use_vllm and config.vllm_importance_sampling_correction:
+        lower, upper = config.vllm_importance_sampling_clip_min, config.vllm_importance_sampling_clip_max
+        if (upper is not None and upper < 1) or (lower is not None and lower > 1):
+            raise ValueError(
+                f"vllm_importance_sampling_clip_min={lower} and vllm_importance_sampling_clip_max={upper} do not "
+                "enclose 1, the ratio of a server that computes what the trainer computes: all tokens would be "
+                "truncated to a constant, or masked. Set them below and above 1 (null and 2.0 by default)."
+            )
+    if config.temperature <= 0:
+        raise ValueError(
+            f"temperature={config.temperature} must be above 0: log-probabilities are those of the logits divided by "
+            "it, and without sampling all completions of a prompt are equal. Set temperature to 1.0 (the paper's "
+            "value)."
+        )
+    if config.off_policy_mask_threshold is not None and config.off_policy_mask_threshold <= 0:
+        raise ValueError(
+            f"off_policy_mask_threshold={config.off_policy_mask_threshold} must be above 0: completions with a "
+            "negative advantage are masked where the divergence is larger. Set it to 0.5, say, or to null."
+        )
+    if config.loss_type == "dr_grpo" and config.max_completion_length is None:
+        raise ValueError(
+            "loss_type='dr_grpo' divides by max_completion_length, which is None. Set max_completion_length to a "
+            "number of tokens, or loss_type to 'dapo'."
+        )
+
+
+def _check_generation_kwargs(config: "DAPOConfig") -> None:
+    """What generation takes from `generation_kwargs`, and the rest of the trainer from fields of the same meaning."""
+    given = config.generation_kwargs or {}
+    same_meaning = {
+        "temperature": ("temperature", config.temperature),
+        "max_new_tokens": ("max_completion_length", config.max_completion_length),
+        "max_tokens": ("max_completion_length", config.max_completion_length),
+        "n": ("num_generations", None),
+        "num_return_sequences": ("num_generations", 1),
+        "do_sample": ("temperature", True),
+        "num_beams": ("num_generations", 1),
+    }
+    for name, (field, value) in same_meaning.items():
+        if name in given and given[name] != value:
+            raise ValueError(
+                f"generation_kwargs={{{name!r}: {given[name]!r}}} changes generation alone, while log-probabilities, "
+                f"groups and lengths follow {field}={getattr(config, field)}. Leave {name} out of generation_kwargs, "
+                f"and set {field} instead."
+            )
+
+
+def _check_trainer_fields(config: "DAPOConfig") -> None:
+    """Fields of Trainer that would be passed over, or that a rollout of several optimizer steps contradicts."""
+    accelerator = config.accelerator_config
+    refused = {
+        "ignore_data_skip": (
+            config.ignore_data_skip and config.owns_batches,
+            "a resumed run would get back neither its place in the data nor the rollout in use",
+            "false",
+        ),
+        "neftune_noise_alpha": (
+            bool(config.neftune_noise_alpha),
+            "noise in the embeddings makes the policy that is trained another one than that which generated",
+            "null",
+        ),
+        "label_smoothing_factor": (
+            bool(config.label_smoothing_factor),
+            "there are no labels to smooth, and it would have no effect",
+            "0",
+        ),
+        "accelerator_config.split_batches": (
+            bool(accelerator.split_batches),
+            "TRL's batches are those of one process, so that every process would get a part of its groups",
+            "false",
+        ),
+        "accelerator_config.dispatch_batches": (
+            bool(accelerator.dispatch_batches),
+            "prompts are texts, and the main process could send tensors only",
+            "null",
+        ),
+    }
+    for name, (is_set, reason, remedy) in refused.items():
+        if is_set:
+            value = config
+            for part in name.split("."):
+                value = getattr(value, part)
+            raise ValueError(f"{name}={value} is not supported: {reason}. Set {name} to {remedy}.")
+
+
 def warn_about(config: "DAPOConfig") -> None:
     """
-    Warns of a checked configuration's oddities.
+    Warns of a checked configuration's oddities, on the main process.
 
     Args:
         config (`DAPOConfig`): the configuration, at the end of its `__post_init__`.
     """
+    if config.process_index == 0:
+        for message in _oddities(config) + _without_effect(config):
+            # 4: this function, `__post_init__`, the generated `__init__`, and the caller.
+            warnings.warn(message, UserWarning, stacklevel=4)
+
+
+def _without_effect(config: "DAPOConfig") -> list[str]:
+    """Fields that have been changed, but are not read because of another one."""
+    loss_type = config.loss_type
+    is_one_step = config.updates_per_rollout * config.num_iterations == 1
+    unread = {
+        f"loss_type={loss_type!r}": {
+            "epsilon": loss_type not in CLIPPED_LOSS_TYPES,
+            "delta": loss_type not in CLIPPED_LOSS_TYPES,
+            **{field.name: loss_type != "sapo" for field in fields(config) if field.name.startswith("sapo_")},
+            **{field.name: loss_type != "vespo" for field in fields(config) if field.name.startswith("vespo_")},
+        },
+        "soft_punish_cache=None": {"overlong_weight": config.soft_punish_cache is None},
+        "dynamic_sampling=False": dict.fromkeys(
+            ("max_rounds", "max_oversampling", "on_shortage"), not config.dynamic_sampling
+        ),
+        "sync_ref_model=False": dict.fromkeys(
+            ("ref_model_mixup_alpha", "ref_model_sync_steps"), not config.sync_ref_model
+        ),
+        "one optimizer step per rollout and no vLLM, where the policy that trains is the one that generated": {
+            "off_policy_mask_threshold": is_one_step and not config.use_vllm
+        },
+        "rollouts, whose prompts are drawn by seed": {"data_seed": True, "train_sampling_strategy": True},
+        "TRL, which counts tokens itself (num_tokens)": {"include_num_input_tokens_seen": True},
+    }
+    defaults = {field.name: field.default for field in fields(config)}
+    return [
+        f"{name}={getattr(config, name)} has no effect with {reason}. Leave out {name}, or change the other."
+        for reason, names in unread.items()
+        for name, is_unread in names.items()
+        if is_unread and getattr(config, name) != defaults[name]
+    ]
+
+
+def _oddities(config: "DAPOConfig") -> list[str]:
+    """Settings that do something else than meant, probably."""
+    messages = []
     if config.updates_per_rollout * config.num_iterations == 1 and config.epsilon_high != config.epsilon:
-        _warn_user(
+        messages.append(
             f"Clip-higher (epsilon_high={config.epsilon_high}) has no effect: with one optimizer step per rollout "
             "the policy that trains is the one that generated, and every ratio is 1. Raise updates_per_rollout "
             "(16 in the paper)."
         )
     if config.mask_truncated_completions and config.soft_punish_cache is not None:
-        _warn_user(
+        messages.append(
             "mask_truncated_completions=True takes truncated completions out of the loss, so that the largest "
             f"punishment of soft_punish_cache={config.soft_punish_cache} never trains them. The paper's best runs "
             "use the soft punishment alone: set mask_truncated_completions to false."
@@ -94,20 +248,68 @@ def warn_about(config: "DAPOConfig") -> None:
     is_by_sequence = config.vllm_importance_sampling_mode.startswith("sequence")
     is_corrected = config.use_vllm and config.vllm_importance_sampling_correction
     if is_corrected and is_by_sequence and config.max_completion_length >= LONG_COMPLETION:
-        _warn_user(
+        messages.append(
             f"vllm_importance_sampling_mode={config.vllm_importance_sampling_mode!r} with "
             f"max_completion_length={config.max_completion_length}: the ratio of a whole sequence leaves its "
             "bounds from the rounding of many tokens alone, so that long completions are masked or truncated. "
             "Set vllm_importance_sampling_mode to 'token_truncate' and vllm_importance_sampling_clip_max to 2."
         )
     if config.balance_micro_batches and config.gradient_accumulation_steps == 1:
-        _warn_user(
+        messages.append(
             "balance_micro_batches=True with gradient_accumulation_steps=1: an optimizer step is one micro-batch, "
             "so there is nothing to balance; micro-batches are only trimmed to their longest row. Lower "
             "per_device_train_batch_size and raise gradient_accumulation_steps to save padding."
         )
+    upper = config.epsilon if config.epsilon_high is None else config.epsilon_high
+    if config.loss_type in CLIPPED_LOSS_TYPES:
+        messages += _odd_bounds(config, upper)
+    if config.multi_objective_aggregation == "normalize_then_sum" and config.soft_punish_cache is not None:
+        messages.append(
+            f"multi_objective_aggregation='normalize_then_sum' with soft_punish_cache={config.soft_punish_cache}: the "
+            "soft overlong punishment is scaled to the spread of its group like every other reward, so that a slight "
+            "punishment weighs as much as a full one. Set multi_objective_aggregation to 'sum_then_normalize'."
+        )
+    narrowed = {
+        name: value
+        for name, neutral in {"top_p": 1.0, "top_k": 0, "min_p": None, "repetition_penalty": 1.0}.items()
+        if (value := (config.generation_kwargs or {}).get(name, getattr(config, name))) not in (neutral, None)
+    }
+    if narrowed and not (config.use_vllm and config.vllm_importance_sampling_correction):
+        messages.append(
+            f"{', '.join(f'{name}={value}' for name, value in narrowed.items())}: completions are drawn from another "
+            "distribution than the one whose probabilities are trained, and nothing corrects it. Set top_p to 1, "
+            "top_k to 0, min_p to null and repetition_penalty to 1 (as in the paper)."
+        )
+    strategy = getattr(config.logging_strategy, "value", config.logging_strategy)
+    if strategy != "steps":
+        messages.append(
+            f"logging_strategy={strategy!r}: rollouts are not logged one by one, so that alarms, metrics.jsonl and the "
+            "line per rollout miss them. Set logging_strategy to 'steps'."
+        )
+    return messages
 
 
-def _warn_user(message: str) -> None:
-    # 5: this function, `warn_about`, `__post_init__`, the generated `__init__`, and the caller.
-    warnings.warn(message, UserWarning, stacklevel=5)
+def _odd_bounds(config: "DAPOConfig", upper: float) -> list[str]:
+    messages = []
+    if upper < config.epsilon:
+        messages.append(
+            f"epsilon_high={upper} is below epsilon={config.epsilon}: the reverse of clip-higher, which holds back "
+            "unlikely tokens even more than GRPO does. Set epsilon_high above epsilon (0.28 and 0.2 in the paper)."
+        )
+    if config.epsilon >= 1:
+        messages.append(
+            f"epsilon={config.epsilon}: the ratio is never below 1 - epsilon, so that nothing is clipped there. Set "
+            "epsilon to 0.2 (the paper's value)."
+        )
+    if config.importance_sampling_level == "sequence" and max(upper, config.epsilon) > LARGEST_SEQUENCE_BOUND:
+        messages.append(
+            f"epsilon={config.epsilon} and epsilon_high={upper} with importance_sampling_level='sequence': the ratio "
+            "of a sequence is a mean over its tokens and hardly leaves 1, so that nothing is clipped. Set epsilon to "
+            "3e-4 and epsilon_high to 4e-4 (the GSPO paper's values)."
+        )
+    if config.delta is not None and config.delta <= 1 + upper:
+        messages.append(
+            f"delta={config.delta} is not above 1 + epsilon_high={1 + upper:g}: it takes the place of epsilon_high. "
+            "Set delta higher, or to null."
+        )
+    return messages
