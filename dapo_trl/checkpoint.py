@@ -13,6 +13,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from . import __version__
 from .loss import Lengths, Row
 from .rollout import Rollout, RolloutPlan
+from .secret_values import mask_values
 
 
 FORMAT_VERSION = 1
@@ -34,7 +35,7 @@ def save_metadata(directory: str, rewards: dict[str, Callable]) -> None:
     """
     rules = {name: function.answer_rule for name, function in rewards.items() if hasattr(function, "answer_rule")}
     metadata = {"dapo_trl_version": __version__, "rewards": list(rewards), "answer_rules": rules}
-    (Path(directory) / METADATA).write_text(json.dumps(metadata, indent=2) + "\n")
+    (Path(directory) / METADATA).write_text(json.dumps(mask_values(metadata), indent=2) + "\n")
 
 
 def state_path(checkpoint: str, process: int) -> Path:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from trl import GRPOConfig
 
 from .config_checks import check_combinations, warn_about
+from .secret_values import mask_values, remember
 
 
 @dataclass
@@ -61,9 +62,9 @@ class DAPOConfig(GRPOConfig):
             longest has ended: the same distribution in less time, with other random numbers. Without effect if
             `dynamic_sampling` and `balance_micro_batches` are both off, with vLLM or continuous batching, under
             DeepSpeed ZeRO-3 and FSDP, and for caches from which no rows can be taken (static, quantized, state-space).
-        vllm_request_timeout (`float`, *optional*, defaults to `1800.0`):
+        vllm_request_timeout (`float`, *optional*, defaults to `1200.0`):
             Seconds after which a request to the vLLM server without an answer counts as hung. One request generates a
-            whole round.
+            whole round. With several processes it must end before `ddp_timeout` does.
         vllm_max_retries (`int`, *optional*, defaults to `4`):
             Further attempts, with growing pauses, when the vLLM server fails. Before each, the server is waited for
             up to `vllm_server_timeout` seconds and gets the weights anew.
@@ -82,6 +83,8 @@ class DAPOConfig(GRPOConfig):
     > - `logging_steps`: `None`, one record per rollout.
     > - `metric_for_best_model`: with `load_best_model_at_end`, `"eval_avg@k"` instead of `"loss"`; the letter k stands
     >   for `num_generations_eval`.
+    > - `disable_dropout`: `True` instead of `False`: with dropout, importance ratios are not 1 at the start of a
+    >   rollout.
     > - `num_generations_eval`: fitted to the evaluation batch if not given.
     > - `vllm_importance_sampling_mode`: `"token_truncate"` instead of `"sequence_mask"`, with
     >   `vllm_importance_sampling_clip_max` `2.0`: a correction by sequence masks long completions.
@@ -156,7 +159,7 @@ class DAPOConfig(GRPOConfig):
         },
     )
     vllm_request_timeout: float = field(
-        default=1800.0,
+        default=1200.0,
         metadata={"help": "Seconds after which a request to the vLLM server without an answer counts as hung."},
     )
     vllm_max_retries: int = field(
@@ -174,6 +177,13 @@ class DAPOConfig(GRPOConfig):
         },
     )
 
+    disable_dropout: bool = field(
+        default=True,
+        metadata={
+            "help": "Switch off dropout in the model and its adapters: completions are generated without, so that the "
+            "policy that is trained would not be the one that generated."
+        },
+    )
     logging_steps: float | None = field(
         default=None,
         metadata={
@@ -198,6 +208,7 @@ class DAPOConfig(GRPOConfig):
     )
 
     def __post_init__(self):
+        remember(self)
         self._check_own_fields()
         if self.steps_per_generation is None and self.generation_batch_size is None:
             self.steps_per_generation = self.updates_per_rollout * self.gradient_accumulation_steps
@@ -234,6 +245,10 @@ class DAPOConfig(GRPOConfig):
             self.metric_for_best_model = f"{self.metric_for_best_model[:-1]}{self.num_generations_eval}"
         check_combinations(self)
         warn_about(self)
+
+    def to_dict(self):
+        """As the parent's, without secrets: this is what trackers and cards get."""
+        return mask_values(super().to_dict())
 
     @property
     def prompts_per_rollout(self) -> int:

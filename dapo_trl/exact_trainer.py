@@ -19,8 +19,10 @@ from .checkpoint import (
     rollout_state,
     save_state,
 )
+from .completions_table import mask_table
 from .config import DAPOConfig
 from .config_checks import TOKEN_LOSS_TYPES
+from .dropout import check_dropout
 from .exchange import assert_agreement
 from .generation import dropping_ended_rows
 from .lm_head import small_tiles
@@ -56,6 +58,7 @@ class ExactGRPOTrainer(GRPOTrainer):
                 "load-balancing loss is computed per micro-batch. Set router_aux_loss_coef to 0, or "
                 "balance_micro_batches to false."
             )
+        check_dropout(self.model, is_off=self.args.disable_dropout)
         computes_in_half = self.args.bf16 or self.args.fp16
         if not (self.is_deepspeed_enabled or (self.is_fsdp_enabled and computes_in_half)):
             warn_if_updates_vanish(self.model, self.args.learning_rate)
@@ -249,6 +252,8 @@ class ExactGRPOTrainer(GRPOTrainer):
         if self.model.training:
             for name, value in self._micro_batch_metrics.flush().items():
                 self._metrics["train"][name] = [value]
+        if self.log_completions and self.accelerator.is_main_process:
+            mask_table(self._logs)
         super().log(logs, start_time)
 
     # Stopping and resuming

@@ -25,8 +25,9 @@ from .loss import loss_mask
 from .metrics import MeanProbability, constant_value, reward_metrics
 from .preemption import PreemptedError
 from .random_state import get_random_state, set_random_state
+from .reward_values import ReturnedValues, RewardValueError, check_rewards
 from .sampling import GroupPool, Outcome, group_outcomes, outcome_shares
-from .vllm import ServerError, count_corrected
+from .vllm import ReleaseCallback, ServerError, count_corrected
 
 
 logger = get_logger(__name__)
@@ -41,6 +42,7 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
         super().__init__(*args, **kwargs)
         self._deciding_reward: int | None = None
         self._overlong_reward: int | None = None
+        self._warned_of_nan: set[int] = set()
         self._evaluated: EvaluatedGroups | None = None
         self._mean_probability = MeanProbability()
         self._loss_logps: torch.Tensor | None = None
@@ -50,6 +52,7 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
         if self.use_vllm:
             generation = self.vllm_generation
             generation.sync_weights = self.phases.measure("weight_sync")(generation.sync_weights)
+            self.add_callback(ReleaseCallback(generation.release))
         steps = self.args.optimizer_steps_per_rollout
         self._alarms = AlarmCallback(default_alarms(steps, self.args.learning_rate), steps)
         self._weights = WeightsCallback(self.accelerator, steps)
@@ -94,16 +97,42 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
             end_ids = {*self.eos_token_ids, self._tokenizer.pad_token_id}
             self._pending_extra_logs.update(length_columns(completion_ids_list, end_ids))
         if not self.model.training:
-            rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+            rewards = self._checked_rewards(inputs, prompts, completions, completion_ids_list)
             if self._evaluated is not None and self._deciding_reward is not None:
                 self._evaluated.add(rewards[:, self._deciding_reward])
             return rewards
         with self.phases.measure("scoring"):
-            rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+            rewards = self._checked_rewards(inputs, prompts, completions, completion_ids_list)
         if not self.args.dynamic_sampling:
             self._record_overlong(rewards)
             self._record_groups(rewards, completion_ids_list)
         return rewards
+
+    def _checked_rewards(self, inputs, prompts, completions, completion_ids_list) -> torch.Tensor:
+        """The parent's rewards of all processes' rows; refused if training could not use them."""
+        num_generations = self.num_generations if self.model.training else self.num_generations_eval
+        first_row = self.accelerator.process_index * len(prompts)
+        returned = ReturnedValues(first_row, len(prompts), num_generations)
+        with returned.watch(self):
+            rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        is_sum = self.multi_objective_aggregation == "sum_then_normalize"
+        rows = list(zip(prompts, completions, strict=True))
+        check_rewards(rewards, self.reward_weights if is_sum else None, returned, self.reward_func_names, rows)
+        self._warn_of_nan(rewards, returned)
+        return rewards
+
+    def _warn_of_nan(self, rewards: torch.Tensor, returned: ReturnedValues) -> None:
+        """NaN counts as None, as in TRL, but may be an accident: once for each function, where it happens."""
+        models = {i for i, function in enumerate(self.reward_funcs) if isinstance(function, torch.nn.Module)}
+        with_nan = returned.with_nan | {i for i in models if rewards[:, i].isnan().any()}
+        for index in with_nan - self._warned_of_nan:
+            logger.warning(
+                f"The reward function {self.reward_func_names[index]!r} returned NaN. It counts as None: a completion "
+                "that cannot be scored. Return None to say so without this warning, and otherwise look for a division "
+                "by zero or an overflow.",
+                main_process_only=False,
+            )
+        self._warned_of_nan |= with_nan
 
     def _get_per_token_logps_and_entropies(self, *args, **kwargs):
         scores = super()._get_per_token_logps_and_entropies(*args, **kwargs)
@@ -279,7 +308,7 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
             output = super().evaluation_loop(dataloader, *args, metric_key_prefix=metric_key_prefix, **kwargs)
             num_problems = len(dataloader.dataset) if hasattr(dataloader.dataset, "__len__") else None
             metrics = self._evaluated.metrics(num_problems)
-        except (PreemptedError, ServerError):
+        except (PreemptedError, RewardValueError, ServerError):
             self._metrics["eval"].clear()  # the log of the run's end is none of an evaluation
             raise
         finally:

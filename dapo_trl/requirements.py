@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from trl.trainer.utils import get_config_model_id
 
 from .config import DAPOConfig
+from .reward_values import LARGEST
 from .rewards.overlong import SoftOverlongPunishment
 
 
@@ -82,8 +83,21 @@ def check_reward_weights(args: DAPOConfig, num_rewards: int) -> None:
     One weight for each of the user's reward functions; the overlong punishment has a weight of its own.
 
     Raises:
-        ValueError: if the numbers differ.
+        ValueError: if the numbers differ, or a weight is no number to multiply with, or all are zero.
     """
+    weights = [*(args.reward_weights or []), args.overlong_weight]
+    if not all(abs(weight) <= LARGEST for weight in weights):
+        raise ValueError(
+            f"reward_weights={args.reward_weights} and overlong_weight={args.overlong_weight} must be finite numbers "
+            f"of at most {LARGEST:g} in size: rewards are multiplied with them. Set them to the shares that the "
+            "rewards are to have, such as 1.0."
+        )
+    used = weights if args.soft_punish_cache is not None else weights[:-1]
+    if args.reward_weights and not any(used):
+        raise ValueError(
+            f"reward_weights={args.reward_weights} are all zero: every reward would be zero, and nothing would be "
+            "trained. Give the reward that is to be trained on a weight above 0."
+        )
     if args.reward_weights is not None and len(args.reward_weights) != num_rewards:
         raise ValueError(
             f"reward_weights={args.reward_weights} has {len(args.reward_weights)} weights for {num_rewards} reward "

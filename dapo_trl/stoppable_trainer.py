@@ -7,6 +7,7 @@ from .callbacks import AlarmError
 from .checkpoint import mark_incomplete, save_metadata
 from .monitored_trainer import MonitoredGRPOTrainer
 from .preemption import PreemptedError
+from .reward_values import RewardValueError
 from .sampling import ShortageError
 from .vllm import ServerError
 
@@ -25,7 +26,7 @@ class StoppableGRPOTrainer(MonitoredGRPOTrainer):
         self._is_ending = False
         try:
             super()._run_epoch(**kwargs)
-        except (ShortageError, AlarmError, PreemptedError, ServerError) as reason:
+        except (ShortageError, AlarmError, PreemptedError, RewardValueError, ServerError) as reason:
             self._is_ending = True
             is_preempted = isinstance(reason, PreemptedError)
             # Preempted just after a checkpoint: time is short, and nothing has changed.
@@ -36,7 +37,7 @@ class StoppableGRPOTrainer(MonitoredGRPOTrainer):
             if is_preempted:
                 # With a limit of 1, the parent would delete this checkpoint at its end if another is the best.
                 self.args.save_total_limit = None
-            elif isinstance(reason, ServerError) or (
+            elif isinstance(reason, RewardValueError | ServerError) or (
                 isinstance(reason, ShortageError) and self.args.on_shortage == "raise"
             ):
                 raise

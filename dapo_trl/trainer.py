@@ -32,6 +32,7 @@ from .requirements import (
     deciding_reward,
     own_args,
 )
+from .reward_values import RewardValueError
 from .rollout import weigh_by_group
 from .sampling import (
     AcceptanceRate,
@@ -44,7 +45,7 @@ from .sampling import (
     prompts_fingerprint,
     round_size,
 )
-from .vllm import ServerError, generating_with, server_settings
+from .vllm import ServerError, check_weight_transfer, generating_with, server_settings
 
 
 logger = get_logger(__name__)
@@ -86,7 +87,7 @@ class DAPOTrainer(PublishingGRPOTrainer):
     - `_generate_and_score_completions`: fills the rollout with informative groups first, then lets the parent score
       exactly these.
     - `_generate`, `_calculate_rewards`: answer from the collected rows while the parent scores them. These two and
-      the one before are timed.
+      the one before are timed. Rewards that training cannot use are refused.
     - `evaluation_loop`: adds avg@k, and puts the random state back.
     - `_generate_single_turn`: where Transformers generates, completions that have ended leave the batch.
     - `_get_per_token_logps_and_entropies`: old and reference log-probabilities without needless padding; in the loss,
@@ -94,12 +95,15 @@ class DAPOTrainer(PublishingGRPOTrainer):
     - `training_step`: on a CPU, the LM head works in small tiles; when memory runs out, the error says which fields
       lower the need.
     - `_compute_loss`: weighs the parent's metrics by tokens, and takes the probabilities that
-      `_get_per_token_logps_and_entropies` computed. `log`: hands these metrics over.
+      `_get_per_token_logps_and_entropies` computed. `log`: hands these metrics over, and takes secrets out of the
+      table of completions.
     - `_get_grad_norm`: loss and gradient of an optimizer step are known, and no weight has changed: a step that is not
       finite raises an alarm, and is left out.
-    - `_run_epoch`: a rollout that cannot be filled, an alarm, SIGTERM, or a vLLM server that is lost ends the run
-      with a checkpoint. `_evaluate`: SIGTERM in an evaluation before the first step, too.
-    - `_save`: beside the weights, by which rule the rewards read answers, and what generation needs to know.
+    - `_run_epoch`: a rollout that cannot be filled, an alarm, a reward that training cannot use, SIGTERM, or a vLLM
+      server that is lost ends the run with a checkpoint. `_evaluate`: SIGTERM in an evaluation before the first step,
+      too.
+    - `_save`: beside the weights, by which rule the rewards read answers, and what generation needs to know; no
+      secret is pickled.
     - `_save_checkpoint`: weights that are not finite are not saved; a checkpoint that is written again counts as
       half-written until its end.
     - `_save_rng_state`, `_load_rng_state`: the prompt stream and the rollout in use are saved and restored where the
@@ -134,6 +138,7 @@ class DAPOTrainer(PublishingGRPOTrainer):
     ):
         # The parent changes arguments in place; the caller's objects stay as they are.
         args, reward_funcs = own_args(args, model), as_list(reward_funcs)
+        check_weight_transfer(args)
         check_supported(args, train_dataset, tools, environment_factory)
         check_dataset_size(args, train_dataset)
         check_reward_weights(args, len(reward_funcs))
@@ -190,7 +195,7 @@ class DAPOTrainer(PublishingGRPOTrainer):
         before = self._prompt_stream.state_dict(), self._acceptance.state_dict(), get_random_state()
         try:
             pool, collection = self._collect_informative_groups()
-        except (PreemptedError, ServerError):
+        except (PreemptedError, RewardValueError, ServerError):
             # The rollout in the making is abandoned: resumed, the run makes the very same one.
             self._prompt_stream.load_state_dict(before[0])
             self._acceptance.load_state_dict(before[1])

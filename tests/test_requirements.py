@@ -123,6 +123,22 @@ def test_the_punishment_has_a_weight_of_its_own():
     assert trainer.reward_func_names == ["correct", "soft_overlong_punishment"]
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), 1e30])
+@pytest.mark.parametrize("field", ["reward_weights", "overlong_weight"])
+def test_weights_are_numbers(field, value):
+    config = {"soft_punish_cache": 4, field: [value] if field == "reward_weights" else value}
+    with pytest.raises(
+        ValueError, match=rf"{field}=\[?{re.escape(str(value))}.*must be finite numbers of at most 1e\+15"
+    ):
+        build(DAPOTrainer, config)
+
+
+def test_some_reward_has_a_weight():
+    with pytest.raises(ValueError, match=r"reward_weights=\[0.0\] are all zero"):
+        build(DAPOTrainer, {"reward_weights": [0.0]})
+    build(DAPOTrainer, {"reward_weights": [0.0], "soft_punish_cache": 4})
+
+
 # The deciding reward
 
 

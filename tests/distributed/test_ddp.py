@@ -1,9 +1,12 @@
 """DDP on two processes: same run as one process, same rounds on both, resumable by any number."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from dapo_trl.callbacks import read_metrics
+from dapo_trl.checkpoint import last_complete_checkpoint
 from tests.distributed.ddp_worker import OF_DDP
 from tests.distributed.killed_worker import LAST_CHECKPOINTS
 from tests.distributed.launcher import assert_success, torchrun
@@ -52,6 +55,14 @@ def test_disagreement_ends_the_run_on_all_processes(together):
     for process in together["disagreeing"]:
         assert "Processes disagree on {'prompts': [" in process["error"]
         assert process["seconds"] < 10
+
+
+def test_an_unusable_reward_of_one_process_ends_all_with_a_checkpoint(together, directory):
+    first, second = together["infinite"]
+    # 8 rows of 2 processes: the first row of the second one is row 4.
+    assert "The reward function 'text' returned '1.0' for row 4 of 8 completions, prompt 'p" in first["error"]
+    assert first["error"] == second["error"]
+    assert Path(last_complete_checkpoint(str(directory / "infinite"))).name == "checkpoint-1"
 
 
 # Alarms, evaluation
