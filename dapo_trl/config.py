@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 from trl import GRPOConfig
 
-from .config_checks import check_combinations, warn_about
+from .config_checks import check_combinations
+from .config_warnings import warn_about
 from .secret_values import mask_values, remember
 
 
