@@ -54,6 +54,12 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
             self.add_callback(callback)
         show_rollouts(self.callback_handler, steps)
 
+    def _begin_afresh(self):
+        super()._begin_afresh()
+        self._evaluated = self._loss_logps = None
+        self._mean_probability = MeanProbability()
+        self._num_generated_tokens = self._num_trained_tokens = 0.0
+
     def _prepare_inputs(self, generation_batch):
         is_new_rollout = self.model.training and self._step % self._micro_steps_per_rollout == 0
         if is_new_rollout and self.args.on_alarm == "stop":

@@ -94,6 +94,8 @@ class DAPOTrainer(PublishingGRPOTrainer):
       lower the need.
     - `_compute_loss`: weighs the parent's metrics by tokens, and takes the probabilities that
       `_get_per_token_logps_and_entropies` computed. `log`: hands these metrics over.
+    - `train`: begins afresh whatever was trained before, and ends at once if the checkpoint is the end of the run, as
+      `_prepare_for_training` finds out.
     - `_run_epoch`: a rollout that cannot be filled, an alarm, SIGTERM, or a vLLM server that is lost ends the run
       with a checkpoint. `_evaluate`: SIGTERM in an evaluation before the first step, too.
     - `_save`: beside the weights, by which rule the rewards read answers, and what generation needs to know.
@@ -158,6 +160,12 @@ class DAPOTrainer(PublishingGRPOTrainer):
         self._overlong_reward = num_task_rewards if args.soft_punish_cache is not None else None
         self._deciding_reward = deciding_reward(args, self.reward_func_names, num_task_rewards)
         if args.dynamic_sampling:
+            self._open_prompt_stream()
+
+    def _begin_afresh(self):
+        super()._begin_afresh()
+        self._replayed = None
+        if self.args.dynamic_sampling:
             self._open_prompt_stream()
 
     # Dynamic sampling: Algorithm 1, lines 2 to 8
