@@ -26,6 +26,7 @@ from .config import DAPOConfig
 from .config_checks import TOKEN_LOSS_TYPES
 from .exchange import assert_agreement
 from .generation import dropping_ended_rows
+from .generation_kwargs import end_tokens
 from .lm_head import small_tiles
 from .loss import Lengths, pad_rows, score_in_pieces
 from .metrics import MicroBatchMetrics
@@ -55,6 +56,13 @@ class ExactGRPOTrainer(GRPOTrainer):
         super().__init__(*args, **kwargs)
         self._makes_optimizer = self.optimizer is None
         self._has_trained = False
+        vocab_size = self.model.config.get_text_config().vocab_size
+        self.eos_token_ids = end_tokens(self.args, self.eos_token_ids, vocab_size)
+        if self.use_vllm:  # whatever the server has been told of the model: it ends where this trainer sees an end
+            self.vllm_generation.generation_kwargs = {
+                **(self.args.generation_kwargs or {}),
+                "stop_token_ids": self.eos_token_ids,
+            }
         if self.args.balance_micro_batches and self.aux_loss_enabled:
             raise ValueError(
                 f"router_aux_loss_coef={self.router_aux_loss_coef} cannot be combined with balance_micro_batches: the "
