@@ -15,6 +15,7 @@ from . import __version__
 from .atomic import write_atomically
 from .loss import Lengths, Row
 from .rollout import Rollout, RolloutPlan
+from .secret_values import mask_values
 
 
 FORMAT_VERSION = 1
@@ -37,7 +38,7 @@ def save_metadata(directory: str, rewards: dict[str, Callable]) -> None:
     """
     rules = {name: function.answer_rule for name, function in rewards.items() if hasattr(function, "answer_rule")}
     metadata = {"dapo_trl_version": __version__, "rewards": list(rewards), "answer_rules": rules}
-    (Path(directory) / METADATA).write_text(json.dumps(metadata, indent=2) + "\n")
+    (Path(directory) / METADATA).write_text(json.dumps(mask_values(metadata), indent=2) + "\n")
 
 
 def state_path(checkpoint: str, process: int) -> Path:

@@ -2,6 +2,7 @@
 
 import warnings
 from typing import TYPE_CHECKING
+from urllib.parse import urlparse
 
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ TOKEN_LOSS_TYPES = ("dapo", "cispo")
 
 LONG_COMPLETION = 1024
 """Tokens from which correcting the sampler's mismatch by whole sequences masks a sizeable share of them."""
+
+LATE_ANSWERS = 60
+"""Seconds that the main process may need, beside the time it waits for the server, to find the server gone."""
 
 
 def check_combinations(config: "DAPOConfig") -> None:
@@ -46,6 +50,12 @@ def check_combinations(config: "DAPOConfig") -> None:
             f"averages in its own way. Set loss_type to one of {list(TOKEN_LOSS_TYPES)}, or token_normalization "
             "to 'step'."
         )
+    if config.neftune_noise_alpha is not None:
+        raise ValueError(
+            f"neftune_noise_alpha={config.neftune_noise_alpha} adds noise to the embeddings in training, but not in "
+            "generation: the policy that is trained would not be the one that generated. Set neftune_noise_alpha to "
+            "null; it is meant for supervised training."
+        )
     if config.balance_micro_batches:
         _check_balancing(config)
     is_row_mean = config.loss_type in OWN_LOSS_TYPES and config.loss_type not in TOKEN_LOSS_TYPES
@@ -55,6 +65,50 @@ def check_combinations(config: "DAPOConfig") -> None:
             "of the rows ride on the advantages and would not reach the KL term. Set on_shortage to 'raise', beta "
             "to 0, or loss_type to 'dapo'."
         )
+    if config.use_vllm and config.vllm_mode == "server":
+        _check_address(config.vllm_server_base_url)
+        check_waits(config, config.ddp_timeout)
+
+
+def _check_address(url: str | None) -> None:
+    if url is None:
+        return
+    parts = urlparse(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.endswith(("/", "/v1")):
+        raise ValueError(
+            f"vllm_server_base_url={url!r} must be the root of the server, such as http://localhost:8000, with its "
+            "scheme and without /v1 or a slash at its end. Correct it, or set vllm_server_host and vllm_server_port."
+        )
+
+
+def check_waits(config: "DAPOConfig", seconds: float) -> None:
+    """
+    With several processes, the others must wait for longer than the main one waits for the server, or they end the run
+    before it can repeat a request.
+
+    Each wait counts by itself: the processes meet after every attempt, and pause together.
+
+    Args:
+        config (`DAPOConfig`): the configuration of a run with a server.
+        seconds (`float`): how long processes wait for each other.
+
+    Raises:
+        ValueError: the message says what to change.
+    """
+    if config.world_size == 1:
+        return
+    limit, remedy = f"ddp_timeout={config.ddp_timeout}", ", or raise ddp_timeout to {} or more"
+    if seconds != config.ddp_timeout:
+        limit, remedy = f"the {seconds:g} seconds of use_cpu, under which ddp_timeout has no effect", ""
+    for name in ("vllm_request_timeout", "vllm_server_timeout"):
+        value, longest = getattr(config, name), seconds - LATE_ANSWERS
+        if value > longest:
+            raise ValueError(
+                f"{name}={value:g} is too long for {limit}: while the main one of {config.world_size} processes waits "
+                "for the vLLM server, the others wait for it, and would end the run before it tries again. The rule "
+                f"is {name} + {LATE_ANSWERS} <= ddp_timeout: lower {name} to {longest:g} or less"
+                f"{remedy.format(f'{value + LATE_ANSWERS:g}')}."
+            )
 
 
 def _check_balancing(config: "DAPOConfig") -> None:

@@ -21,14 +21,15 @@ from .checkpoint import (
     rollout_state,
     save_state,
 )
-from .completions_table import reset_table
+from .completions_table import mask_table, reset_table
 from .config import DAPOConfig
 from .config_checks import TOKEN_LOSS_TYPES
+from .dropout import check_dropout
 from .exchange import assert_agreement
 from .generation import dropping_ended_rows
 from .generation_kwargs import end_tokens
 from .lm_head import small_tiles
-from .loss import Lengths, pad_rows, score_in_pieces
+from .loss import Lengths, loss_mask, neutral_logps, pad_rows, score_in_pieces
 from .metrics import MicroBatchMetrics
 from .phases import PhaseTimer
 from .preemption import PreemptedError, Preemption
@@ -69,6 +70,7 @@ class ExactGRPOTrainer(GRPOTrainer):
                 "load-balancing loss is computed per micro-batch. Set router_aux_loss_coef to 0, or "
                 "balance_micro_batches to false."
             )
+        check_dropout(self.model, is_off=self.args.disable_dropout)
         computes_in_half = self.args.bf16 or self.args.fp16
         if not (self.is_deepspeed_enabled or (self.is_fsdp_enabled and computes_in_half)):
             warn_if_updates_vanish(self.model, self.args.learning_rate)
@@ -79,6 +81,7 @@ class ExactGRPOTrainer(GRPOTrainer):
         self._rollout: Rollout | None = None
         self._num_rows_to_train: int | None = None  # rows of the rollout that are no fillers; None: all
         self._micro_batch_metrics = MicroBatchMetrics()
+        self._loss_mask: torch.Tensor | None = None  # of the micro-batch whose loss is being computed
 
     # Generation with Transformers
 
@@ -222,9 +225,12 @@ class ExactGRPOTrainer(GRPOTrainer):
             and not any(value is not None and value is not False for value in kwargs.values())
         )
         if not (is_scoring_pass and self.args.balance_micro_batches):
-            return super()._get_per_token_logps_and_entropies(
+            logps, *others = super()._get_per_token_logps_and_entropies(
                 model, input_ids, attention_mask, logits_to_keep, batch_size, **kwargs
             )
+            if self._loss_mask is not None:
+                logps = logps.where(self._loss_mask, 0)  # see `neutral_logps`
+            return logps, *others
         # Old and reference log-probabilities: as many forward passes as the parent's, with less padding.
         score = super()._get_per_token_logps_and_entropies
         num_pieces = -(-input_ids.size(0) // batch_size)
@@ -238,6 +244,13 @@ class ExactGRPOTrainer(GRPOTrainer):
         return logps, None, None
 
     def _compute_loss(self, model, inputs):
+        self._loss_mask = loss_mask(inputs).bool()
+        try:
+            return self._compute_own_loss(model, neutral_logps(inputs))
+        finally:
+            self._loss_mask = None
+
+    def _compute_own_loss(self, model, inputs):
         if "num_trained_tokens" not in inputs:
             return super()._compute_loss(model, inputs)
         with self._recorded_metrics() as recorded:
@@ -251,6 +264,8 @@ class ExactGRPOTrainer(GRPOTrainer):
         if self.model.training:
             for name, value in self._micro_batch_metrics.flush().items():
                 self._metrics["train"][name] = [value]
+        if self.log_completions and self.accelerator.is_main_process:
+            mask_table(self._logs)
         super().log(logs, start_time)
 
     # Beginning, stopping and resuming
@@ -291,7 +306,8 @@ class ExactGRPOTrainer(GRPOTrainer):
         super()._save_rng_state(output_dir)
         if not self.args.owns_batches:
             return
-        is_in_use = self._rollout is not None and self._step % self._micro_steps_per_rollout != 0
+        # By optimizer steps that are done: one that an alarm has broken off is to be repeated.
+        is_in_use = self._rollout is not None and self.state.global_step % self._optimizer_steps_per_rollout != 0
         state = {
             "num_processes": self.accelerator.num_processes,
             "optimizer_steps_per_rollout": self._optimizer_steps_per_rollout,

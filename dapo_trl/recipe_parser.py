@@ -5,6 +5,8 @@ from collections.abc import Iterable
 
 from trl import TrlParser
 
+from .secret_values import remember
+
 
 CUTOFF = 0.75
 """Likeness (`difflib`) from which on another name is suggested: misspelt names, not other names with equal words."""
@@ -26,6 +28,7 @@ class RecipeParser(TrlParser):
     def parse_known_args(self, args=None, namespace=None):
         """As argparse's, but unknown words raise `ValueError`."""
         known, unknown = super().parse_known_args(args, namespace)
+        remember(vars(known))
         # The words after an unknown key are its values; without a key they are unknown themselves.
         self._refuse([word for word in unknown if word.startswith("--")] or unknown)
         return known, unknown

@@ -7,6 +7,7 @@ from .callbacks import AlarmError
 from .checkpoint import last_complete_checkpoint, mark_incomplete, save_metadata
 from .monitored_trainer import MonitoredGRPOTrainer
 from .preemption import PreemptedError
+from .reward_values import RewardValueError
 from .sampling import ShortageError
 from .vllm import ServerError
 
@@ -60,7 +61,7 @@ class StoppableGRPOTrainer(MonitoredGRPOTrainer):
         self._is_ending = False
         try:
             super()._run_epoch(**kwargs)
-        except (ShortageError, AlarmError, PreemptedError, ServerError) as reason:
+        except (ShortageError, AlarmError, PreemptedError, RewardValueError, ServerError) as reason:
             self._is_ending = True
             is_preempted = isinstance(reason, PreemptedError)
             # Preempted just after a checkpoint: time is short, and nothing has changed.
@@ -71,7 +72,7 @@ class StoppableGRPOTrainer(MonitoredGRPOTrainer):
             if is_preempted:
                 # With a limit of 1, the parent would delete this checkpoint at its end if another is the best.
                 self.args.save_total_limit = None
-            elif isinstance(reason, ServerError) or (
+            elif isinstance(reason, RewardValueError | ServerError) or (
                 isinstance(reason, ShortageError) and self.args.on_shortage == "raise"
             ):
                 raise
@@ -93,6 +94,8 @@ class StoppableGRPOTrainer(MonitoredGRPOTrainer):
             save_metadata(output_dir or self.args.output_dir, rewards)
 
     def _save_checkpoint(self, model, trial):
+        # A checkpoint without use must not stand in the way of, or push out, the last good one.
+        self._weights.check(model, self.state.global_step, self.args.output_dir)
         if self.args.should_save:
             mark_incomplete(f"{self._get_output_dir(trial)}/{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
         super()._save_checkpoint(model, trial)

@@ -35,8 +35,9 @@ from .quantization import check_quantization
 from .recipe_parser import RecipeParser
 from .rewards import AccuracyReward, load_reward
 from .run_settings import write_settings
+from .secret_values import mask_logs, mask_words, masking_errors
 from .trainer import DAPOTrainer
-from .vllm import format_command, longest_prompt, server_command
+from .vllm import check_weight_transfer, format_command, longest_prompt, server_command
 
 
 logger = get_logger(__name__)
@@ -110,7 +111,9 @@ class DAPOScriptArguments:
 
 def make_parser() -> RecipeParser:
     """The parser of this command: unknown keys, on the command line or in a recipe, are errors."""
-    return RecipeParser((DAPOScriptArguments, DAPOConfig, ModelConfig), prog="python -m dapo_trl.train")
+    parser = RecipeParser((DAPOScriptArguments, DAPOConfig, ModelConfig), prog="python -m dapo_trl.train")
+    parser.set_defaults(lora_dropout=0.0)  # TRL's 0.05 is for supervised training
+    return parser
 
 
 def load_tokenizer(model_args: ModelConfig, training_args: DAPOConfig) -> PreTrainedTokenizerBase:
@@ -217,6 +220,7 @@ def build_trainer(script_args: DAPOScriptArguments, training_args: DAPOConfig, m
     """The trainer of a recipe, with its model, data and rewards."""
     if model_args.model_name_or_path is None:
         raise ValueError("model_name_or_path is not set. Set it to a model id on the Hub or a local directory.")
+    check_weight_transfer(training_args)
     check_quantization(training_args, model_args)
     training_args.model_init_kwargs = {
         "revision": model_args.model_revision,
@@ -317,16 +321,19 @@ def train(
 
 @record  # a launcher reports the error of the process that failed first
 @failing_after_peers()
+@masking_errors()
 def main(
     argv: list[str] | None = None,
     while_parsing: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
 ) -> None:
     """Parse, then train or print. Errors while parsing are those of `while_parsing`, all others go to the launcher."""
+    mask_logs()
     argv = sys.argv[1:] if argv is None else argv
     # The command may be printed on a machine without GPUs, where bfloat16 is refused otherwise.
     for_no_gpu = ["--use_cpu", "true"] if asks_for_server_command(argv) else []
     with while_parsing():
         script_args, training_args, model_args = make_parser().parse_args_and_config([*argv, *for_no_gpu])
+    sys.argv[1:] = mask_words(sys.argv[1:])  # trackers publish it
     if script_args.print_vllm_command:
         print_server_command(script_args, training_args, model_args)
         return

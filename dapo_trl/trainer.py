@@ -29,9 +29,10 @@ from .requirements import (
     check_dataset_size,
     check_reward_weights,
     check_supported,
-    deciding_reward,
+    deciding_rewards,
     own_args,
 )
+from .reward_values import RewardValueError
 from .rollout import weigh_by_group
 from .sampling import (
     AcceptanceRate,
@@ -39,12 +40,13 @@ from .sampling import (
     Outcome,
     PromptStream,
     check_filled,
+    deciding_values,
     equal_share_multiple,
     group_outcomes,
     prompts_fingerprint,
     round_size,
 )
-from .vllm import ServerError, generating_with, server_settings
+from .vllm import ServerError, check_weight_transfer, generating_with, server_settings
 
 
 logger = get_logger(__name__)
@@ -86,20 +88,27 @@ class DAPOTrainer(PublishingGRPOTrainer):
     - `_generate_and_score_completions`: fills the rollout with informative groups first, then lets the parent score
       exactly these.
     - `_generate`, `_calculate_rewards`: answer from the collected rows while the parent scores them. These two and
-      the one before are timed.
+      the one before are timed. Rewards that training cannot use are refused.
     - `evaluation_loop`: adds avg@k, and puts the random state back.
     - `_generate_single_turn`: where Transformers generates, completions that have ended leave the batch.
-    - `_get_per_token_logps_and_entropies`: old and reference log-probabilities without needless padding.
+    - `_get_per_token_logps_and_entropies`: old and reference log-probabilities without needless padding; in the loss,
+      0 for tokens that are not trained on, whose exponentials could overflow before TRL masks them.
     - `training_step`: on a CPU, the LM head works in small tiles; when memory runs out, the error says which fields
       lower the need.
     - `_compute_loss`: weighs the parent's metrics by tokens, and takes the probabilities that
-      `_get_per_token_logps_and_entropies` computed. `log`: hands these metrics over.
+      `_get_per_token_logps_and_entropies` computed. `log`: hands these metrics over, and takes secrets out of the
+      table of completions.
+    - `_get_grad_norm`: loss and gradient of an optimizer step are known, and no weight has changed: a step that is not
+      finite raises an alarm, and is left out.
     - `train`: begins afresh whatever was trained before, and ends at once if the checkpoint is the end of the run, as
       `_prepare_for_training` finds out.
-    - `_run_epoch`: a rollout that cannot be filled, an alarm, SIGTERM, or a vLLM server that is lost ends the run
-      with a checkpoint. `_evaluate`: SIGTERM in an evaluation before the first step, too.
-    - `_save`: beside the weights, by which rule the rewards read answers, and what generation needs to know.
-    - `_save_checkpoint`: a checkpoint that is written again counts as half-written until its end.
+    - `_run_epoch`: a rollout that cannot be filled, an alarm, a reward that training cannot use, SIGTERM, or a vLLM
+      server that is lost ends the run with a checkpoint. `_evaluate`: SIGTERM in an evaluation before the first step,
+      too.
+    - `_save`: beside the weights, by which rule the rewards read answers, and what generation needs to know; no
+      secret is pickled.
+    - `_save_checkpoint`: weights that are not finite are not saved; a checkpoint that is written again counts as
+      half-written until its end.
     - `_save_rng_state`, `_load_rng_state`: the prompt stream and the rollout in use are saved and restored where the
       random state is.
     - `init_hf_repo`, `_push_from_checkpoint`, `_finish_current_push`, `push_to_hub`: pushes are complete, go to a
@@ -132,6 +141,7 @@ class DAPOTrainer(PublishingGRPOTrainer):
     ):
         # The parent changes arguments in place; the caller's objects stay as they are.
         args, reward_funcs = own_args(args, model), as_list(reward_funcs)
+        check_weight_transfer(args)
         check_supported(args, train_dataset, tools, environment_factory)
         check_dataset_size(args, train_dataset)
         check_reward_weights(args, len(reward_funcs))
@@ -158,7 +168,7 @@ class DAPOTrainer(PublishingGRPOTrainer):
             )
         self._replayed: Replay | None = None
         self._overlong_reward = num_task_rewards if args.soft_punish_cache is not None else None
-        self._deciding_reward = deciding_reward(args, self.reward_func_names, num_task_rewards)
+        self._deciding_rewards = deciding_rewards(args, self.reward_func_names, num_task_rewards)
         if args.dynamic_sampling:
             self._open_prompt_stream()
 
@@ -194,7 +204,7 @@ class DAPOTrainer(PublishingGRPOTrainer):
         before = self._prompt_stream.state_dict(), self._acceptance.state_dict(), get_random_state()
         try:
             pool, collection = self._collect_informative_groups()
-        except (PreemptedError, ServerError):
+        except (PreemptedError, RewardValueError, ServerError):
             # The rollout in the making is abandoned: resumed, the run makes the very same one.
             self._prompt_stream.load_state_dict(before[0])
             self._acceptance.load_state_dict(before[1])
@@ -238,7 +248,7 @@ class DAPOTrainer(PublishingGRPOTrainer):
             while indices := self._draw_prompts(pool):  # line 2
                 num_before = collection.num_rows
                 self._generate_and_score_round(indices, collection)  # lines 4 and 5
-                deciding = collection.rewards_per_func()[num_before:, self._deciding_reward]
+                deciding = deciding_values(collection.rewards_per_func()[num_before:], self._deciding_rewards)
                 outcomes = group_outcomes(deciding.view(-1, self.num_generations))
                 pool.add_round(outcomes)  # line 6
                 self._acceptance.observe(outcomes.count(Outcome.INFORMATIVE), len(outcomes))
@@ -246,7 +256,8 @@ class DAPOTrainer(PublishingGRPOTrainer):
                 self._stop_if_preempted()
                 progress.update(len(pool.accepted) - progress.n)
                 progress.set_postfix(rounds=pool.num_rounds, generated=pool.num_drawn)
-        self._warn_if_constant(collection)
+        if collection.rewards:
+            self._warn_of_deciding_rewards(collection.rewards_per_func())
         shortage = check_filled(
             pool,
             is_partial_allowed=self.args.on_shortage == "train_partial",

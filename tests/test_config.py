@@ -6,6 +6,7 @@ import pytest
 from trl import GRPOConfig
 
 from dapo_trl import DAPOConfig
+from dapo_trl.vllm import check_weight_transfer
 
 
 CPU = {"use_cpu": True, "bf16": False, "report_to": "none"}
@@ -56,6 +57,7 @@ def warnings_of(**fields) -> list[warnings.WarningMessage]:
         ("logging_steps", 16),
         ("eval_rollouts", None),
         ("on_alarm", "warn"),
+        ("disable_dropout", True),
     ],
 )
 def test_defaults(field, value):
@@ -75,6 +77,7 @@ def test_everything_else_is_as_in_grpo():
         "warmup_steps",
         "vllm_importance_sampling_mode",
         "vllm_importance_sampling_clip_max",
+        "disable_dropout",
     }
 
 
@@ -325,3 +328,53 @@ def test_the_best_model_is_that_of_the_best_accuracy():
     other = config(metric_for_best_model="eval_reward", load_best_model_at_end=True, eval_rollouts=1, save_steps=6)
     assert other.metric_for_best_model == "eval_reward"
     assert config(metric_for_best_model="gsm8k_avg@k", num_generations_eval=4).metric_for_best_model == "gsm8k_avg@4"
+
+
+# Waits for a vLLM server
+
+
+@pytest.fixture
+def two_processes(monkeypatch):
+    monkeypatch.setattr(DAPOConfig, "world_size", 2)
+
+
+SERVER = {"use_vllm": True, "vllm_mode": "server"}
+
+
+def test_several_processes_and_a_server_need_no_other_settings(two_processes):
+    assert not warnings_of(**SERVER)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"vllm_request_timeout": 1800},
+            "vllm_request_timeout=1800 is too long for ddp_timeout=1800: while the main one of 2 processes waits.*"
+            "lower vllm_request_timeout to 1740 or less, or raise ddp_timeout to 1860 or more",
+        ),
+        ({"vllm_server_timeout": 900, "vllm_request_timeout": 60, "ddp_timeout": 600}, "vllm_server_timeout=900 is"),
+    ],
+)
+def test_processes_that_would_not_wait_for_the_server(two_processes, fields, message):
+    with pytest.raises(ValueError, match=message):
+        config(**SERVER | fields)
+
+
+def test_processes_that_wait_as_long_as_they_must(two_processes, monkeypatch):
+    config(**SERVER, vllm_request_timeout=3540, vllm_server_timeout=3540, ddp_timeout=3600)
+    config(use_vllm=True, vllm_mode="colocate", vllm_request_timeout=1800)
+    monkeypatch.setattr(DAPOConfig, "world_size", 1)
+    config(**SERVER, vllm_request_timeout=1800, vllm_server_timeout=3600)
+
+
+def test_on_a_cpu_processes_wait_half_an_hour_whatever_is_set(two_processes):
+    """Which a configuration does not refuse, because recipes are read, and estimated, on machines without GPUs."""
+    with pytest.raises(ValueError, match="vllm_request_timeout=1800 is too long for the 1800 seconds of use_cpu"):
+        check_weight_transfer(config(**SERVER, vllm_request_timeout=1800, ddp_timeout=7200))
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "http://node:8000/", "http://node:8000/v1", "ftp://node", ""])
+def test_an_address_that_is_no_servers(url):
+    with pytest.raises(ValueError, match=f"vllm_server_base_url='{url}' must be the root of the server"):
+        config(**SERVER, vllm_server_base_url=url)

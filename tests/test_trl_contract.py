@@ -53,6 +53,7 @@ PARAMETERS = {
     "push_to_hub": "self commit_message blocking token revision kwargs",
     "_remove_unused_columns": "self dataset description",
     "training_step": "self model inputs num_items_in_batch",
+    "_get_grad_norm": "self model grad_norm",
 }
 """Parameters of the methods that are overridden or called."""
 

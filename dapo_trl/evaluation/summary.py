@@ -38,6 +38,7 @@ from ..atomic import write_atomically
 from ..data.records import Record
 from ..data.tokens import length_statistics
 from ..rewards.outcome import Reason
+from ..secret_values import mask_values
 from .judge import Verdicts
 from .statistics import CONFIDENCE, NUM_RESAMPLES, estimate, majority_at_k, measures
 
@@ -131,8 +132,8 @@ def now() -> str:
 
 
 def write_summary(summary: dict[str, Any], path: Path) -> None:
-    """There is a whole summary or none."""
-    write_atomically(path, json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+    """There is a whole summary or none; secrets are left out."""
+    write_atomically(path, json.dumps(mask_values(summary), indent=1, ensure_ascii=False) + "\n")
 
 
 def read_summary(path: str | Path) -> dict[str, Any]:

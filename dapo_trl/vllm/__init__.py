@@ -1,5 +1,7 @@
 """Generation by vLLM: checks before the start, faults of the server, adapters without drift."""
 
+from .claim import ReleaseCallback, ServerInUseError
+from .client import check_weight_transfer
 from .command import format_command, longest_prompt, server_command
 from .correction import count_corrected
 from .generation import Generation, ServerError, ServerSettings, generating_with, server_settings
@@ -8,12 +10,15 @@ from .preflight import Requirements, ServerMismatchError, UnreachableError, chec
 
 __all__ = [
     "Generation",
+    "ReleaseCallback",
     "Requirements",
     "ServerError",
+    "ServerInUseError",
     "ServerMismatchError",
     "ServerSettings",
     "UnreachableError",
     "check_server",
+    "check_weight_transfer",
     "count_corrected",
     "format_command",
     "generating_with",

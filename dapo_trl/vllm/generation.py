@@ -14,7 +14,8 @@ from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer import grpo_trainer
 
 from ..config import DAPOConfig
-from .adapters import check_quantized, merged_params, restored_base_weights
+from .adapters import check_adapters, merged_params, restored_base_weights
+from .claim import Claim
 from .client import GuardedClient
 from .command import longest_prompt
 from .preflight import (
@@ -89,7 +90,7 @@ class Generation(VLLMGeneration):
     In server mode the server is checked before TRL connects to it. A request that fails is repeated a bounded number
     of times with growing pauses; before, the server is waited for, checked again, and gets the weights anew, because
     it may have been restarted. A restart is noticed even if no request fails: the weights that are sent carry a mark,
-    and an answer counts only if the server still bears it.
+    and an answer counts only if the server still bears it. The same mark keeps other runs away (see [`Claim`]).
 
     Every process takes part in everything and learns of every fault, because sending weights gathers them.
 
@@ -101,11 +102,12 @@ class Generation(VLLMGeneration):
     def __init__(self, *args, settings: ServerSettings, **kwargs):
         self.settings = settings
         self._requirements: Requirements | None = None
+        self._claim: Claim | None = None
         self._is_connected = False
         super().__init__(*args, **kwargs)
 
     def _init_vllm(self):
-        check_quantized(self.model, self.mode)
+        check_adapters(self.model, self.mode)
         if self.mode == "server":
             error = None
             if self.accelerator.is_main_process:
@@ -115,17 +117,19 @@ class Generation(VLLMGeneration):
                 raise error
         super()._init_vllm()
         if self.mode == "server" and self.accelerator.is_main_process:
-            self.vllm_client = GuardedClient(self.vllm_client, self.settings.request_timeout)
+            self.vllm_client = GuardedClient(self.vllm_client, self.settings.request_timeout, self._claim)
             self._is_connected = True
 
     def _iter_named_params(self):
-        if not is_peft_model(self.model):
-            yield from super()._iter_named_params()
-        elif self._dist.is_fsdp:
+        if self._dist.is_fsdp:
             with restored_base_weights(self.model):
-                yield from super()._iter_named_params()
-        else:
+                for name, value in super()._iter_named_params():
+                    # What is handed out must not change when the adapters are unmerged, or be freed (FSDP1).
+                    yield name, value.clone()
+        elif is_peft_model(self.model):
             yield from merged_params(self.model, self._dist.gather_params)
+        else:
+            yield from super()._iter_named_params()
 
     def sync_weights(self):
         if self.mode != "server":
@@ -136,6 +140,11 @@ class Generation(VLLMGeneration):
         if self.mode != "server":
             return super().generate(*args, **kwargs)
         return self._repeated(partial(super().generate, *args, **kwargs))
+
+    def release(self) -> None:
+        """Lets the next run have the server; what is sent later takes it again."""
+        if self.mode == "server" and self.accelerator.is_main_process:
+            self.vllm_client.release()
 
     def _sync_and_mark(self) -> None:
         super().sync_weights()
@@ -198,6 +207,8 @@ class Generation(VLLMGeneration):
         try:
             wait_for_server(url, self.server_timeout)
             check_server(url, self._requirements)
+            self._claim = self._claim or Claim(url)
+            self._claim.take()
         except (UnreachableError, ServerMismatchError) as error:
             return error
         except requests.RequestException as error:
