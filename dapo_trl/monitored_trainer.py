@@ -73,6 +73,13 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
             self.add_callback(callback)
         show_rollouts(self.callback_handler, steps)
 
+    def _begin_afresh(self):
+        super()._begin_afresh()
+        self._evaluated = self._loss_logps = None
+        self._mean_probability = MeanProbability()
+        self._num_generated_tokens = self._num_trained_tokens = self._step_loss = 0.0
+        self._num_overflows = 0
+
     def _prepare_inputs(self, generation_batch):
         is_new_rollout = self.model.training and self._step % self._micro_steps_per_rollout == 0
         if is_new_rollout and self.args.on_alarm == "stop":

@@ -104,6 +104,8 @@ class DAPOTrainer(PublishingGRPOTrainer):
       table of completions.
     - `_get_grad_norm`: loss and gradient of an optimizer step are known, and no weight has changed: a step that is not
       finite raises an alarm, and is left out.
+    - `train`: begins afresh whatever was trained before, and ends at once if the checkpoint is the end of the run, as
+      `_prepare_for_training` finds out.
     - `_run_epoch`: a rollout that cannot be filled, an alarm, a reward that training cannot use, SIGTERM, or a vLLM
       server that is lost ends the run with a checkpoint. `_evaluate`: SIGTERM in an evaluation before the first step,
       too.
@@ -181,6 +183,12 @@ class DAPOTrainer(PublishingGRPOTrainer):
         self._deciding_rewards = deciding_rewards(args, self.reward_func_names, num_task_rewards)
         check_best_metric(args, eval_dataset, reward_funcs, self.reward_func_names, bool(self._deciding_rewards))
         if args.dynamic_sampling:
+            self._open_prompt_stream()
+
+    def _begin_afresh(self):
+        super()._begin_afresh()
+        self._replayed = None
+        if self.args.dynamic_sampling:
             self._open_prompt_stream()
 
     # Dynamic sampling: Algorithm 1, lines 2 to 8
