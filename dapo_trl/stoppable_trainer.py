@@ -1,10 +1,13 @@
 """GRPOTrainer whose runs may end early, with a checkpoint."""
 
+import functools
+
 from accelerate.logging import get_logger
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from .callbacks import AlarmError
 from .checkpoint import mark_incomplete, save_metadata
+from .data.prompt_form import PromptForm, find_form
 from .monitored_trainer import MonitoredGRPOTrainer
 from .preemption import PreemptedError
 from .sampling import ShortageError
@@ -15,7 +18,15 @@ logger = get_logger(__name__)
 
 
 class StoppableGRPOTrainer(MonitoredGRPOTrainer):
-    """[`MonitoredGRPOTrainer`] that ends a run in order. [`DAPOTrainer`] lists what is overridden."""
+    """
+    [`MonitoredGRPOTrainer`] that ends a run in order. [`DAPOTrainer`] lists what is overridden.
+
+    Attributes:
+        prompt_template (`str`, *optional*): the template around the problems of the training data, by name or as
+            text, for whoever evaluates the model; None: it is looked for in the data.
+    """
+
+    prompt_template: str | None = None
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -55,7 +66,12 @@ class StoppableGRPOTrainer(MonitoredGRPOTrainer):
         super()._save(output_dir, state_dict)
         if self.args.should_save:
             rewards = dict(zip(self.reward_func_names, self.reward_funcs, strict=True))
-            save_metadata(output_dir or self.args.output_dir, rewards)
+            directory = output_dir or self.args.output_dir
+            save_metadata(directory, rewards, self._prompt_form, self.args.chat_template_kwargs)
+
+    @functools.cached_property
+    def _prompt_form(self) -> PromptForm | None:
+        return find_form(self.train_dataset, self.prompt_template)
 
     def _save_checkpoint(self, model, trial):
         if self.args.should_save:

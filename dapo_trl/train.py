@@ -274,7 +274,7 @@ def train(
     """
     checkpoint = checkpoint_to_resume(training_args.resume_from_checkpoint, training_args.output_dir)
     trainer = build_trainer(script_args, training_args, model_args)
-    trainer.data_name = script_args.dataset_name
+    trainer.data_name, trainer.prompt_template = script_args.dataset_name, script_args.prompt_template
     unmark_preempted(training_args.output_dir)
     if training_args.process_index == 0:
         save_recipe(argv, training_args.output_dir)
