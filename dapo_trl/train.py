@@ -294,7 +294,7 @@ def train(
             )
         return True
     trainer = build_trainer(script_args, training_args, model_args)
-    trainer.data_name = script_args.dataset_name
+    trainer.data_name, trainer.prompt_template = script_args.dataset_name, script_args.prompt_template
     unmark_preempted(training_args.output_dir)
     unmark_finished(training_args.output_dir)
     if training_args.process_index == 0:
