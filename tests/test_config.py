@@ -338,7 +338,7 @@ def test_what_can_be_combined(fields):
         ),
         ({"top_p": 0.9, "top_k": 50}, "top_p=0.9, top_k=50: completions are drawn from another distribution"),
         ({"repetition_penalty": 1.1}, "repetition_penalty=1.1: completions are drawn from another distribution"),
-        ({"generation_kwargs": {"min_p": 0.1}}, "min_p=0.1: completions are drawn from another distribution"),
+        ({"min_p": 0.1}, "min_p=0.1: completions are drawn from another distribution"),
         ({"use_vllm": True, "vllm_importance_sampling_correction": False, "top_k": 9}, "top_k=9: completions are dr"),
         ({"logging_strategy": "epoch"}, "logging_strategy='epoch': rollouts are not logged one by one"),
         ({"loss_type": "cispo", "epsilon_high": 5.0, "epsilon": 0.1}, "epsilon=0.1 has no effect with loss_type='ci"),
