@@ -15,6 +15,10 @@ from .vllm import ServerError
 logger = get_logger(__name__)
 
 
+class NothingTrainedError(RuntimeError):
+    """A run has come to its end without a rollout that had a gradient."""
+
+
 class StoppableGRPOTrainer(MonitoredGRPOTrainer):
     """[`MonitoredGRPOTrainer`] that ends a run in order. [`DAPOTrainer`] lists what is overridden."""
 
@@ -41,6 +45,7 @@ class StoppableGRPOTrainer(MonitoredGRPOTrainer):
                 isinstance(reason, ShortageError) and self.args.on_shortage == "raise"
             ):
                 raise
+            self._last_reason_untrained = str(reason)
             logger.warning(f"Training ends before optimizer step {self.state.global_step + 1}. {reason}")
             self.control.should_training_stop = True
 
