@@ -22,7 +22,7 @@ from .completions_table import append_dropped, length_columns, remove_last
 from .exact_trainer import ExactGRPOTrainer
 from .exchange import exchange
 from .loss import loss_mask
-from .metrics import MeanProbability, constant_value, means_of_numbers, reward_metrics
+from .metrics import MeanProbability, constant_value, means_of_numbers, reward_metrics, why_no_signal
 from .preemption import PreemptedError
 from .random_state import get_random_state, set_random_state
 from .reward_values import ReturnedValues, RewardValueError, check_rewards
@@ -47,6 +47,8 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
         self._is_warned_of_unscored = self._is_warned_of_overlap = False
         self._overlong_reward: int | None = None
         self._warned_of_nan: set[int] = set()
+        self._last_reason_untrained = "No rollout was made."
+        self._generated_rewards: torch.Tensor | None = None
         self._evaluated: EvaluatedGroups | None = None
         self._mean_probability = MeanProbability()
         self._loss_logps: torch.Tensor | None = None
@@ -75,10 +77,13 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
 
     def _begin_afresh(self):
         super()._begin_afresh()
-        self._evaluated = self._loss_logps = None
+        self._evaluated = self._loss_logps = self._generated_rewards = None
+        self._last_reason_untrained = "No rollout was made."
         self._mean_probability = MeanProbability()
         self._num_generated_tokens = self._num_trained_tokens = self._step_loss = 0.0
         self._num_overflows = 0
+        self._is_warned_of_unscored = self._is_warned_of_overlap = False
+        self._warned_of_nan.clear()
 
     def _prepare_inputs(self, generation_batch):
         is_new_rollout = self.model.training and self._step % self._micro_steps_per_rollout == 0
@@ -119,6 +124,7 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
         with self.phases.measure("scoring"):
             rewards = self._checked_rewards(inputs, prompts, completions, completion_ids_list)
         if not self.args.dynamic_sampling:
+            self._generated_rewards = rewards
             self._record_overlong(rewards)
             self._record_groups(rewards, completion_ids_list)
         return rewards
@@ -288,6 +294,19 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
         for name, (total, count) in zip(masks, sums, strict=True):
             if count:
                 metrics[f"completions/mean_{name}_length"].append(total / count)
+
+    @property
+    def reason_untrained(self) -> str | None:
+        """Why this run has trained nothing so far: no rollout had a gradient; None if it has."""
+        return None if self._has_learnt else self._last_reason_untrained
+
+    def _note_training(self, rewards_per_func: torch.Tensor, num_tokens: float) -> None:
+        """Takes the rewards of all rows of a rollout that are to be trained on, and the number of their tokens."""
+        reason = why_no_signal(rewards_per_func, self.reward_weights, self.num_generations, num_tokens)
+        if reason is None:
+            self._has_learnt = True
+        else:
+            self._last_reason_untrained = reason
 
     def _record_correction(self, scored: dict[str, torch.Tensor]) -> None:
         """How many of the trained tokens have an importance ratio out of bounds."""
