@@ -22,7 +22,7 @@ from .completions_table import append_dropped, length_columns, remove_last
 from .exact_trainer import ExactGRPOTrainer
 from .exchange import exchange
 from .loss import loss_mask
-from .metrics import MeanProbability, constant_value, means_of_numbers, reward_metrics, why_no_signal
+from .metrics import MeanProbability, constant_value, count_copies, means_of_numbers, reward_metrics, why_no_signal
 from .preemption import PreemptedError
 from .random_state import get_random_state, set_random_state
 from .reward_values import ReturnedValues, RewardValueError, check_rewards
@@ -98,6 +98,7 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
             return super()._generate(prompts)
         with self.phases.measure("generation"):
             generation = super()._generate(prompts)
+        self._record_copies(completion_ids=generation[1], logprobs=generation[4])
         mean_length = self._metrics["train"]["completions/mean_length"][-1]
         self._num_generated_tokens += mean_length * len(prompts) * self.accelerator.num_processes
         return generation
@@ -323,6 +324,19 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
         )
         corrected, trained = self.accelerator.reduce(counts.to(self.accelerator.device), reduction="sum").tolist()
         self._metrics["train"]["sampling/frac_corrected"].append(corrected / max(1, trained))
+
+    def _record_copies(self, completion_ids: list[list[int]], logprobs: list[list[float]] | None) -> None:
+        """How many completions of this call repeat another one of their group."""
+        hashes = torch.tensor([hash(tuple(ids)) for ids in completion_ids], device=self.accelerator.device)
+        hashes, logps = self.accelerator.gather(hashes), None
+        # Only these are of the distribution that was sampled from, whatever temperature and top_p are.
+        if self.use_vllm and self.vllm_importance_sampling_correction and logprobs is not None:
+            logps = torch.tensor([sum(logp or 0.0 for logp in row) for row in logprobs], dtype=torch.float32)
+            logps = self.accelerator.gather(logps.to(self.accelerator.device))
+        frac_distinct, frac_copied = count_copies(hashes, logps, self.num_generations)
+        self._metrics["train"]["completions/frac_distinct"].append(frac_distinct)
+        if frac_copied is not None:
+            self._metrics["train"]["completions/frac_copied"].append(frac_copied)
 
     def _record_overlong(self, rewards_per_func: torch.Tensor) -> None:
         if self._overlong_reward is not None:

@@ -161,7 +161,7 @@ class DAPOTrainer(PublishingGRPOTrainer):
         reward_processing_classes = as_list(reward_processing_classes) or None
         if args.soft_punish_cache is not None:
             add_overlong_punishment(args, reward_funcs, reward_processing_classes)
-        with generating_with(server_settings(args, train_dataset, eval_dataset)):
+        with generating_with(server_settings(args, train_dataset, eval_dataset, lambda: self.state.global_step)):
             super().__init__(
                 model=model,
                 reward_funcs=reward_funcs,
