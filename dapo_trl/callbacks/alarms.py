@@ -30,6 +30,10 @@ CONSTANT_CLIPPING_ROLLOUTS = 20
 """Rollouts without any clipped token that are too many."""
 
 
+MAX_OVERFLOWS = 20
+"""Gradients in a row that overflow in float16. The first ones do, until the scale of the loss has come down."""
+
+
 class AlarmError(RuntimeError):
     """An alarm ends the run, because `on_alarm` is `"stop"`."""
 
@@ -99,6 +103,17 @@ def low_acceptance(records: list[Record]) -> str | None:
     )
 
 
+def many_unscorable(records: list[Record]) -> str | None:
+    """More than 10% of the generated groups have a completion without a deciding reward."""
+    unscorable = _recent_mean(records, "dynamic_sampling/frac_unscorable")
+    if unscorable is None or unscorable <= 0.1:
+        return None
+    return (
+        f"{unscorable:.0%} of the generated groups are unscorable: the deciding reward of some completion is None (or "
+        "NaN), so that nobody knows whether it is right."
+    )
+
+
 def many_truncated(records: list[Record]) -> str | None:
     """More than 30% of the completions are cut off at `max_completion_length`."""
     truncated = _recent_mean(records, "completions/clipped_ratio")
@@ -145,6 +160,34 @@ def never_clipped(learning_rate: float) -> Callable[[list[Record]], str | None]:
         return f"No token has been clipped in {CONSTANT_CLIPPING_ROLLOUTS} rollouts: the policy hardly moves."
 
     return find
+
+
+def non_finite_step(step: int, loss: float, grad_norm: float | None, num_overflows: int) -> tuple[str, str] | None:
+    """
+    What is wrong with an optimizer step whose loss or gradient is NaN or infinite.
+
+    Args:
+        step (`int`): its number, from 1.
+        loss (`float`): summed over micro-batches and processes.
+        grad_norm (`float`, *optional*): the norm before clipping; None if it is not known.
+        num_overflows (`int`): gradients in a row, this one included, whose overflow is the loss scaler's affair.
+
+    Returns:
+        `tuple[str, str]`: name and text of an alarm; None if there is none.
+    """
+    if not math.isfinite(loss):
+        name, reason = "non_finite_loss", f"The loss of optimizer step {step} is {loss}."
+    elif grad_norm is not None and not math.isfinite(grad_norm) and not 0 < num_overflows <= MAX_OVERFLOWS:
+        name, reason = (
+            "non_finite_grad_norm",
+            f"The gradient norm (grad_norm) of optimizer step {step} is {grad_norm}.",
+        )
+    else:
+        return None
+    return name, (
+        f"{reason} The step is left out, because it would make all weights NaN. Lower learning_rate and beta, do not "
+        "sample at a very low temperature, look for huge rewards, and compute in bfloat16 or float32, not in float16."
+    )
 
 
 def sampler_mismatch(usual: float) -> Callable[[list[Record]], str | None]:
@@ -194,6 +237,13 @@ def default_alarms(optimizer_steps: int, learning_rate: float, usual_difference:
             low_acceptance,
             "Most of the generation is thrown away: choose prompts that are neither too easy nor too hard "
             "(prepare_data can measure pass rates), or raise num_generations.",
+        ),
+        Alarm(
+            "many_unscorable",
+            many_unscorable,
+            "With dynamic sampling such groups are generated and dropped: check the data's gold answers and the "
+            "reward function, or, if other functions score these completions, name them in dynamic_sampling_metric "
+            "too.",
         ),
         Alarm(
             "many_truncated",
@@ -284,6 +334,22 @@ class AlarmCallback(TrainerCallback):
                 self._last_raised[alarm.name] = record["rollout"]
                 found[alarm.name] = f"{reason} {alarm.remedy}"
         return found
+
+    def raise_now(self, name: str, message: str, global_step: int) -> None:
+        """
+        Warns at once, and not only when the rollout is logged; at most once per rollout.
+
+        Args:
+            name (`str`): of the condition.
+            message (`str`): reason and remedy.
+            global_step (`int`): optimizer steps so far.
+        """
+        rollout = global_step // self.optimizer_steps + 1
+        if self._last_raised.get(name) == rollout:
+            return
+        self._last_raised[name] = rollout
+        self.raised, self.message = [name], message
+        logger.warning(f"Rollout {rollout}: {message}")
 
     def stop_if_raised(self, accelerator: Accelerator) -> None:
         """

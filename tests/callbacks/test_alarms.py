@@ -52,6 +52,8 @@ def entropies(*values: float) -> list[dict[str, float]]:
         ([{"dynamic_sampling/acceptance_rate": 0.09}], ["low_acceptance"]),
         ([{"dynamic_sampling/acceptance_rate": 0.1}], []),
         ([{"dynamic_sampling/acceptance_rate": rate} for rate in (0.2, 0.15, 0.05)], []),  # mean 0.13
+        ([{"dynamic_sampling/frac_unscorable": 0.11}], ["many_unscorable"]),
+        ([{"dynamic_sampling/frac_unscorable": 0.1}], []),
         ([{"completions/clipped_ratio": 0.31}], ["many_truncated"]),
         ([{"completions/clipped_ratio": 0.3}], []),
         ([{"frac_reward_zero_std": 1.0}] * 3, ["constant_rewards"]),
@@ -97,6 +99,11 @@ def test_with_one_optimizer_step_nothing_is_ever_clipped():
             ],
             "Only 5.0% of the generated groups carry a gradient: 15% are all right, 80% all wrong",
             "choose prompts",
+        ),
+        (
+            [{"dynamic_sampling/frac_unscorable": 0.5}],
+            "50% of the generated groups are unscorable: the deciding reward of some completion is None",
+            "name them in dynamic_sampling_metric too",
         ),
         ([{"completions/clipped_ratio": 0.4}], "40% of the completions are cut off", "raise max_completion_length"),
         ([{"frac_reward_zero_std": 1.0}] * 3, "last 3 rollouts all completions", "check the reward functions"),
