@@ -7,6 +7,7 @@ from trl import GRPOConfig
 
 from .config_checks import check_combinations
 from .config_warnings import warn_about
+from .generation_kwargs import check_generation_kwargs
 from .secret_values import mask_values, remember
 
 
@@ -37,9 +38,10 @@ class DAPOConfig(GRPOConfig):
         dynamic_sampling (`bool`, *optional*, defaults to `True`):
             Train only on groups in which some completions are right and some are not (Sec. 3.2), and draw further
             prompts until a rollout is full of them.
-        dynamic_sampling_metric (`str`, *optional*):
-            Name of the reward function that decides whether a completion is right. May be left out with exactly one
-            reward function.
+        dynamic_sampling_metric (`str` or `list[str]`, *optional*):
+            Name of the reward function that decides whether a completion is right. Several names, where each function
+            scores the completions of its own task and returns None for the others: the first of them that scores a
+            completion decides. May be left out with exactly one reward function.
         max_rounds (`int`, *optional*, defaults to `10`):
             Generation rounds per rollout before it counts as a shortage.
         on_shortage (`str`, *optional*, defaults to `"train_partial"`):
@@ -110,11 +112,12 @@ class DAPOConfig(GRPOConfig):
         default=True,
         metadata={"help": "Train only on groups with right and wrong completions (DAPO Sec. 3.2)."},
     )
-    dynamic_sampling_metric: str | None = field(
+    # In this order, the command line takes one name or several.
+    dynamic_sampling_metric: list[str] | None | str = field(
         default=None,
         metadata={
-            "help": "Name of the reward function that decides whether a completion is right. May be left out with "
-            "exactly one reward function."
+            "help": "Name of the reward function that decides whether a completion is right; or several names, of "
+            "which the first that does not return None decides. May be left out with exactly one reward function."
         },
     )
     max_rounds: int = field(
@@ -245,6 +248,7 @@ class DAPOConfig(GRPOConfig):
         if (self.metric_for_best_model or "").endswith("avg@k"):
             self.metric_for_best_model = f"{self.metric_for_best_model[:-1]}{self.num_generations_eval}"
         check_combinations(self)
+        check_generation_kwargs(self)
         warn_about(self)
 
     def to_dict(self):

@@ -6,6 +6,7 @@ import pytest
 from trl import GRPOConfig
 
 from dapo_trl import DAPOConfig
+from dapo_trl.secret_values import NOT_PUBLISHED
 from dapo_trl.vllm import check_weight_transfer
 
 
@@ -66,6 +67,7 @@ def test_defaults(field, value):
 
 def test_everything_else_is_as_in_grpo():
     ours, theirs = DAPOConfig(**CPU).to_dict(), GRPOConfig(**CPU).to_dict()
+    assert ours.pop("hub_token") == NOT_PUBLISHED and theirs.pop("hub_token") == "<HUB_TOKEN>"
     assert {name for name, value in theirs.items() if ours[name] != value} == {
         "epsilon_high",
         "num_generations",

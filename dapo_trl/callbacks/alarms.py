@@ -103,6 +103,17 @@ def low_acceptance(records: list[Record]) -> str | None:
     )
 
 
+def many_unscorable(records: list[Record]) -> str | None:
+    """More than 10% of the generated groups have a completion without a deciding reward."""
+    unscorable = _recent_mean(records, "dynamic_sampling/frac_unscorable")
+    if unscorable is None or unscorable <= 0.1:
+        return None
+    return (
+        f"{unscorable:.0%} of the generated groups are unscorable: the deciding reward of some completion is None (or "
+        "NaN), so that nobody knows whether it is right."
+    )
+
+
 def many_truncated(records: list[Record]) -> str | None:
     """More than 30% of the completions are cut off at `max_completion_length`."""
     truncated = _recent_mean(records, "completions/clipped_ratio")
@@ -179,13 +190,34 @@ def non_finite_step(step: int, loss: float, grad_norm: float | None, num_overflo
     )
 
 
-def default_alarms(optimizer_steps: int, learning_rate: float) -> list[Alarm]:
+def sampler_mismatch(usual: float) -> Callable[[list[Record]], str | None]:
+    """
+    vLLM and the trainer disagree on the completions of a rollout by more than rounding.
+
+    Args:
+        usual (`float`): largest mean difference of their log-probabilities that rounding explains, in nats per token.
+    """
+
+    def find(records: list[Record]) -> str | None:
+        found = records[-1].get("sampling/sampling_logp_difference/mean")
+        if found is None or found <= usual:
+            return None
+        return (
+            f"The log-probabilities of vLLM and of the trainer differ by {found:.3g} nats per token, where rounding "
+            f"explains {usual:g}: the policy that is trained is not the one that generated."
+        )
+
+    return find
+
+
+def default_alarms(optimizer_steps: int, learning_rate: float, usual_difference: float = math.inf) -> list[Alarm]:
     """
     The alarms of a run.
 
     Args:
         optimizer_steps (`int`): optimizer steps per rollout; with one, every ratio is 1 and nothing is ever clipped.
         learning_rate (`float`): the highest of the schedule.
+        usual_difference (`float`): see [`sampler_mismatch`].
     """
     alarms = [
         Alarm(
@@ -207,6 +239,13 @@ def default_alarms(optimizer_steps: int, learning_rate: float) -> list[Alarm]:
             "(prepare_data can measure pass rates), or raise num_generations.",
         ),
         Alarm(
+            "many_unscorable",
+            many_unscorable,
+            "With dynamic sampling such groups are generated and dropped: check the data's gold answers and the "
+            "reward function, or, if other functions score these completions, name them in dynamic_sampling_metric "
+            "too.",
+        ),
+        Alarm(
             "many_truncated",
             many_truncated,
             "Answers that are not reached count as wrong: raise max_completion_length, or set soft_punish_cache so "
@@ -223,6 +262,12 @@ def default_alarms(optimizer_steps: int, learning_rate: float) -> list[Alarm]:
             verifier_failures,
             "Rewards become unreliable: look at the column verdict of the completions table (log_completions) for "
             "the answers concerned, raise the timeout of AccuracyReward, or use fewer processes per machine.",
+        ),
+        Alarm(
+            "sampler_mismatch",
+            sampler_mismatch(usual_difference),
+            "Start the server with the command that --print-vllm-command prints, from the very files that the trainer "
+            "loads and without quantization; train without dropout; let no other run use the server.",
         ),
     ]
     if optimizer_steps > 1:
