@@ -34,7 +34,7 @@ from .metrics import MicroBatchMetrics
 from .phases import PhaseTimer
 from .preemption import PreemptedError, Preemption
 from .random_state import get_random_state, set_random_state
-from .requirements import warn_if_updates_vanish
+from .requirements import warn_if_updates_vanish, warn_of_rate
 from .rollout import Rollout, RolloutPlan, buffered_denominators, gather_lengths
 
 
@@ -75,6 +75,7 @@ class ExactGRPOTrainer(GRPOTrainer):
         computes_in_half = self.args.bf16 or self.args.fp16
         if not (self.is_deepspeed_enabled or (self.is_fsdp_enabled and computes_in_half)):
             warn_if_updates_vanish(self.model, self.args.learning_rate)
+        warn_of_rate(self.model, self.args)
         self.preemption = Preemption()
         self.phases = PhaseTimer()
         self._is_ending = False

@@ -12,6 +12,7 @@ from .callbacks import (
     EvaluatedGroups,
     MetricsFileCallback,
     PhaseCallback,
+    RunLengthCallback,
     WeightsCallback,
     default_alarms,
     non_finite_step,
@@ -68,6 +69,7 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
         self._weights = WeightsCallback(self.accelerator, steps)
         for callback in (
             self._weights,
+            RunLengthCallback(),
             PhaseCallback(self.phases, steps, self._record_mean_probability, self._record_rollout_end),
             MetricsFileCallback(steps),
             self._alarms,

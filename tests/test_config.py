@@ -245,7 +245,6 @@ def test_a_given_num_generations_eval_must_fit():
             "generation_kwargs={'do_sample': False} .* set temperature inst",
         ),
         ({"generation_kwargs": {"num_beams": 4}}, "generation_kwargs={'num_beams': 4} .* set num_generations instead"),
-        ({"ignore_data_skip": True}, "ignore_data_skip=True is not supported: .* Set ignore_data_skip to false"),
         ({"label_smoothing_factor": 0.1}, "label_smoothing_factor=0.1 is not supported: .* Set label_smoothing_facto"),
         (
             {"accelerator_config": {"split_batches": True}},
@@ -289,7 +288,7 @@ def test_other_losses_are_refused(loss_type, own):
         {"use_vllm": True, "vllm_importance_sampling_clip_min": 0.5},
         {"use_vllm": True, "top_p": 0.9},
         {"temperature": 0.6, "generation_kwargs": {"temperature": 0.6, "max_new_tokens": 512, "do_sample": True}},
-        {"ignore_data_skip": True, "dynamic_sampling": False, "balance_micro_batches": False},
+        {"ignore_data_skip": True},
         {"multi_objective_aggregation": "normalize_then_sum"},
         {"loss_type": "dr_grpo"},
         {"loss_type": "grpo", "beta": 0.1, "on_shortage": "raise"},
