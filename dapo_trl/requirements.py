@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from trl.trainer.utils import get_config_model_id
 
 from .config import DAPOConfig
+from .reward_values import LARGEST
 from .rewards.overlong import SoftOverlongPunishment
 
 
@@ -82,8 +83,21 @@ def check_reward_weights(args: DAPOConfig, num_rewards: int) -> None:
     One weight for each of the user's reward functions; the overlong punishment has a weight of its own.
 
     Raises:
-        ValueError: if the numbers differ.
+        ValueError: if the numbers differ, or a weight is no number to multiply with, or all are zero.
     """
+    weights = [*(args.reward_weights or []), args.overlong_weight]
+    if not all(abs(weight) <= LARGEST for weight in weights):
+        raise ValueError(
+            f"reward_weights={args.reward_weights} and overlong_weight={args.overlong_weight} must be finite numbers "
+            f"of at most {LARGEST:g} in size: rewards are multiplied with them. Set them to the shares that the "
+            "rewards are to have, such as 1.0."
+        )
+    used = weights if args.soft_punish_cache is not None else weights[:-1]
+    if args.reward_weights and not any(used):
+        raise ValueError(
+            f"reward_weights={args.reward_weights} are all zero: every reward would be zero, and nothing would be "
+            "trained. Give the reward that is to be trained on a weight above 0."
+        )
     if args.reward_weights is not None and len(args.reward_weights) != num_rewards:
         raise ValueError(
             f"reward_weights={args.reward_weights} has {len(args.reward_weights)} weights for {num_rewards} reward "
@@ -107,20 +121,20 @@ def add_overlong_punishment(args: DAPOConfig, reward_funcs: list, processing_cla
         processing_classes.append(None)
 
 
-def deciding_reward(args: DAPOConfig, all_names: list[str], num_task_rewards: int) -> int | None:
+def deciding_rewards(args: DAPOConfig, all_names: list[str], num_task_rewards: int) -> list[int]:
     """
-    Index of the reward function that says whether a completion is right, and so which groups are informative.
+    Indices of the reward functions that say whether a completion is right, and so which groups are informative.
 
     Args:
-        args (`DAPOConfig`): `dynamic_sampling_metric` names it, or is None.
+        args (`DAPOConfig`): `dynamic_sampling_metric` names them, or is None.
         all_names (`list[str]`): names of all reward functions, the user's first.
         num_task_rewards (`int`): how many are the user's.
 
     Returns:
-        `int`, or None without dynamic sampling if nothing tells: accuracy is not reported then.
+        `list[int]`: empty without dynamic sampling if nothing tells: accuracy is not reported then.
 
     Raises:
-        ValueError: if the name is missing with several functions or unknown, or names are not unique.
+        ValueError: if names are missing with several functions, unknown, given twice, or not unique.
     """
     metric, names = args.dynamic_sampling_metric, all_names[:num_task_rewards]
     if not args.dynamic_sampling and metric is None and (len(names) != 1 or len(set(all_names)) < len(all_names)):
@@ -130,25 +144,29 @@ def deciding_reward(args: DAPOConfig, all_names: list[str], num_task_rewards: in
                 f"completion is right, but there are {len(names)} reward functions: {names}. Set "
                 "dynamic_sampling_metric to one of them, or metric_for_best_model to 'eval_reward'."
             )
-        return None
+        return []
     if len(set(all_names)) < len(all_names):
         raise ValueError(
             f"The reward functions have the names {all_names}, one of them more than once: their metrics could not be "
             "told apart. Give every function a name of its own."
         )
     if metric is None and len(names) == 1:
-        return 0
+        return [0]
     if metric is None:
         raise ValueError(
             f"dynamic_sampling_metric is not set, but there are {len(names)} reward functions: {names}. Set it to the "
-            "one that says whether a completion is right: groups are filtered on correctness, not on a sum of rewards."
+            "one that says whether a completion is right: groups are filtered on correctness, not on a sum of "
+            "rewards. If each scores the completions of its own task and returns None for the others, list them all."
         )
-    if metric not in names:
+    chosen = as_list(metric)
+    if not chosen or any(name not in names for name in chosen):
         raise ValueError(
-            f"dynamic_sampling_metric={metric!r} must be the name of a reward function, but there are {names}. Set it "
-            "to one of them."
+            f"dynamic_sampling_metric={metric!r} must be the name of a reward function, or a list of such names, but "
+            f"there are {names}. Set it to one of them, or to those that score tasks of their own."
         )
-    return names.index(metric)
+    if len(set(chosen)) < len(chosen):
+        raise ValueError(f"dynamic_sampling_metric={metric!r} holds a name twice. Give each name once.")
+    return [names.index(name) for name in chosen]
 
 
 def warn_if_updates_vanish(model: torch.nn.Module, learning_rate: float) -> None:

@@ -254,3 +254,10 @@ def test_parser_reads_every_kind_of_value(recipe):
     assert {name: getattr(training_args, name) for name in fields} == fields
     assert script_args.reward_funcs == ["tests.command.starts_low"]
     assert model_args.dtype == "float32"
+
+
+def test_a_server_that_takes_no_weights_from_a_cpu(tmp_path):
+    """Said before model or data are looked for."""
+    fields = {"model_name_or_path": "no/model", "dataset_name": "no/data", "use_vllm": True, "vllm_mode": "server"}
+    with pytest.raises(ValueError, match="cannot train on the device 'cpu'.*use_cpu: false.*or set use_vllm to false"):
+        main(["--config", write_recipe(tmp_path / "recipe.yaml", fields)])

@@ -173,6 +173,21 @@ def test_waits_for_a_server_that_is_not_up_yet(server, monkeypatch):
     assert server.paths == ["/health"] * 3
 
 
+def test_while_it_waits_it_says_so(server, monkeypatch, caplog):
+    """Every half minute, with the address and what is left of the time."""
+    now = [0.0]
+    monkeypatch.setattr(preflight.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(preflight.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    server.num_failures = 25
+    wait_for_server(server.url, timeout=240)
+    assert now == [50.0]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"Waiting for the vLLM server at {server.url} (/health answers 503): {left} seconds are left of "
+        "vllm_server_timeout."
+        for left in (240, 210)
+    ]
+
+
 def test_a_server_that_does_not_come_up(server):
     server.num_failures = 100
     with pytest.raises(UnreachableError, match=r"not up after 0 seconds \(/health answers 503\).*vllm_server_timeout"):

@@ -1,6 +1,6 @@
 """Which groups to train on: dynamic sampling (DAPO Sec. 3.2, Eq. 11, Algorithm 1 lines 2-8)."""
 
-from .groups import Outcome, group_outcomes, informative_groups, outcome_shares
+from .groups import Outcome, deciding_values, group_outcomes, informative_groups, outcome_shares
 from .prompts import PromptStream, prompts_fingerprint
 from .refill import AcceptanceRate, GroupPool, ShortageError, check_filled, equal_share_multiple, round_size
 
@@ -12,6 +12,7 @@ __all__ = [
     "PromptStream",
     "ShortageError",
     "check_filled",
+    "deciding_values",
     "equal_share_multiple",
     "group_outcomes",
     "informative_groups",

@@ -1,6 +1,7 @@
 """Does the server fit the run? Asked before the first generation, and whenever the server may be another one."""
 
 import json
+import logging
 import os
 import re
 import socket
@@ -13,8 +14,13 @@ from urllib.parse import urlparse
 import requests
 
 
+logger = logging.getLogger(__name__)
+
 PROBE_TIMEOUT = 30
 """Seconds that one question to the server may take."""
+
+NEWS_SECONDS = 30
+"""Seconds between two messages that the server is still waited for."""
 
 HINT = "`python -m dapo_trl.train --config <recipe> --print-vllm-command` prints a command that does all of it."
 
@@ -53,7 +59,7 @@ class Requirements:
 
 def wait_for_server(url: str, timeout: float) -> None:
     """
-    Returns when the server answers.
+    Returns when the server answers. While it does not, the log says so every [`NEWS_SECONDS`].
 
     Args:
         url (`str`): where it is.
@@ -62,7 +68,7 @@ def wait_for_server(url: str, timeout: float) -> None:
     Raises:
         UnreachableError: if it does not answer in time.
     """
-    deadline = time.monotonic() + timeout
+    deadline, next_news = time.monotonic() + timeout, time.monotonic()
     while True:
         try:
             response = requests.get(f"{url}/health", timeout=min(PROBE_TIMEOUT, max(timeout, 1)))
@@ -71,12 +77,19 @@ def wait_for_server(url: str, timeout: float) -> None:
             reason = f"/health answers {response.status_code}"
         except requests.RequestException as error:
             reason = type(error).__name__
-        if time.monotonic() >= deadline:
+        now = time.monotonic()
+        if now >= deadline:
             raise UnreachableError(
                 f"The vLLM server at {url} was not up after {timeout:g} seconds ({reason}). Start it, correct "
                 "vllm_server_base_url (or vllm_server_host and vllm_server_port), or raise vllm_server_timeout. "
                 f"{HINT}"
             )
+        if now >= next_news:
+            logger.warning(
+                f"Waiting for the vLLM server at {url} ({reason}): {deadline - now:.0f} seconds are left of "
+                "vllm_server_timeout."
+            )
+            next_news = now + NEWS_SECONDS
         time.sleep(min(2, timeout))
 
 

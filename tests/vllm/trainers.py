@@ -66,7 +66,12 @@ def build(url: str, model: Any, **fields: Any) -> DAPOTrainer:
 @torch.no_grad()
 def trainer_logps(trainer: DAPOTrainer) -> torch.Tensor:
     """The trainer's log-probabilities of [`PROBE`], in nats, from its second token on."""
-    model = trainer.accelerator.unwrap_model(trainer.model)
+    return model_logps(trainer.accelerator.unwrap_model(trainer.model))
+
+
+@torch.no_grad()
+def model_logps(model: torch.nn.Module) -> torch.Tensor:
+    """The same of any model."""
     ids = torch.tensor([PROBE])
     was_training = model.training
     logits = model.eval()(ids).logits[0, :-1].float()
