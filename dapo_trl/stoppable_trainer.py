@@ -108,10 +108,11 @@ class StoppableGRPOTrainer(MonitoredGRPOTrainer):
         if self.args.should_save:
             rewards = dict(zip(self.reward_func_names, self.reward_funcs, strict=True))
             directory = output_dir or self.args.output_dir
-            save_metadata(directory, rewards, self._prompt_form, self.args.chat_template_kwargs)
+            save_metadata(directory, rewards, self.prompt_form, self.args.chat_template_kwargs)
 
     @functools.cached_property
-    def _prompt_form(self) -> PromptForm | None:
+    def prompt_form(self) -> PromptForm | None:
+        """How problems are asked, see [`~dapo_trl.data.prompt_form.find_form`]; None: the data does not tell."""
         return find_form(self.train_dataset, self.prompt_template)
 
     def _save_checkpoint(self, model, trial):

@@ -342,7 +342,7 @@ def main(
     # The command may be printed on a machine without GPUs, where bfloat16 is refused otherwise.
     for_no_gpu = ["--use_cpu", "true"] if asks_for_server_command(argv) else []
     with while_parsing():
-        script_args, training_args, model_args = make_parser().parse_args_and_config([*argv, *for_no_gpu])
+        script_args, training_args, model_args = make_parser().parse([*argv, *for_no_gpu])
     sys.argv[1:] = mask_words(sys.argv[1:])  # trackers publish it
     if script_args.print_vllm_command:
         print_server_command(script_args, training_args, model_args)
