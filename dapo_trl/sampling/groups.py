@@ -15,6 +15,22 @@ class Outcome(StrEnum):
     UNSCORABLE = "unscorable"
 
 
+def deciding_values(rewards_per_func: torch.Tensor, deciding: list[int]) -> torch.Tensor:
+    """
+    What says whether each completion is right: the value of the first deciding reward that has scored it.
+
+    Args:
+        rewards_per_func (`torch.Tensor` of shape `(B, F)`): NaN where a function does not apply.
+        deciding (`list[int]`): columns of the deciding rewards, at least one.
+
+    Returns:
+        `torch.Tensor` of shape `(B,)`: NaN where none of them applies.
+    """
+    values = rewards_per_func[:, deciding]
+    first = (~values.isnan()).int().argmax(dim=1, keepdim=True)
+    return values.gather(1, first).squeeze(1)
+
+
 def group_outcomes(deciding: torch.Tensor) -> list[Outcome]:
     r"""
     Outcome of each group (DAPO Eq. 11, https://huggingface.co/papers/2503.14476).
