@@ -184,8 +184,11 @@ def _secrets_in(value: Any, is_secret: bool = False) -> Iterator[str]:
         for name, item in value.items():
             yield from _secrets_in(item, is_secret or is_secret_name(str(name)))
     elif isinstance(value, list | tuple | set):
+        before = None  # words of a command line: `["--api-key", "abc"]`
         for item in value:
-            yield from _secrets_in(item, is_secret)
+            is_flag = isinstance(before, str) and before.startswith("--")
+            yield from _secrets_in(item, is_secret or (is_flag and is_secret_name(before)))
+            before = item
     elif type(value) is int and is_secret:
         yield str(value)
     elif isinstance(value, str):

@@ -96,6 +96,7 @@ def test_our_own_fields_hold_one_secret():
         ({"url": "https://hf_abcdefgh@host"}, "hf_abcdefgh", "not-published"),
         ({"url": "http://me:pa%24%24word@host"}, "pa$$word", "not-published"),
         ({"url": "http://host/?x=1&api_key=abcdefgh"}, "abcdefgh", "not-published"),
+        ({"words": ["--port", "80001234", "--api-key", "abcdefgh"]}, "80001234 abcdefgh", "80001234 not-published"),
         ({"private_key": "BEGIN KEY\nabcdefghij\nEND"}, "# abcdefghij", "# not-published"),
         # 4 to 7 characters: words of their own.
         ({"hub_token": "abcd"}, "abcd, xabcd, abcd_e", "not-published, xabcd, not-published_e"),
