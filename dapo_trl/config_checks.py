@@ -70,6 +70,12 @@ def check_combinations(config: "DAPOConfig") -> None:
             "of the rows ride on the advantages and would not reach the KL term. Set on_shortage to 'raise', beta "
             "to 0, or loss_type to 'dapo'."
         )
+    if config.use_vllm and "seed" in (config.generation_kwargs or {}):
+        raise ValueError(
+            f"generation_kwargs holds seed={config.generation_kwargs['seed']}, with which vLLM would give equal "
+            "prompts equal completions, in every round and rollout. With a server every group of completions has a "
+            "seed of its own, made from the run's: leave it out of generation_kwargs, and set seed instead."
+        )
     if config.use_vllm and config.vllm_mode == "server":
         _check_address(config.vllm_server_base_url)
         check_waits(config, config.ddp_timeout)
@@ -193,33 +199,25 @@ def _check_generation_kwargs(config: "DAPOConfig") -> None:
 
 
 def _check_trainer_fields(config: "DAPOConfig") -> None:
-    """Fields of Trainer that would be passed over, or that a rollout of several optimizer steps contradicts."""
+    """Fields of Trainer that would be passed over, or contradict how TRL deals out prompts."""
     accelerator = config.accelerator_config
     refused = {
-        "ignore_data_skip": (
-            config.ignore_data_skip and config.owns_batches,
-            "a resumed run would get back neither its place in the data nor the rollout in use",
-            "false",
-        ),
         "label_smoothing_factor": (
-            bool(config.label_smoothing_factor),
+            config.label_smoothing_factor,
             "there are no labels to smooth, and it would have no effect",
             "0",
         ),
         "accelerator_config.split_batches": (
-            bool(accelerator.split_batches),
+            accelerator.split_batches,
             "TRL's batches are those of one process, so that every process would get a part of its groups",
             "false",
         ),
         "accelerator_config.dispatch_batches": (
-            bool(accelerator.dispatch_batches),
-            "prompts are texts, and the main process could send tensors only",
+            accelerator.dispatch_batches,
+            "prompts are texts, and the main process can send tensors only",
             "null",
         ),
     }
-    for name, (is_set, reason, remedy) in refused.items():
-        if is_set:
-            value = config
-            for part in name.split("."):
-                value = getattr(value, part)
+    for name, (value, reason, remedy) in refused.items():
+        if value:
             raise ValueError(f"{name}={value} is not supported: {reason}. Set {name} to {remedy}.")

@@ -12,6 +12,7 @@ from .callbacks import (
     EvaluatedGroups,
     MetricsFileCallback,
     PhaseCallback,
+    RunLengthCallback,
     WeightsCallback,
     default_alarms,
     non_finite_step,
@@ -22,7 +23,7 @@ from .completions_table import append_dropped, length_columns, remove_last
 from .exact_trainer import ExactGRPOTrainer
 from .exchange import exchange
 from .loss import loss_mask
-from .metrics import MeanProbability, constant_value, means_of_numbers, reward_metrics
+from .metrics import MeanProbability, constant_value, count_copies, means_of_numbers, reward_metrics, why_no_signal
 from .preemption import PreemptedError
 from .random_state import get_random_state, set_random_state
 from .reward_values import ReturnedValues, RewardValueError, check_rewards
@@ -47,6 +48,8 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
         self._is_warned_of_unscored = self._is_warned_of_overlap = False
         self._overlong_reward: int | None = None
         self._warned_of_nan: set[int] = set()
+        self._last_reason_untrained = "No rollout was made."
+        self._generated_rewards: torch.Tensor | None = None
         self._evaluated: EvaluatedGroups | None = None
         self._mean_probability = MeanProbability()
         self._loss_logps: torch.Tensor | None = None
@@ -66,6 +69,7 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
         self._weights = WeightsCallback(self.accelerator, steps)
         for callback in (
             self._weights,
+            RunLengthCallback(),
             PhaseCallback(self.phases, steps, self._record_mean_probability, self._record_rollout_end),
             MetricsFileCallback(steps),
             self._alarms,
@@ -75,10 +79,13 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
 
     def _begin_afresh(self):
         super()._begin_afresh()
-        self._evaluated = self._loss_logps = None
+        self._evaluated = self._loss_logps = self._generated_rewards = None
+        self._last_reason_untrained = "No rollout was made."
         self._mean_probability = MeanProbability()
         self._num_generated_tokens = self._num_trained_tokens = self._step_loss = 0.0
         self._num_overflows = 0
+        self._is_warned_of_unscored = self._is_warned_of_overlap = False
+        self._warned_of_nan.clear()
 
     def _prepare_inputs(self, generation_batch):
         is_new_rollout = self.model.training and self._step % self._micro_steps_per_rollout == 0
@@ -93,6 +100,7 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
             return super()._generate(prompts)
         with self.phases.measure("generation"):
             generation = super()._generate(prompts)
+        self._record_copies(completion_ids=generation[1], logprobs=generation[4])
         mean_length = self._metrics["train"]["completions/mean_length"][-1]
         self._num_generated_tokens += mean_length * len(prompts) * self.accelerator.num_processes
         return generation
@@ -119,6 +127,7 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
         with self.phases.measure("scoring"):
             rewards = self._checked_rewards(inputs, prompts, completions, completion_ids_list)
         if not self.args.dynamic_sampling:
+            self._generated_rewards = rewards
             self._record_overlong(rewards)
             self._record_groups(rewards, completion_ids_list)
         return rewards
@@ -289,6 +298,19 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
             if count:
                 metrics[f"completions/mean_{name}_length"].append(total / count)
 
+    @property
+    def reason_untrained(self) -> str | None:
+        """Why this run has trained nothing so far: no rollout had a gradient; None if it has."""
+        return None if self._has_learnt else self._last_reason_untrained
+
+    def _note_training(self, rewards_per_func: torch.Tensor, num_tokens: float) -> None:
+        """Takes the rewards of all rows of a rollout that are to be trained on, and the number of their tokens."""
+        reason = why_no_signal(rewards_per_func, self.reward_weights, self.num_generations, num_tokens)
+        if reason is None:
+            self._has_learnt = True
+        else:
+            self._last_reason_untrained = reason
+
     def _record_correction(self, scored: dict[str, torch.Tensor]) -> None:
         """How many of the trained tokens have an importance ratio out of bounds."""
         is_trained = loss_mask(scored).bool()
@@ -304,6 +326,19 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
         )
         corrected, trained = self.accelerator.reduce(counts.to(self.accelerator.device), reduction="sum").tolist()
         self._metrics["train"]["sampling/frac_corrected"].append(corrected / max(1, trained))
+
+    def _record_copies(self, completion_ids: list[list[int]], logprobs: list[list[float]] | None) -> None:
+        """How many completions of this call repeat another one of their group."""
+        hashes = torch.tensor([hash(tuple(ids)) for ids in completion_ids], device=self.accelerator.device)
+        hashes, logps = self.accelerator.gather(hashes), None
+        # Only these are of the distribution that was sampled from, whatever temperature and top_p are.
+        if self.use_vllm and self.vllm_importance_sampling_correction and logprobs is not None:
+            logps = torch.tensor([sum(logp or 0.0 for logp in row) for row in logprobs], dtype=torch.float32)
+            logps = self.accelerator.gather(logps.to(self.accelerator.device))
+        frac_distinct, frac_copied = count_copies(hashes, logps, self.num_generations)
+        self._metrics["train"]["completions/frac_distinct"].append(frac_distinct)
+        if frac_copied is not None:
+            self._metrics["train"]["completions/frac_copied"].append(frac_copied)
 
     def _record_overlong(self, rewards_per_func: torch.Tensor) -> None:
         if self._overlong_reward is not None:

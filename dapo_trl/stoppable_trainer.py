@@ -22,6 +22,10 @@ class FinishedError(RuntimeError):
     """The checkpoint that is resumed from is the end of the run."""
 
 
+class NothingTrainedError(RuntimeError):
+    """A run has come to its end without a rollout that had a gradient."""
+
+
 class StoppableGRPOTrainer(MonitoredGRPOTrainer):
     """
     [`MonitoredGRPOTrainer`] that ends a run in order. [`DAPOTrainer`] lists what is overridden.
@@ -87,6 +91,7 @@ class StoppableGRPOTrainer(MonitoredGRPOTrainer):
                 isinstance(reason, ShortageError) and self.args.on_shortage == "raise"
             ):
                 raise
+            self._last_reason_untrained = str(reason)
             logger.warning(f"Training ends before optimizer step {self.state.global_step + 1}. {reason}")
             self.control.should_training_stop = True
 

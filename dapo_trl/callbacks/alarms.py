@@ -139,6 +139,14 @@ def verifier_failures(records: list[Record]) -> str | None:
     return f"The verifier failed on {failed:.1%} of the answers and ran into its time-out on {stopped:.1%}."
 
 
+def copied_completions(records: list[Record]) -> str | None:
+    """More than 1% of the completions repeat another one of their group that could hardly come twice by chance."""
+    copied = records[-1].get("completions/frac_copied", 0.0)
+    if copied <= 0.01:
+        return None
+    return f"{copied:.1%} of the completions are copies of another one of their group, too improbable for chance."
+
+
 def never_clipped(learning_rate: float) -> Callable[[list[Record]], str | None]:
     """
     Not a single token clipped in many rollouts.
@@ -268,6 +276,13 @@ def default_alarms(optimizer_steps: int, learning_rate: float, usual_difference:
             sampler_mismatch(usual_difference),
             "Start the server with the command that --print-vllm-command prints, from the very files that the trainer "
             "loads and without quantization; train without dropout; let no other run use the server.",
+        ),
+        Alarm(
+            "copied_completions",
+            copied_completions,
+            "Something samples twice with the same random numbers, so that groups are smaller than they seem: check "
+            "that the vLLM server takes the seeds of the requests (nothing between it and the trainer may drop them), "
+            "and that no two engines or processes have the same seed.",
         ),
     ]
     if optimizer_steps > 1:

@@ -2,12 +2,13 @@
 
 from .groups import Outcome, deciding_values, group_outcomes, informative_groups, outcome_shares
 from .prompts import PromptStream, prompts_fingerprint
-from .refill import AcceptanceRate, GroupPool, ShortageError, check_filled, equal_share_multiple, round_size
+from .refill import AcceptanceRate, GroupPool, Hints, ShortageError, check_filled, equal_share_multiple, round_size
 
 
 __all__ = [
     "AcceptanceRate",
     "GroupPool",
+    "Hints",
     "Outcome",
     "PromptStream",
     "ShortageError",
