@@ -51,6 +51,9 @@ _PLAIN = re.compile(
     rf"|{NOT_PUBLISHED}",
     re.IGNORECASE,
 )
+_PLACEHOLDER = re.compile("<[A-Z_]+>")
+"""What Transformers writes in place of a token: `<HUB_TOKEN>`."""
+
 # User and password in an address; a part of a query with the name of a secret.
 _IN_ADDRESS = re.compile(r"(?<=://)[^/?#\s\"'<>`\\]+(?=@)")
 _IN_QUERY = re.compile(r"(?<=[?&])([\w.-]+)=([^&#\s\"'<>`\\]+)")
@@ -184,8 +187,11 @@ def _secrets_in(value: Any, is_secret: bool = False) -> Iterator[str]:
         for name, item in value.items():
             yield from _secrets_in(item, is_secret or is_secret_name(str(name)))
     elif isinstance(value, list | tuple | set):
+        before = None  # words of a command line: `["--api-key", "abc"]`
         for item in value:
-            yield from _secrets_in(item, is_secret)
+            is_flag = isinstance(before, str) and before.startswith("--")
+            yield from _secrets_in(item, is_secret or (is_flag and is_secret_name(before)))
+            before = item
     elif type(value) is int and is_secret:
         yield str(value)
     elif isinstance(value, str):
@@ -271,7 +277,8 @@ def _mask_values(value: Any, is_secret: bool, pattern: re.Pattern | None) -> Any
     if type(value) is int and is_secret:
         return NOT_PUBLISHED
     if type(value) is str:  # not the members of an enumeration, which are texts too
-        return NOT_PUBLISHED if is_secret and value else _mask_text(value, pattern)
+        is_hidden = is_secret and value and not _PLACEHOLDER.fullmatch(value)
+        return NOT_PUBLISHED if is_hidden else _mask_text(value, pattern)
     return value
 
 

@@ -96,6 +96,7 @@ def test_our_own_fields_hold_one_secret():
         ({"url": "https://hf_abcdefgh@host"}, "hf_abcdefgh", "not-published"),
         ({"url": "http://me:pa%24%24word@host"}, "pa$$word", "not-published"),
         ({"url": "http://host/?x=1&api_key=abcdefgh"}, "abcdefgh", "not-published"),
+        ({"words": ["--port", "80001234", "--api-key", "abcdefgh"]}, "80001234 abcdefgh", "80001234 not-published"),
         ({"private_key": "BEGIN KEY\nabcdefghij\nEND"}, "# abcdefghij", "# not-published"),
         # 4 to 7 characters: words of their own.
         ({"hub_token": "abcd"}, "abcd, xabcd, abcd_e", "not-published, xabcd, not-published_e"),
@@ -129,6 +130,7 @@ def test_addresses(text, expected):
 
 def test_values_by_their_names_and_by_what_they_hold():
     remember({"hub_token": "hf_abcdefgh"})
+    assert mask_values({"hub_token": "<HUB_TOKEN>"}) == {"hub_token": "<HUB_TOKEN>"}  # as Transformers writes it
     value = {"hub_token": "ab", "n": 3, "x": ["hf_abcdefgh", {"token": 5, "eos_token": "</s>"}], "t": ("hf_abcdefgh",)}
     assert mask_values(value) == {
         "hub_token": NOT_PUBLISHED,
