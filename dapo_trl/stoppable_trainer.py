@@ -51,6 +51,8 @@ class StoppableGRPOTrainer(MonitoredGRPOTrainer):
         except FinishedError as reason:
             if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
                 self._load_best_model()
+            if self.use_vllm:
+                self.vllm_generation.release()
             logger.warning(str(reason))
             return TrainOutput(self.state.global_step, 0.0, {})
         finally:

@@ -30,7 +30,7 @@ from .config import DAPOConfig
 from .data import check_dataset, load_prompts
 from .exit_codes import NOTHING_TRAINED
 from .hub.recipe import save_recipe
-from .peers import failing_after_peers
+from .peers import failing_after_peers, follow_launcher
 from .preemption import EXIT_CODE, mark_preempted, unmark_preempted
 from .quantization import check_quantization
 from .recipe_parser import RecipeParser
@@ -338,6 +338,7 @@ def main(
 ) -> None:
     """Parse, then train or print. Errors while parsing are those of `while_parsing`, all others go to the launcher."""
     mask_logs()
+    follow_launcher()
     argv = sys.argv[1:] if argv is None else argv
     # The command may be printed on a machine without GPUs, where bfloat16 is refused otherwise.
     for_no_gpu = ["--use_cpu", "true"] if asks_for_server_command(argv) else []
