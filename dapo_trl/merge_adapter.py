@@ -7,13 +7,16 @@ python -m dapo_trl.merge_adapter --adapter outputs/my-run --output outputs/my-ru
 """
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 
 import torch
 from peft import AutoPeftModelForCausalLM, PeftConfig
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
+from transformers.utils.hub import cached_file
 
+from .checkpoint import METADATA
 from .command_line import errors_in_one_line
 
 
@@ -53,6 +56,9 @@ def merge_adapter(adapter: str, output: str, dtype: str = "auto", base: str | No
     merged = model.merge_and_unload(safe_merge=True)
     merged.to(getattr(torch, str(result_dtype or "float32").removeprefix("torch."))).save_pretrained(output)
     tokenizer.save_pretrained(output)
+    metadata = cached_file(adapter, METADATA, _raise_exceptions_for_missing_entries=False)
+    if metadata:  # how the model was asked and rewarded
+        shutil.copyfile(metadata, Path(output, METADATA))
 
 
 def _load_base_config(base: str) -> PreTrainedConfig:

@@ -150,6 +150,12 @@ def count_copies(
     return frac_distinct, (is_copy & (logps.view_as(groups) < IMPROBABLE)).float().mean().item()
 
 
+def means_of_numbers(metrics: dict[str, list[float]]) -> dict[str, float]:
+    """Mean of each metric without its NaN; a metric without any number is left out."""
+    numbers = {name: [value for value in values if not math.isnan(value)] for name, values in metrics.items()}
+    return {name: sum(values) / len(values) for name, values in numbers.items() if values}
+
+
 def total_rewards(rewards_per_func: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """
     Weighted sum of the rewards of each row.

@@ -22,12 +22,12 @@ from .completions_table import append_dropped, length_columns, remove_last
 from .exact_trainer import ExactGRPOTrainer
 from .exchange import exchange
 from .loss import loss_mask
-from .metrics import MeanProbability, constant_value, count_copies, reward_metrics
+from .metrics import MeanProbability, constant_value, count_copies, means_of_numbers, reward_metrics
 from .preemption import PreemptedError
 from .random_state import get_random_state, set_random_state
 from .reward_values import ReturnedValues, RewardValueError, check_rewards
 from .sampling import GroupPool, Outcome, deciding_values, group_outcomes, outcome_shares
-from .vllm import ReleaseCallback, ServerError, count_corrected
+from .vllm import ReleaseCallback, ServerError, count_corrected, usual_difference
 
 
 logger = get_logger(__name__)
@@ -56,9 +56,13 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
         if self.use_vllm:
             generation = self.vllm_generation
             generation.sync_weights = self.phases.measure("weight_sync")(generation.sync_weights)
+            generation.score = self._score_text
             self.add_callback(ReleaseCallback(generation.release))
         steps = self.args.optimizer_steps_per_rollout
-        self._alarms = AlarmCallback(default_alarms(steps, self.args.learning_rate), steps)
+        alarms = default_alarms(
+            steps, self.args.learning_rate, usual_difference(self.model, self.accelerator.mixed_precision)
+        )
+        self._alarms = AlarmCallback(alarms, steps)
         self._weights = WeightsCallback(self.accelerator, steps)
         for callback in (
             self._weights,
@@ -68,6 +72,13 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
         ):
             self.add_callback(callback)
         show_rollouts(self.callback_handler, steps)
+
+    def _begin_afresh(self):
+        super()._begin_afresh()
+        self._evaluated = self._loss_logps = None
+        self._mean_probability = MeanProbability()
+        self._num_generated_tokens = self._num_trained_tokens = self._step_loss = 0.0
+        self._num_overflows = 0
 
     def _prepare_inputs(self, generation_batch):
         is_new_rollout = self.model.training and self._step % self._micro_steps_per_rollout == 0
@@ -183,6 +194,28 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
         elif self.args.on_alarm == "stop" or self.is_deepspeed_enabled:
             raise AlarmError(message)
         return False
+
+    @torch.no_grad()
+    def _score_text(self, ids: list[int]) -> torch.Tensor:
+        """
+        Log-probabilities of a text, in nats, at temperature 1 and without dropout, by the model that is trained.
+
+        Args:
+            ids (`list[int]`): its tokens.
+
+        Returns:
+            `torch.Tensor` of shape `(len(ids) - 1,)`: from the second token on.
+        """
+        was_training = self.model.training
+        input_ids = torch.tensor([ids], device=self.accelerator.device)
+        self.model.eval()
+        try:
+            with self.accelerator.autocast():
+                logits = self.model(input_ids=input_ids, attention_mask=torch.ones_like(input_ids)).logits
+        finally:
+            self.model.train(was_training)
+        logps = logits[0, :-1].float().log_softmax(dim=-1)
+        return logps.gather(1, input_ids[0, 1:, None])[:, 0]
 
     def _record_mean_probability(self) -> None:
         self._metrics["train"]["mean_probability"].append(self._mean_probability.flush(self.accelerator))
@@ -376,6 +409,8 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
             self._evaluated = None
             if self.is_in_train and self.args.owns_batches:
                 set_random_state(random_state)
+        if metric_key_prefix != "eval":  # TRL's own metrics of named sets would overwrite each other
+            metrics |= means_of_numbers(self._metrics["eval"])
         output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in metrics.items()})
         return output
 

@@ -198,13 +198,34 @@ def non_finite_step(step: int, loss: float, grad_norm: float | None, num_overflo
     )
 
 
-def default_alarms(optimizer_steps: int, learning_rate: float) -> list[Alarm]:
+def sampler_mismatch(usual: float) -> Callable[[list[Record]], str | None]:
+    """
+    vLLM and the trainer disagree on the completions of a rollout by more than rounding.
+
+    Args:
+        usual (`float`): largest mean difference of their log-probabilities that rounding explains, in nats per token.
+    """
+
+    def find(records: list[Record]) -> str | None:
+        found = records[-1].get("sampling/sampling_logp_difference/mean")
+        if found is None or found <= usual:
+            return None
+        return (
+            f"The log-probabilities of vLLM and of the trainer differ by {found:.3g} nats per token, where rounding "
+            f"explains {usual:g}: the policy that is trained is not the one that generated."
+        )
+
+    return find
+
+
+def default_alarms(optimizer_steps: int, learning_rate: float, usual_difference: float = math.inf) -> list[Alarm]:
     """
     The alarms of a run.
 
     Args:
         optimizer_steps (`int`): optimizer steps per rollout; with one, every ratio is 1 and nothing is ever clipped.
         learning_rate (`float`): the highest of the schedule.
+        usual_difference (`float`): see [`sampler_mismatch`].
     """
     alarms = [
         Alarm(
@@ -256,6 +277,12 @@ def default_alarms(optimizer_steps: int, learning_rate: float) -> list[Alarm]:
             "Something samples twice with the same random numbers, so that groups are smaller than they seem: check "
             "that the vLLM server takes the seeds of the requests (nothing between it and the trainer may drop them), "
             "and that no two engines or processes have the same seed.",
+        ),
+        Alarm(
+            "sampler_mismatch",
+            sampler_mismatch(usual_difference),
+            "Start the server with the command that --print-vllm-command prints, from the very files that the trainer "
+            "loads and without quantization; train without dropout; let no other run use the server.",
         ),
     ]
     if optimizer_steps > 1:

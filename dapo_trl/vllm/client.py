@@ -133,6 +133,44 @@ class GuardedClient:
 
         self.attempt("Marking weights", mark)
 
+    def score(self, ids: list[int]) -> tuple[list[int], list[list[float]]] | None:
+        """
+        Log-probabilities of a text at temperature 1, by each of the server's engines.
+
+        Args:
+            ids (`list[int]`): the text.
+
+        Returns:
+            `tuple`: as much of the text as the server takes, and lists of the log-probabilities from its second token
+            on. None after a fault, or if the server does not score texts.
+        """
+
+        def score():
+            info = self._client.get_server_info()
+            text = ids[: info["model_config"]["max_model_len"] - 1]
+            if len(text) < 2:
+                return None
+            # Requests that come together are spread over the engines.
+            prompts = [text] * info["parallel_config"]["data_parallel_size"]
+            request = {"model": self._client.model, "prompt": prompts, "max_tokens": 1, "prompt_logprobs": 0}
+            response = self._client.session.post(f"{self._client.base_url}/v1/completions", json=request)
+            if 400 <= response.status_code < 500:
+                logger.warning_once(
+                    "The vLLM server does not tell log-probabilities of a given text, so that it is not known whether "
+                    "it computes what the trainer does. Watch sampling/sampling_logp_difference. Its answer: "
+                    f"{response.text[:200]}"
+                )
+                return None
+            response.raise_for_status()
+            self._check_mark()
+            answers = [choice["prompt_logprobs"][1:] for choice in response.json()["choices"]]
+            return text, [
+                [entry[str(token)]["logprob"] for entry, token in zip(answer, text[1:], strict=True)]
+                for answer in answers
+            ]
+
+        return self.attempt("Scoring a text", score)
+
     def reconnect(self, device: Any) -> None:
         """Makes the server ready to take weights, whether it is the same process as before or a new one."""
 

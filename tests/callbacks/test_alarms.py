@@ -21,7 +21,7 @@ def run(callback: AlarmCallback, records: list[dict[str, float]], first: int = 1
 
 def raised_by(records: list[dict[str, float]]) -> list[str]:
     """Names of the alarms that were raised last."""
-    callback = AlarmCallback(default_alarms(2, learning_rate=1e-6), 1)
+    callback = AlarmCallback(default_alarms(2, learning_rate=1e-6, usual_difference=0.06), 1)
     run(callback, records)
     return callback.raised
 
@@ -63,6 +63,9 @@ def entropies(*values: float) -> list[dict[str, float]]:
         ([{"verifier/frac_error": 0.004, "verifier/frac_timeout": 0.005}], []),
         ([{"completions/frac_copied": 0.02, "completions/frac_distinct": 0.98}], ["copied_completions"]),
         ([{"completions/frac_copied": 0.01, "completions/frac_distinct": 0.5}], []),  # short answers, mostly
+        ([{"sampling/sampling_logp_difference/mean": 0.061}], ["sampler_mismatch"]),
+        ([{"sampling/sampling_logp_difference/mean": 0.06}], []),
+        ([{"sampling/sampling_logp_difference/mean": value} for value in (0.01, 0.01, 0.08)], ["sampler_mismatch"]),
         ([{"clip_ratio/region_mean": 0.0, "learning_rate": 1e-6}] * 20, ["never_clipped"]),
         ([{"cispo_clip_ratio": 0.0, "learning_rate": 1e-6}] * 20, ["never_clipped"]),
         ([{"clip_ratio/region_mean": 0.0, "learning_rate": 1e-6}] * 19, []),

@@ -87,6 +87,25 @@ def test_without_the_transfer_server_and_trainer_differ(models, server, monkeypa
     assert last["sampling/importance_sampling_ratio/max"] == 2  # truncated
 
 
+def test_completions_end_at_stop_tokens(models, server):
+    """The trainer counts them as ends, as the server does."""
+    ends, seen = list(range(20, 60)), []
+
+    def remembering(completion_ids, **kwargs):
+        seen.extend(completion_ids)
+        return starts_with_a_letter(completion_ids)
+
+    fields = {"generation_kwargs": {"stop_token_ids": ends}, "max_steps": 2}
+    trainer = build(server.url, models["tied"], reward_funcs=remembering, **fields)
+    trainer.train()
+    assert set(ends) < set(trainer.eos_token_ids)
+    assert not any(set(trainer.eos_token_ids) & set(ids[:-1]) for ids in seen)
+    assert any(ids[-1] in ends for ids in seen)
+    (record,) = records(trainer)
+    num_cut_off = sum(ids[-1] not in trainer.eos_token_ids for ids in seen)
+    assert record["completions/clipped_ratio"] == pytest.approx(num_cut_off / len(seen))
+
+
 def test_evaluation_asks_the_server_with_the_weights_of_the_moment(models, server):
     held_out = ["e0=", "e1=x"]
     trainer = build(
