@@ -240,7 +240,8 @@ def make(monkeypatch):
     """Makes a trainer on a [`SeededServer`]."""
     monkeypatch.setattr(vllm_generation, "is_vllm_available", lambda: True)
     monkeypatch.setattr(vllm_generation, "VLLMClient", SeededServer)
-    monkeypatch.setattr(Generation, "_find_mismatch", lambda self: None)
+    for name in ("_find_mismatch", "_compare"):
+        monkeypatch.setattr(Generation, name, lambda self: None)
     monkeypatch.setattr(GuardedClient, "mark_weights", lambda self: None)
     monkeypatch.setattr(generation, "FIRST_DELAY", 0.0)
     return lambda config=None, **arguments: build(DAPOTrainer, FIELDS | (config or {}), rollout_func=None, **arguments)
