@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 
 from trl import GRPOConfig
 
-from .config_checks import check_combinations, warn_about
+from .config_checks import check_combinations
+from .config_warnings import warn_about
+from .generation_kwargs import check_generation_kwargs
 from .secret_values import mask_values, remember
 
 
@@ -257,6 +259,7 @@ class DAPOConfig(GRPOConfig):
         if (self.metric_for_best_model or "").endswith("avg@k"):
             self.metric_for_best_model = f"{self.metric_for_best_model[:-1]}{self.num_generations_eval}"
         check_combinations(self)
+        check_generation_kwargs(self)
         warn_about(self)
 
     def to_dict(self):

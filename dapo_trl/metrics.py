@@ -24,6 +24,13 @@ EXTREMES = {"clip_ratio/low_min": min, "clip_ratio/high_max": max}
 """Metrics of `_compute_loss` that are the extreme row of one micro-batch of every process."""
 
 
+IMPROBABLE = -20.0
+"""
+Nats: a completion that a policy gives once in 500 million times. Short answers and those of a policy that has become
+certain are more probable than that, and come twice.
+"""
+
+
 class MicroBatchMetrics:
     """What `_compute_loss` recorded over micro-batches of different sizes, as if they had been one."""
 
@@ -116,6 +123,37 @@ def _merge(name: str, weighted: list[tuple[float, float]]) -> float:
     if "/max_" in name:
         return max(value for _, value in weighted)
     return sum(weight * value for weight, value in weighted) / sum(weight for weight, _ in weighted)
+
+
+def means_of_numbers(metrics: dict[str, list[float]]) -> dict[str, float]:
+    """Mean of each metric without its NaN; a metric without any number is left out."""
+    numbers = {name: [value for value in values if not math.isnan(value)] for name, values in metrics.items()}
+    return {name: sum(values) / len(values) for name, values in numbers.items() if values}
+
+
+def count_copies(
+    completions: torch.Tensor, logps: torch.Tensor | None, num_generations: int
+) -> tuple[float, float | None]:
+    """
+    How much of what was generated repeats another completion of its group.
+
+    Args:
+        completions (`torch.Tensor` of shape `(P * G,)`): a hash of each completion, groups contiguous.
+        logps (`torch.Tensor` of shape `(P * G,)`, *optional*): log-probability of each completion, in nats.
+        num_generations (`int`): G.
+
+    Returns:
+        `tuple[float, float]`: distinct completions of a group over G, averaged over groups; and the share of
+        completions that repeat an earlier one of their group although they are too improbable
+        ([`IMPROBABLE`]) to come twice by chance, or None without log-probabilities.
+    """
+    groups = completions.view(-1, num_generations)
+    is_equal = groups[:, :, None] == groups[:, None, :]
+    is_copy = is_equal.tril(diagonal=-1).any(dim=2)
+    frac_distinct = 1 - is_copy.float().mean().item()
+    if logps is None:
+        return frac_distinct, None
+    return frac_distinct, (is_copy & (logps.view_as(groups) < IMPROBABLE)).float().mean().item()
 
 
 def total_rewards(rewards_per_func: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

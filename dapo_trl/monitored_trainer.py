@@ -1,5 +1,6 @@
 """GRPOTrainer that tells what a run does: metrics of rollouts, evaluation, alarms."""
 
+import math
 from typing import Any
 
 import torch
@@ -7,10 +8,14 @@ from accelerate.logging import get_logger
 
 from .callbacks import (
     AlarmCallback,
+    AlarmError,
     EvaluatedGroups,
     MetricsFileCallback,
     PhaseCallback,
+    RunLengthCallback,
+    WeightsCallback,
     default_alarms,
+    non_finite_step,
     show_rollouts,
 )
 from .collection import Collection
@@ -18,12 +23,12 @@ from .completions_table import append_dropped, length_columns, remove_last
 from .exact_trainer import ExactGRPOTrainer
 from .exchange import exchange
 from .loss import loss_mask
-from .metrics import MeanProbability, constant_value, reward_metrics, why_no_signal
+from .metrics import MeanProbability, constant_value, count_copies, means_of_numbers, reward_metrics, why_no_signal
 from .preemption import PreemptedError
 from .random_state import get_random_state, set_random_state
 from .reward_values import ReturnedValues, RewardValueError, check_rewards
 from .sampling import GroupPool, Outcome, deciding_values, group_outcomes, is_graded, outcome_shares
-from .vllm import ReleaseCallback, ServerError, count_corrected
+from .vllm import ReleaseCallback, ServerError, count_corrected, usual_difference
 
 
 logger = get_logger(__name__)
@@ -50,19 +55,38 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
         self._mean_probability = MeanProbability()
         self._loss_logps: torch.Tensor | None = None
         self._num_generated_tokens = self._num_trained_tokens = 0.0
+        self._step_loss: torch.Tensor | float = 0.0  # of the optimizer step so far, on this process
+        self._num_overflows = 0
         if self.use_vllm:
             generation = self.vllm_generation
             generation.sync_weights = self.phases.measure("weight_sync")(generation.sync_weights)
+            generation.score = self._score_text
             self.add_callback(ReleaseCallback(generation.release))
         steps = self.args.optimizer_steps_per_rollout
-        self._alarms = AlarmCallback(default_alarms(steps, self.args.learning_rate), steps)
+        alarms = default_alarms(
+            steps, self.args.learning_rate, usual_difference(self.model, self.accelerator.mixed_precision)
+        )
+        self._alarms = AlarmCallback(alarms, steps)
+        self._weights = WeightsCallback(self.accelerator, steps)
         for callback in (
+            self._weights,
+            RunLengthCallback(),
             PhaseCallback(self.phases, steps, self._record_mean_probability, self._record_rollout_end),
             MetricsFileCallback(steps),
             self._alarms,
         ):
             self.add_callback(callback)
         show_rollouts(self.callback_handler, steps)
+
+    def _begin_afresh(self):
+        super()._begin_afresh()
+        self._evaluated = self._loss_logps = self._generated_rewards = None
+        self._last_reason_untrained = "No rollout was made."
+        self._mean_probability = MeanProbability()
+        self._num_generated_tokens = self._num_trained_tokens = self._step_loss = 0.0
+        self._num_overflows = 0
+        self._is_warned_of_unscored = self._is_warned_of_overlap = False
+        self._warned_of_nan.clear()
 
     def _prepare_inputs(self, generation_batch):
         is_new_rollout = self.model.training and self._step % self._micro_steps_per_rollout == 0
@@ -77,6 +101,7 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
             return super()._generate(prompts)
         with self.phases.measure("generation"):
             generation = super()._generate(prompts)
+        self._record_copies(completion_ids=generation[1], logprobs=generation[4])
         mean_length = self._metrics["train"]["completions/mean_length"][-1]
         self._num_generated_tokens += mean_length * len(prompts) * self.accelerator.num_processes
         return generation
@@ -179,8 +204,63 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
         loss = super()._compute_loss(model, inputs)
         if self.model.training:
             self._mean_probability.add(self._loss_logps, loss_mask(inputs))
+            self._step_loss = self._step_loss + loss.detach()
+            if self.is_deepspeed_enabled and not self.args.fp16:
+                # DeepSpeed takes the step at the end of the backward pass, so that it cannot be left out later.
+                self._check_step(grad_norm=None)
         self._loss_logps = None
         return loss
+
+    # Losses and gradients that are no numbers
+
+    def _get_grad_norm(self, model, grad_norm=None):
+        grad_norm = super()._get_grad_norm(model, grad_norm)
+        if not self._check_step(grad_norm):
+            model.zero_grad()  # an optimizer passes over weights without gradient
+        self._step_loss = 0.0
+        return grad_norm
+
+    def _check_step(self, grad_norm: torch.Tensor | float | None) -> bool:
+        """Whether loss and gradient of an optimizer step, all processes together, are finite; else an alarm."""
+        loss = torch.as_tensor(self._step_loss, dtype=torch.float32, device=self.accelerator.device)
+        loss = self.accelerator.reduce(loss, reduction="sum").item()
+        grad_norm = None if grad_norm is None else float(grad_norm)
+        is_overflow = self.args.fp16 and grad_norm is not None and not math.isfinite(grad_norm)
+        self._num_overflows = self._num_overflows + 1 if is_overflow else 0
+        found = non_finite_step(self.state.global_step + 1, loss, grad_norm, self._num_overflows)
+        if found is None:
+            return True
+        self._step_loss = 0.0
+        name, message = found
+        self._alarms.raise_now(name, message, self.state.global_step)
+        if self.is_deepspeed_enabled and grad_norm is not None:
+            # The step has been taken, unless DeepSpeed has left it out.
+            self._weights.check(self.model, self.state.global_step + 1, self.args.output_dir)
+        elif self.args.on_alarm == "stop" or self.is_deepspeed_enabled:
+            raise AlarmError(message)
+        return False
+
+    @torch.no_grad()
+    def _score_text(self, ids: list[int]) -> torch.Tensor:
+        """
+        Log-probabilities of a text, in nats, at temperature 1 and without dropout, by the model that is trained.
+
+        Args:
+            ids (`list[int]`): its tokens.
+
+        Returns:
+            `torch.Tensor` of shape `(len(ids) - 1,)`: from the second token on.
+        """
+        was_training = self.model.training
+        input_ids = torch.tensor([ids], device=self.accelerator.device)
+        self.model.eval()
+        try:
+            with self.accelerator.autocast():
+                logits = self.model(input_ids=input_ids, attention_mask=torch.ones_like(input_ids)).logits
+        finally:
+            self.model.train(was_training)
+        logps = logits[0, :-1].float().log_softmax(dim=-1)
+        return logps.gather(1, input_ids[0, 1:, None])[:, 0]
 
     def _record_mean_probability(self) -> None:
         self._metrics["train"]["mean_probability"].append(self._mean_probability.flush(self.accelerator))
@@ -283,6 +363,19 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
         corrected, trained = self.accelerator.reduce(counts.to(self.accelerator.device), reduction="sum").tolist()
         self._metrics["train"]["sampling/frac_corrected"].append(corrected / max(1, trained))
 
+    def _record_copies(self, completion_ids: list[list[int]], logprobs: list[list[float]] | None) -> None:
+        """How many completions of this call repeat another one of their group."""
+        hashes = torch.tensor([hash(tuple(ids)) for ids in completion_ids], device=self.accelerator.device)
+        hashes, logps = self.accelerator.gather(hashes), None
+        # Only these are of the distribution that was sampled from, whatever temperature and top_p are.
+        if self.use_vllm and self.vllm_importance_sampling_correction and logprobs is not None:
+            logps = torch.tensor([sum(logp or 0.0 for logp in row) for row in logprobs], dtype=torch.float32)
+            logps = self.accelerator.gather(logps.to(self.accelerator.device))
+        frac_distinct, frac_copied = count_copies(hashes, logps, self.num_generations)
+        self._metrics["train"]["completions/frac_distinct"].append(frac_distinct)
+        if frac_copied is not None:
+            self._metrics["train"]["completions/frac_copied"].append(frac_copied)
+
     def _record_overlong(self, rewards_per_func: torch.Tensor) -> None:
         if self._overlong_reward is not None:
             frac = (rewards_per_func[:, self._overlong_reward] < 0).float().mean().item()
@@ -373,6 +466,8 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
             self._evaluated = None
             if self.is_in_train and self.args.owns_batches:
                 set_random_state(random_state)
+        if metric_key_prefix != "eval":  # TRL's own metrics of named sets would overwrite each other
+            metrics |= means_of_numbers(self._metrics["eval"])
         output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in metrics.items()})
         return output
 

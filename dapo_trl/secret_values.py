@@ -34,7 +34,9 @@ _NUM_CHARS_ANYWHERE = 8
 _NUM_CHARS_AS_WORD = 4
 
 _ENDINGS = ("token", "key", "secret", "password", "passwd", "passphrase", "credential", "authorization")
-_WORDS = ("auth", "pass", "cookie")
+_WORDS = ("auth", "cookie", "pass", "pat")
+_ANYWHERE = re.compile(r"\b(secret|password|passwd|passphrase|(access|api|private) key|(access|auth|hf|hub) token)\b")
+_ABOUT_SECRETS = ("dir", "env", "file", "id", "length", "name", "path", "type", "url")
 _OWNERS_OF_TOKENS = ("access", "api", "auth", "bearer", "hf", "hub", "user")
 """`api_tokens` are secrets, `max_tokens` are none."""
 _NO_SECRETS = (
@@ -72,6 +74,8 @@ def is_secret_name(name: str) -> bool:
     last, before = words[-1], words[-2] if len(words) > 1 else ""
     if before in _NO_SECRETS:
         return False
+    if last not in _ABOUT_SECRETS and _ANYWHERE.search(" ".join(words)):
+        return True
     if last == "tokens":
         return before in _OWNERS_OF_TOKENS
     return last in _WORDS or last.removesuffix("s").endswith(_ENDINGS)

@@ -17,13 +17,14 @@ from dataclasses import dataclass, field
 
 import torch
 from accelerate.logging import get_logger
+from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler, record
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.hf_argparser import string_to_bool
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
-from .checkpoint import is_complete, last_complete_checkpoint
+from .checkpoint import is_complete, is_finished, last_complete_checkpoint, mark_finished, unmark_finished
 from .command_line import errors_in_one_line
 from .config import DAPOConfig
 from .data import check_dataset, load_prompts
@@ -208,6 +209,15 @@ def checkpoint_to_resume(value: str | bool | None, output_dir: str) -> str | Non
     return value
 
 
+def is_nothing_left(checkpoint: str | None, training_args: DAPOConfig) -> bool:
+    """Whether a run is resumed that is finished. Without a checkpoint, too: they may have been deleted since."""
+    value = str(training_args.resume_from_checkpoint).lower()
+    if checkpoint is None and value != "true":
+        return False
+    # The main process's answer: the others may see another file system.
+    return broadcast_object_list([is_finished(training_args, checkpoint if value != "true" else None)])[0]
+
+
 def build_trainer(script_args: DAPOScriptArguments, training_args: DAPOConfig, model_args: ModelConfig) -> DAPOTrainer:
     """The trainer of a recipe, with its model, data and rewards."""
     if model_args.model_name_or_path is None:
@@ -281,9 +291,17 @@ def train(
         NothingTrainedError: if no rollout had a gradient; no model is saved or pushed then.
     """
     checkpoint = checkpoint_to_resume(training_args.resume_from_checkpoint, training_args.output_dir)
+    if is_nothing_left(checkpoint, training_args):
+        if training_args.process_index == 0:
+            sys.stdout.write(
+                f"The run in {training_args.output_dir} is finished and its model saved: nothing is done. Raise "
+                "max_steps or num_train_epochs to train on, or give another output_dir.\n"
+            )
+        return True
     trainer = build_trainer(script_args, training_args, model_args)
-    trainer.data_name = script_args.dataset_name
+    trainer.data_name, trainer.prompt_template = script_args.dataset_name, script_args.prompt_template
     unmark_preempted(training_args.output_dir)
+    unmark_finished(training_args.output_dir)
     if training_args.process_index == 0:
         save_recipe(argv, training_args.output_dir)
         write_settings(training_args.output_dir, model_args, script_args, training_args)
@@ -305,6 +323,8 @@ def train(
         trainer.accelerator.print(f"Model pushed to {trainer.hub_address}.")
     else:
         trainer.save_model(training_args.output_dir)
+    if training_args.process_index == 0:
+        mark_finished(training_args.output_dir, trainer.state, trainer.hub_address)
     trainer.accelerator.print(f"Model saved to {training_args.output_dir}.")
     return True
 
@@ -322,7 +342,7 @@ def main(
     # The command may be printed on a machine without GPUs, where bfloat16 is refused otherwise.
     for_no_gpu = ["--use_cpu", "true"] if asks_for_server_command(argv) else []
     with while_parsing():
-        script_args, training_args, model_args = make_parser().parse_args_and_config([*argv, *for_no_gpu])
+        script_args, training_args, model_args = make_parser().parse([*argv, *for_no_gpu])
     sys.argv[1:] = mask_words(sys.argv[1:])  # trackers publish it
     if script_args.print_vllm_command:
         print_server_command(script_args, training_args, model_args)

@@ -7,6 +7,7 @@ from accelerate.logging import get_logger
 from datasets import Dataset
 from tqdm.auto import tqdm
 
+from .best_metric import check_best_metric
 from .collection import (
     FATE_COLUMN,
     Collection,
@@ -18,9 +19,11 @@ from .collection import (
 )
 from .completions_table import reset_table
 from .config import DAPOConfig
+from .data_checks import check_datasets, check_prompts
 from .exchange import assert_agreement
 from .loss import deal_rows
 from .metrics import only_value
+from .model_checks import check_model, check_optimizers, check_policy
 from .preemption import PreemptedError
 from .publishing_trainer import PublishingGRPOTrainer
 from .random_state import get_random_state, set_random_state
@@ -33,6 +36,7 @@ from .requirements import (
     deciding_rewards,
     own_args,
 )
+from .reward_checks import check_callbacks, check_rewards
 from .reward_values import RewardValueError
 from .rollout import weigh_by_group
 from .sampling import (
@@ -100,12 +104,17 @@ class DAPOTrainer(PublishingGRPOTrainer):
     - `_compute_loss`: weighs the parent's metrics by tokens, and takes the probabilities that
       `_get_per_token_logps_and_entropies` computed. `log`: hands these metrics over, and takes secrets out of the
       table of completions.
+    - `_get_grad_norm`: loss and gradient of an optimizer step are known, and no weight has changed: a step that is not
+      finite raises an alarm, and is left out.
+    - `train`: begins afresh whatever was trained before, and ends at once if the checkpoint is the end of the run, as
+      `_prepare_for_training` finds out.
     - `_run_epoch`: a rollout that cannot be filled, an alarm, a reward that training cannot use, SIGTERM, or a vLLM
       server that is lost ends the run with a checkpoint. `_evaluate`: SIGTERM in an evaluation before the first step,
       too.
     - `_save`: beside the weights, by which rule the rewards read answers, and what generation needs to know; no
       secret is pickled.
-    - `_save_checkpoint`: a checkpoint that is written again counts as half-written until its end.
+    - `_save_checkpoint`: weights that are not finite are not saved; a checkpoint that is written again counts as
+      half-written until its end.
     - `_save_rng_state`, `_load_rng_state`: the prompt stream and the rollout in use are saved and restored where the
       random state is.
     - `init_hf_repo`, `_push_from_checkpoint`, `_finish_current_push`, `push_to_hub`: pushes are complete, go to a
@@ -137,16 +146,22 @@ class DAPOTrainer(PublishingGRPOTrainer):
         environment_factory=None,
     ):
         # The parent changes arguments in place; the caller's objects stay as they are.
+        check_model(model, processing_class, args is not None and args.trust_remote_code)
         args, reward_funcs = own_args(args, model), as_list(reward_funcs)
         check_weight_transfer(args)
+        is_generated_elsewhere = rollout_func is not None or environment_factory is not None
         check_supported(args, train_dataset, tools, environment_factory)
+        datasets = check_datasets(args, train_dataset, eval_dataset)
+        check_rewards(reward_funcs, args, datasets, is_generated_elsewhere)
+        check_callbacks(callbacks)
+        check_optimizers(optimizers)
         check_dataset_size(args, train_dataset)
         check_reward_weights(args, len(reward_funcs))
         num_task_rewards = len(reward_funcs)
         reward_processing_classes = as_list(reward_processing_classes) or None
         if args.soft_punish_cache is not None:
             add_overlong_punishment(args, reward_funcs, reward_processing_classes)
-        with generating_with(server_settings(args, train_dataset, eval_dataset)):
+        with generating_with(server_settings(args, train_dataset, eval_dataset, lambda: self.state.global_step)):
             super().__init__(
                 model=model,
                 reward_funcs=reward_funcs,
@@ -163,10 +178,19 @@ class DAPOTrainer(PublishingGRPOTrainer):
                 rollout_func=rollout_func,
                 environment_factory=environment_factory,
             )
+        check_policy(self.model, self._tokenizer, self.optimizer, args)
+        check_prompts(datasets, self.processing_class, self.model, args, is_generated_elsewhere)
         self._replayed: Replay | None = None
         self._overlong_reward = num_task_rewards if args.soft_punish_cache is not None else None
         self._deciding_rewards = deciding_rewards(args, self.reward_func_names, num_task_rewards)
+        check_best_metric(args, eval_dataset, reward_funcs, self.reward_func_names, bool(self._deciding_rewards))
         if args.dynamic_sampling:
+            self._open_prompt_stream()
+
+    def _begin_afresh(self):
+        super()._begin_afresh()
+        self._replayed = None
+        if self.args.dynamic_sampling:
             self._open_prompt_stream()
 
     # Dynamic sampling: Algorithm 1, lines 2 to 8

@@ -114,3 +114,8 @@ def test_a_launcher_leaves_the_marker(command, tmp_path):
     assert_success(finished)
     assert not (output_dir / MARKER).exists()
     assert final_step(output_dir) == 6
+    before = {path: path.stat().st_mtime_ns for path in output_dir.rglob("*")}
+    finished = run(launch)
+    assert_success(finished)
+    assert finished.stdout.count("is finished and its model saved: nothing is done") == 1
+    assert {path: path.stat().st_mtime_ns for path in output_dir.rglob("*")} == before

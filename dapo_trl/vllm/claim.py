@@ -58,6 +58,7 @@ class Claim:
     def __init__(self, url: str):
         self.url = url
         self._lock = threading.Lock()  # held by who writes a mark
+        self._run = RUN
         self._weights = uuid.uuid4().hex[:8]
         self._beat = 0
         self._over: threading.Event | None = None  # while the mark is renewed
@@ -71,7 +72,7 @@ class Claim:
     @property
     def prefix(self) -> str:
         """How marks begin as long as the server holds the weights that it was last sent by this run."""
-        return f"dapo-{RUN}-{self._weights}-"
+        return f"dapo-{self._run}-{self._weights}-"
 
     def is_on(self, mark: str) -> bool:
         """Whether it is a mark of this claim, and the weights are the last that were marked."""
@@ -92,7 +93,7 @@ class Claim:
         if mark is None:
             return
         if not self.is_on(mark):
-            if mark.startswith("dapo-") and not mark.startswith(f"dapo-{RUN}-"):
+            if mark.startswith("dapo-") and not mark.startswith(f"dapo-{self._run}-"):
                 self._watch(mark)
             self.mark_weights(self._write)
             time.sleep(SETTLING_SECONDS)
@@ -136,7 +137,7 @@ class Claim:
 
     def _next_mark(self, weights: str) -> str:
         self._beat += 1
-        return f"dapo-{RUN}-{weights}-{self._beat}"
+        return f"dapo-{self._run}-{weights}-{self._beat}"
 
     def _watch(self, mark: str) -> None:
         if mark.endswith(f"-{FREE}"):

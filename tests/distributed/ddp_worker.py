@@ -34,6 +34,7 @@ from tests.distributed.scenarios import (
     RESUMED,
     SCENARIOS,
     interrupted,
+    not_finite,
     resumed_after_kill,
     sampled,
     trained,
@@ -110,6 +111,7 @@ def run_all(directory: Path) -> dict[str, Any]:
     results["whole"] = trained(RESUMED | saving, 2)
     results["resumed from one"] = trained(RESUMED, 2, checkpoint=f"{directory}/alone/checkpoint-3")
     results["disagreeing"] = run_disagreeing()
+    results["not finite"] = not_finite()
     results["alarm"] = run_with_an_alarm(directory)
     results["infinite"] = run_with_infinite_rewards(directory)
     results["other checkpoints"] = run_with_another_checkpoint(directory)

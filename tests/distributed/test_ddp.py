@@ -10,7 +10,7 @@ from dapo_trl.checkpoint import last_complete_checkpoint
 from tests.distributed.ddp_worker import OF_DDP
 from tests.distributed.killed_worker import LAST_CHECKPOINTS
 from tests.distributed.launcher import assert_success, torchrun
-from tests.distributed.scenarios import RESUMED, assert_same_run, trained
+from tests.distributed.scenarios import RESUMED, assert_not_finite, assert_same_run, trained
 from tests.helpers import ScriptedRollouts, is_correct, largest_difference, prompt_dataset
 
 
@@ -71,6 +71,10 @@ def test_an_unusable_reward_of_one_process_ends_all_with_a_checkpoint(together, 
 def test_an_alarm_of_one_process_ends_all(together):
     first, second = together["alarm"]
     assert first["steps"] == second["steps"] == 4
+
+
+def test_what_is_not_finite_on_one_process(together):
+    assert_not_finite(together["not finite"], is_left_out=True)
 
 
 def test_one_process_writes_what_all_have_evaluated(together, directory):
