@@ -268,7 +268,7 @@ class DAPOTrainer(PublishingGRPOTrainer):
                 num_before = collection.num_rows
                 self._generate_and_score_round(indices, collection)  # lines 4 and 5
                 deciding = deciding_values(collection.rewards_per_func()[num_before:], self._deciding_rewards)
-                outcomes = group_outcomes(deciding.view(-1, self.num_generations))
+                outcomes = group_outcomes(deciding.view(-1, self.num_generations), self._correct_threshold)
                 pool.add_round(outcomes)  # line 6
                 self._acceptance.observe(outcomes.count(Outcome.INFORMATIVE), len(outcomes))
                 collection.drop_rejected(pool)

@@ -51,8 +51,8 @@ def opposite(completion_ids, **kwargs):
 @pytest.mark.parametrize(
     ("reward", "config", "reason"),
     [
-        (always_half, {}, "The deciding reward is 0.5 for every completion. Check that it depends"),
-        (always_wrong, {}, "The deciding reward is -1 for every completion. The prompts are too hard, or"),
+        (always_half, {}, "Every completion was judged 0.5. Check that the reward depends"),
+        (always_wrong, {}, "Every completion was judged -1. The prompts are too hard, or"),
         (always_none, {}, "The deciding reward returns None"),
         (always_nan, {}, "The deciding reward returns None"),
         (by_prompt, {}, "All completions of a prompt have the same deciding reward, whatever the prompt"),
@@ -136,10 +136,10 @@ def recipe(base, tmp_path):
 @pytest.mark.parametrize(
     ("reward", "fields", "reason"),
     [
-        ("always_half", {}, "The deciding reward is 0.5 for every completion."),
+        ("always_half", {}, "Every completion was judged 0.5."),
         ("always_none", {}, "The deciding reward returns None"),
         ("always_half", OFF, "In the last rollout every reward is 0.5"),
-        ("always_wrong", {"save_strategy": "no"}, "The deciding reward is -1 for every completion."),
+        ("always_wrong", {"save_strategy": "no"}, "Every completion was judged -1."),
     ],
 )
 def test_the_command_ends_with_the_reason(recipe, tmp_path, capsys, reward, fields, reason):
@@ -189,6 +189,6 @@ def test_a_launcher_ends_with_the_reason(recipe, tmp_path):
     finished = run([*command, "-m", "dapo_trl.train", *recipe("always_half", **fields)], env={})
     assert finished.returncode == 1
     cause = finished.stderr.split("Root Cause (first observed failure)")[1]
-    assert "exitcode  : 3" in cause and "The deciding reward is 0.5 for every completion" in cause
+    assert "exitcode  : 3" in cause and "Every completion was judged 0.5" in cause
     assert "Model saved" not in finished.stdout
     assert not list(Path(tmp_path / "out").glob("*.safetensors"))

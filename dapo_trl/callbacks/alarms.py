@@ -95,12 +95,12 @@ def low_acceptance(records: list[Record]) -> str | None:
     accepted = _recent_mean(records, "dynamic_sampling/acceptance_rate")
     if accepted is None or accepted >= 0.1:
         return None
-    right = _recent_mean(records, "dynamic_sampling/frac_all_correct") or 0.0
-    wrong = _recent_mean(records, "dynamic_sampling/frac_all_wrong") or 0.0
-    return (
-        f"Only {accepted:.1%} of the generated groups carry a gradient: {right:.0%} are all right, {wrong:.0%} all "
-        "wrong."
-    )
+    reason = f"Only {accepted:.1%} of the generated groups carry a gradient"
+    right = _recent_mean(records, "dynamic_sampling/frac_all_correct")
+    wrong = _recent_mean(records, "dynamic_sampling/frac_all_wrong")
+    if right is None or wrong is None:  # it is not known what is right
+        return f"{reason}."
+    return f"{reason}: {right:.0%} are all right, {wrong:.0%} all wrong."
 
 
 def many_unscorable(records: list[Record]) -> str | None:

@@ -129,11 +129,11 @@ class GroupPool:
             return outcome.value
         return "kept" if group <= self.accepted[-1] else "surplus"
 
-    def metrics(self) -> dict[str, float]:
-        """The rollout's `dynamic_sampling/*` counts and fractions, over all generated groups."""
+    def metrics(self, has_threshold: bool = True) -> dict[str, float]:
+        """The rollout's `dynamic_sampling/*` counts and fractions, over all groups; see [`outcome_shares`]."""
         return {
             "rounds": self.num_rounds,
-            **outcome_shares(self.outcomes),
+            **outcome_shares(self.outcomes, has_threshold),
             "num_surplus_groups": self.num_surplus,
             "generated_per_trained": self.num_drawn / max(1, len(self.accepted)),
         }
@@ -215,15 +215,16 @@ def shortage_message(pool: GroupPool, max_rounds: int, num_prompts: int, hints: 
     dropped = {outcome: counts[outcome] for outcome in Outcome if outcome is not Outcome.INFORMATIVE}
     remedy = _remedy(max(dropped, key=dropped.get), hints) if any(dropped.values()) else "Use a larger data set."
     is_mixed = counts[Outcome.ALL_CORRECT] and counts[Outcome.ALL_WRONG] and pool.num_drawn > SEVERAL_GROUPS
-    if is_mixed and not counts[Outcome.INFORMATIVE]:
+    if (is_mixed or counts[Outcome.ALL_EQUAL]) and not counts[Outcome.INFORMATIVE]:
         remedy = (
             "All completions of a prompt have the same deciding reward, whatever the prompt: check that it depends on "
             "the completion, and that sampling is on (temperature)."
         )
+    all_equal = f"{counts[Outcome.ALL_EQUAL]} all equal, " if counts[Outcome.ALL_EQUAL] else ""
     return (
         f"Only {len(pool.accepted)} of the {pool.size} informative groups of a rollout were found among "
         f"{pool.num_drawn} generated ({counts[Outcome.ALL_CORRECT]} all correct, {counts[Outcome.ALL_WRONG]} all "
-        f"wrong, {counts[Outcome.UNSCORABLE]} unscorable), and {reason}. {remedy} Raising max_rounds or "
+        f"wrong, {all_equal}{counts[Outcome.UNSCORABLE]} unscorable), and {reason}. {remedy} Raising max_rounds or "
         "max_oversampling, or a smaller rollout, also helps."
     )
 
@@ -234,7 +235,7 @@ def _remedy(outcome: Outcome, hints: Hints) -> str:
             "The deciding reward returns None: check the data set's gold answers, and that dynamic_sampling_metric "
             "names a reward for every task."
         )
-    constant = "" if hints.constant is None else f"The deciding reward is {hints.constant:g} for every completion. "
+    constant = "" if hints.constant is None else f"Every completion was judged {hints.constant:g}. "
     if outcome is Outcome.ALL_WRONG and hints.frac_truncated > MANY_TRUNCATED:
         return (
             f"{constant}{hints.frac_truncated:.0%} of the completions are cut off before they reach an answer: raise "
@@ -247,7 +248,9 @@ def _remedy(outcome: Outcome, hints: Hints) -> str:
         )
     if constant:
         return (
-            f"{constant}Check that it depends on the completion at all, by calling it on a wrong answer. If it does, "
-            "use harder prompts."
+            f"{constant}Check that the reward depends on the completion at all, by calling it on a wrong answer. If "
+            "it does, use harder prompts."
         )
+    if outcome is Outcome.ALL_EQUAL:
+        return "All completions of these prompts have the same deciding reward: use a finer one, or other prompts."
     return "The prompts are too easy for the model: use harder ones."

@@ -172,12 +172,12 @@ def test_a_shortage_names_the_remedy(outcomes, remedy):
 @pytest.mark.parametrize(
     ("outcome", "hints", "remedy", "not_said"),
     [
-        (RIGHT, Hints(constant=0.5), "The deciding reward is 0.5 for every completion. Check that it depends", "too"),
+        (RIGHT, Hints(constant=0.5), "Every completion was judged 0.5. Check that the reward depends", "too"),
         (RIGHT, Hints(frac_truncated=0.9), "too easy for the model", "cut off"),
         (
             WRONG,
             Hints(constant=-1.0),
-            "-1 for every completion. The prompts are too hard, or the reward cannot",
+            "judged -1. The prompts are too hard, or the reward cannot",
             "raise max",
         ),
         (
@@ -186,7 +186,7 @@ def test_a_shortage_names_the_remedy(outcomes, remedy):
             "60% of the completions are cut off before they reach an answer",
             "too hard",
         ),
-        (WRONG, Hints(constant=0.0, frac_truncated=1.0), "is 0 for every completion. 100% of the completions", "too"),
+        (WRONG, Hints(constant=0.0, frac_truncated=1.0), "judged 0. 100% of the completions", "too"),
         (WRONG, Hints(frac_truncated=0.5), "too hard, or the reward", "cut off"),
         (NONE, Hints(constant=1.0), "names a reward for every task", "too"),
     ],
