@@ -80,15 +80,6 @@ def columns_of(dataset: Any) -> set[str]:
     return set((dataset.column_names if is_stream else None) or _first_row("", dataset) or {})
 
 
-def _named(train_dataset: Any, eval_dataset: Any) -> dict[str, Any]:
-    named = {"train_dataset": train_dataset}
-    if isinstance(eval_dataset, dict):
-        named |= {f"eval_dataset[{name!r}]": dataset for name, dataset in eval_dataset.items()}
-    else:
-        named["eval_dataset"] = eval_dataset
-    return {name: dataset for name, dataset in named.items() if dataset is not None}
-
-
 def _first_row(name: str, dataset: Any) -> Mapping | None:
     if isinstance(dataset, IterableDataset):
         return next(iter(dataset), None)
