@@ -51,9 +51,6 @@ _PLAIN = re.compile(
     rf"|{NOT_PUBLISHED}",
     re.IGNORECASE,
 )
-_PLACEHOLDER = re.compile("<[A-Z_]+>")
-"""What Transformers writes in place of a token: `<HUB_TOKEN>`."""
-
 # User and password in an address; a part of a query with the name of a secret.
 _IN_ADDRESS = re.compile(r"(?<=://)[^/?#\s\"'<>`\\]+(?=@)")
 _IN_QUERY = re.compile(r"(?<=[?&])([\w.-]+)=([^&#\s\"'<>`\\]+)")
@@ -277,8 +274,7 @@ def _mask_values(value: Any, is_secret: bool, pattern: re.Pattern | None) -> Any
     if type(value) is int and is_secret:
         return NOT_PUBLISHED
     if type(value) is str:  # not the members of an enumeration, which are texts too
-        is_hidden = is_secret and value and not _PLACEHOLDER.fullmatch(value)
-        return NOT_PUBLISHED if is_hidden else _mask_text(value, pattern)
+        return NOT_PUBLISHED if is_secret and value else _mask_text(value, pattern)
     return value
 
 
