@@ -14,13 +14,15 @@ import pandas as pd
 import pytest
 import torch
 from datasets import Dataset, DatasetDict, IterableDatasetDict
-from peft import LoraConfig, PeftModel, PrefixTuningConfig, PromptTuningConfig, get_peft_model
+from peft import AdaptionPromptConfig, LoraConfig, PeftModel, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from transformers import (
     BertConfig,
     BertForMaskedLM,
     EarlyStoppingCallback,
     GPT2Config,
     GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
     Qwen2ForCausalLM,
     Qwen2ForSequenceClassification,
     T5Config,
@@ -172,6 +174,13 @@ MODELS = {
     "prompt tuning": (
         lambda: {"peft_config": PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)},
         f"adapter is a PromptTuningConfig, whose {VIRTUAL}",
+    ),
+    "adaption prompt": (
+        lambda: {
+            "model": LlamaForCausalLM(LlamaConfig(**tiny_model().config.to_dict() | {"model_type": "llama"})),
+            "peft_config": AdaptionPromptConfig(adapter_layers=1, adapter_len=2, task_type="CAUSAL_LM"),
+        },
+        "adapter is a AdaptionPromptConfig, under which .* Train another adapter, such as LoRA",
     ),
     "no target": (lambda: {"peft_config": lora(target_modules=["nope"])}, "Target modules {'nope'} not found"),
     "LM head": (lambda: {"peft_config": lora(target_modules=["lm_head"])}, "adapter to `lm_head` is not supported"),
@@ -487,8 +496,9 @@ REWARDS = {
     ),
     "column in the way": (
         lambda: {"train_dataset": with_column("completions")},
-        "train_dataset has a column 'completions', the name of an argument .* Rename or remove the column",
+        "train_dataset has a column 'completions', which is also the name of an arg.* Rename or remove the column",
     ),
+    "another in the way": (lambda: {"train_dataset": with_column("trainer_state")}, "has a column 'trainer_state'"),
     "two of a name": (
         lambda: {"reward_funcs": [lambda completion_ids, **_: [], lambda completion_ids, **_: []]},
         r"have the names \['<lambda>', '<lambda>'\], one of them more than once.* Give every function a name",
@@ -605,6 +615,11 @@ WORKS: dict[str, Callable[[], dict]] = {
     },
     "answers in prompts": lambda: chat([[USER, {"role": "assistant", "content": "4"}]] * 4),
     "call without content": lambda: chat([[USER, {"role": "assistant", "content": None}, USER]] * 4),
+    "transformed when read": lambda: {
+        "train_dataset": prompt_dataset().with_transform(lambda rows: {"prompt": [f"{n}?" for n in rows["number"]]}),
+        "config": {"dynamic_sampling": False, "balance_micro_batches": False},
+    },
+    "column that is not handed on": lambda: {"train_dataset": with_column("completion")},
     "stream as in TRL": lambda: {
         "train_dataset": streamed(40),
         "config": {"dynamic_sampling": False, "balance_micro_batches": False},
@@ -618,6 +633,7 @@ WORKS: dict[str, Callable[[], dict]] = {
     "best of a named set for any k": lambda: choosing("easy_avg@k", "easy", "hard"),
     "best reward of a named set": lambda: choosing("eval_easy_rewards/correct/mean", "easy", "hard"),
     "best reward": lambda: choosing("reward"),
+    "worst model": lambda: choosing("reward", greater_is_better=False),
     "best length": lambda: choosing("eval_completions/mean_length", greater_is_better=False),
     "best by a metric of one's own": lambda: choosing("my_metric") | {"reward_funcs": logging_reward},
     "best by a metric of one's own and set": lambda: (
@@ -664,11 +680,16 @@ def test_works(name):
     [
         ("answers in prompts", r"train_dataset: 4 of 4 prompts, the first in row 0, end with an assistant's turn"),
         ("model with fewer rotary positions", r"more than max_position_embeddings=16 of the model, the length it was"),
+        (
+            "worst model",
+            r"greater_is_better=False with metric_for_best_model='reward': the worst model counts as the b",
+        ),
         ("optimizer of a part", r"lacks \d+ of the \d+ parameters with requires_grad, such as model.layers.0"),
     ],
 )
 def test_is_warned_of(name, message, caplog):
-    build(DAPOTrainer, rollout_func=None, **WORKS[name]())
+    arguments = WORKS[name]()
+    build(DAPOTrainer, arguments.pop("config", {}), rollout_func=None, **arguments)
     assert re.search(message, caplog.text)
 
 
