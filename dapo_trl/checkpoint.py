@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import TrainingArguments
@@ -13,6 +14,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from . import __version__
 from .atomic import write_atomically
+from .data.prompt_form import PromptForm
 from .loss import Lengths, Row
 from .rollout import Rollout, RolloutPlan
 from .secret_values import mask_values
@@ -22,22 +24,38 @@ FORMAT_VERSION = 1
 TRAINER_STATE = "trainer_state.json"
 METADATA = "dapo_trl.json"
 FINISHED = "FINISHED"
+PROMPT_FORM = "prompt"
+CHAT_TEMPLATE_KWARGS = "chat_template_kwargs"
 
 
 class CheckpointError(RuntimeError):
     """The trainer's own state in a checkpoint cannot be used."""
 
 
-def save_metadata(directory: str, rewards: dict[str, Callable]) -> None:
+def save_metadata(
+    directory: str,
+    rewards: dict[str, Callable],
+    prompt_form: PromptForm | None = None,
+    chat_template_kwargs: dict[str, Any] | None = None,
+) -> None:
     """
-    Writes `dapo_trl.json` beside the weights: the version of this package, and the rule by which rewards read answers.
+    Writes `dapo_trl.json` beside the weights: the version of this package, the rule by which rewards read answers, and
+    how problems are asked.
 
     Args:
         directory (`str`): directory of the checkpoint or the final model.
         rewards (`dict[str, Callable]`): reward functions by name; those with an `answer_rule` tell it.
+        prompt_form (`str` or `list[dict]`, *optional*): see [`~dapo_trl.data.prompt_form.find_form`]; None: unknown.
+        chat_template_kwargs (`dict`, *optional*): arguments of the chat template.
     """
     rules = {name: function.answer_rule for name, function in rewards.items() if hasattr(function, "answer_rule")}
-    metadata = {"dapo_trl_version": __version__, "rewards": list(rewards), "answer_rules": rules}
+    metadata = {
+        "dapo_trl_version": __version__,
+        "rewards": list(rewards),
+        "answer_rules": rules,
+        PROMPT_FORM: prompt_form,
+        CHAT_TEMPLATE_KWARGS: chat_template_kwargs or {},
+    }
     (Path(directory) / METADATA).write_text(json.dumps(mask_values(metadata), indent=2) + "\n")
 
 

@@ -34,7 +34,9 @@ _NUM_CHARS_ANYWHERE = 8
 _NUM_CHARS_AS_WORD = 4
 
 _ENDINGS = ("token", "key", "secret", "password", "passwd", "passphrase", "credential", "authorization")
-_WORDS = ("auth", "pass", "cookie")
+_WORDS = ("auth", "cookie", "pass", "pat")
+_ANYWHERE = re.compile(r"\b(secret|password|passwd|passphrase|(access|api|private) key|(access|auth|hf|hub) token)\b")
+_ABOUT_SECRETS = ("dir", "env", "file", "id", "length", "name", "path", "type", "url")
 _OWNERS_OF_TOKENS = ("access", "api", "auth", "bearer", "hf", "hub", "user")
 """`api_tokens` are secrets, `max_tokens` are none."""
 _NO_SECRETS = (
@@ -49,6 +51,9 @@ _PLAIN = re.compile(
     rf"|{NOT_PUBLISHED}",
     re.IGNORECASE,
 )
+_PLACEHOLDER = re.compile("<[A-Z_]+>")
+"""What Transformers writes in place of a token: `<HUB_TOKEN>`."""
+
 # User and password in an address; a part of a query with the name of a secret.
 _IN_ADDRESS = re.compile(r"(?<=://)[^/?#\s\"'<>`\\]+(?=@)")
 _IN_QUERY = re.compile(r"(?<=[?&])([\w.-]+)=([^&#\s\"'<>`\\]+)")
@@ -72,6 +77,8 @@ def is_secret_name(name: str) -> bool:
     last, before = words[-1], words[-2] if len(words) > 1 else ""
     if before in _NO_SECRETS:
         return False
+    if last not in _ABOUT_SECRETS and _ANYWHERE.search(" ".join(words)):
+        return True
     if last == "tokens":
         return before in _OWNERS_OF_TOKENS
     return last in _WORDS or last.removesuffix("s").endswith(_ENDINGS)
@@ -180,8 +187,11 @@ def _secrets_in(value: Any, is_secret: bool = False) -> Iterator[str]:
         for name, item in value.items():
             yield from _secrets_in(item, is_secret or is_secret_name(str(name)))
     elif isinstance(value, list | tuple | set):
+        before = None  # words of a command line: `["--api-key", "abc"]`
         for item in value:
-            yield from _secrets_in(item, is_secret)
+            is_flag = isinstance(before, str) and before.startswith("--")
+            yield from _secrets_in(item, is_secret or (is_flag and is_secret_name(before)))
+            before = item
     elif type(value) is int and is_secret:
         yield str(value)
     elif isinstance(value, str):
@@ -267,7 +277,8 @@ def _mask_values(value: Any, is_secret: bool, pattern: re.Pattern | None) -> Any
     if type(value) is int and is_secret:
         return NOT_PUBLISHED
     if type(value) is str:  # not the members of an enumeration, which are texts too
-        return NOT_PUBLISHED if is_secret and value else _mask_text(value, pattern)
+        is_hidden = is_secret and value and not _PLACEHOLDER.fullmatch(value)
+        return NOT_PUBLISHED if is_hidden else _mask_text(value, pattern)
     return value
 
 

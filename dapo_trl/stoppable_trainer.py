@@ -1,10 +1,13 @@
 """GRPOTrainer whose runs may end early, with a checkpoint."""
 
+import functools
+
 from accelerate.logging import get_logger
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
 from .callbacks import AlarmError
 from .checkpoint import last_complete_checkpoint, mark_incomplete, save_metadata
+from .data.prompt_form import PromptForm, find_form
 from .monitored_trainer import MonitoredGRPOTrainer
 from .preemption import PreemptedError
 from .reward_values import RewardValueError
@@ -19,8 +22,20 @@ class FinishedError(RuntimeError):
     """The checkpoint that is resumed from is the end of the run."""
 
 
+class NothingTrainedError(RuntimeError):
+    """A run has come to its end without a rollout that had a gradient."""
+
+
 class StoppableGRPOTrainer(MonitoredGRPOTrainer):
-    """[`MonitoredGRPOTrainer`] that ends a run in order. [`DAPOTrainer`] lists what is overridden."""
+    """
+    [`MonitoredGRPOTrainer`] that ends a run in order. [`DAPOTrainer`] lists what is overridden.
+
+    Attributes:
+        prompt_template (`str`, *optional*): the template around the problems of the training data, by name or as
+            text, for whoever evaluates the model; None: it is looked for in the data.
+    """
+
+    prompt_template: str | None = None
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -78,6 +93,7 @@ class StoppableGRPOTrainer(MonitoredGRPOTrainer):
                 isinstance(reason, ShortageError) and self.args.on_shortage == "raise"
             ):
                 raise
+            self._last_reason_untrained = str(reason)
             logger.warning(f"Training ends before optimizer step {self.state.global_step + 1}. {reason}")
             self.control.should_training_stop = True
 
@@ -93,7 +109,13 @@ class StoppableGRPOTrainer(MonitoredGRPOTrainer):
         super()._save(output_dir, state_dict)
         if self.args.should_save:
             rewards = dict(zip(self.reward_func_names, self.reward_funcs, strict=True))
-            save_metadata(output_dir or self.args.output_dir, rewards)
+            directory = output_dir or self.args.output_dir
+            save_metadata(directory, rewards, self.prompt_form, self.args.chat_template_kwargs)
+
+    @functools.cached_property
+    def prompt_form(self) -> PromptForm | None:
+        """How problems are asked, see [`~dapo_trl.data.prompt_form.find_form`]; None: the data does not tell."""
+        return find_form(self.train_dataset, self.prompt_template)
 
     def _save_checkpoint(self, model, trial):
         # A checkpoint without use must not stand in the way of, or push out, the last good one.

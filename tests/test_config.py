@@ -6,6 +6,7 @@ import pytest
 from trl import GRPOConfig
 
 from dapo_trl import DAPOConfig
+from dapo_trl.secret_values import NOT_PUBLISHED
 from dapo_trl.vllm import check_weight_transfer
 
 
@@ -66,6 +67,7 @@ def test_defaults(field, value):
 
 def test_everything_else_is_as_in_grpo():
     ours, theirs = DAPOConfig(**CPU).to_dict(), GRPOConfig(**CPU).to_dict()
+    assert ours.pop("hub_token") == NOT_PUBLISHED and theirs.pop("hub_token") == "<HUB_TOKEN>"
     assert {name for name, value in theirs.items() if ours[name] != value} == {
         "epsilon_high",
         "num_generations",
@@ -204,6 +206,52 @@ def test_a_given_num_generations_eval_must_fit():
             {"loss_type": "dr_grpo", "beta": 0.1},
             "loss_type='dr_grpo' with beta=0.1 cannot train on a partial rollout: .* Set on_shortage to 'raise'",
         ),
+        (
+            {"loss_type": "cispo"},
+            "epsilon_high=0.28 cannot be combined with loss_type='cispo': .* the constant 0.28. Set epsilon_high to 5",
+        ),
+        ({"loss_type": "cispo", "epsilon_high": None}, "epsilon_high=None .* constant 0.2. Set epsilon_high to 5.0"),
+        ({"loss_type": "cispo", "dynamic_sampling": False, "balance_micro_batches": False}, "epsilon_high=0.28 "),
+        ({"delta": 1.0}, "delta=1.0 must be above 1: .* Set delta above 1 \\+ epsilon_high=1.28, or to null"),
+        (
+            {"use_vllm": True, "vllm_importance_sampling_clip_max": 0.28},
+            "clip_min=None and vllm_importance_sampling_clip_max=0.28 do not enclose 1.* Set them below and above 1",
+        ),
+        (
+            {
+                "use_vllm": True,
+                "vllm_importance_sampling_mode": "token_mask",
+                "vllm_importance_sampling_clip_min": 1.5,
+            },
+            "vllm_importance_sampling_clip_min=1.5 and vllm_importance_sampling_clip_max=2.0 do not enclose 1",
+        ),
+        ({"temperature": 0.0}, "temperature=0.0 must be above 0: .* Set temperature to 1.0"),
+        ({"off_policy_mask_threshold": 0.0}, "off_policy_mask_threshold=0.0 must be above 0: .* Set it to 0.5"),
+        (
+            {"loss_type": "dr_grpo", "max_completion_length": None},
+            "loss_type='dr_grpo' divides by max_completion_length, which is None. Set max_completion_length to a",
+        ),
+        (
+            {"generation_kwargs": {"temperature": 0.6}},
+            "generation_kwargs={'temperature': 0.6} changes generation alone, .*temperature=1.0. Leave temperature ou",
+        ),
+        (
+            {"generation_kwargs": {"max_tokens": 100}},
+            "generation_kwargs={'max_tokens': 100} .* max_completion_length=512. .* set max_completion_length instead",
+        ),
+        ({"generation_kwargs": {"n": 2}}, "generation_kwargs={'n': 2} .* set num_generations instead"),
+        (
+            {"generation_kwargs": {"do_sample": False}},
+            "generation_kwargs={'do_sample': False} .* set temperature inst",
+        ),
+        ({"generation_kwargs": {"num_beams": 4}}, "generation_kwargs={'num_beams': 4} .* set num_generations instead"),
+        ({"label_smoothing_factor": 0.1}, "label_smoothing_factor=0.1 is not supported: .* Set label_smoothing_facto"),
+        (
+            {"accelerator_config": {"split_batches": True}},
+            "accelerator_config.split_batches=True is not supported: .* Set accelerator_config.split_batches to false",
+        ),
+        ({"accelerator_config": {"dispatch_batches": True}}, "accelerator_config.dispatch_batches=True is not suppor"),
+        ({"auto_find_batch_size": True}, "auto_find_batch_size .* lower per_device_train_batch_size instead"),  # TRL
     ],
 )
 def test_what_cannot_work_is_refused(fields, message):
@@ -233,7 +281,15 @@ def test_other_losses_are_refused(loss_type, own):
     "fields",
     [
         {"loss_type": "sapo", "dynamic_sampling": False, "balance_micro_batches": False},
-        {"loss_type": "cispo", "token_normalization": "group"},
+        {"loss_type": "cispo", "epsilon_high": 5.0, "token_normalization": "group"},
+        {"loss_type": "cispo", "epsilon_high": 1.0},
+        {"delta": 1.3},
+        {"importance_sampling_level": "sequence", "epsilon": 3e-4, "epsilon_high": 4e-4},
+        {"use_vllm": True, "vllm_importance_sampling_clip_min": 0.5},
+        {"use_vllm": True, "top_p": 0.9},
+        {"temperature": 0.6, "generation_kwargs": {"temperature": 0.6, "max_new_tokens": 512, "do_sample": True}},
+        {"ignore_data_skip": True},
+        {"multi_objective_aggregation": "normalize_then_sum"},
         {"loss_type": "dr_grpo"},
         {"loss_type": "grpo", "beta": 0.1, "on_shortage": "raise"},
         {"loss_type": "grpo", "beta": 0.1, "dynamic_sampling": False},
@@ -268,6 +324,34 @@ def test_what_can_be_combined(fields):
             {"gradient_accumulation_steps": 1},
             "balance_micro_batches=True with gradient_accumulation_steps=1: an optimizer step is one micro-batch",
         ),
+        ({"epsilon_high": 0.1}, "epsilon_high=0.1 is below epsilon=0.2: the reverse of clip-higher"),
+        ({"epsilon_high": 5.0, "epsilon": 3.0}, "epsilon=3.0: the ratio is never below 1 - epsilon"),
+        (
+            {"importance_sampling_level": "sequence"},
+            "epsilon=0.2 and epsilon_high=0.28 with importance_sampling_level='sequence': the ratio of a sequence",
+        ),
+        ({"delta": 1.28}, "delta=1.28 is not above 1 + epsilon_high=1.28: it takes the place of epsilon_high"),
+        (
+            {"multi_objective_aggregation": "normalize_then_sum", "soft_punish_cache": 8},
+            "multi_objective_aggregation='normalize_then_sum' with soft_punish_cache=8",
+        ),
+        ({"top_p": 0.9, "top_k": 50}, "top_p=0.9, top_k=50: completions are drawn from another distribution"),
+        ({"repetition_penalty": 1.1}, "repetition_penalty=1.1: completions are drawn from another distribution"),
+        ({"min_p": 0.1}, "min_p=0.1: completions are drawn from another distribution"),
+        ({"use_vllm": True, "vllm_importance_sampling_correction": False, "top_k": 9}, "top_k=9: completions are dr"),
+        ({"logging_strategy": "epoch"}, "logging_strategy='epoch': rollouts are not logged one by one"),
+        ({"loss_type": "cispo", "epsilon_high": 5.0, "epsilon": 0.1}, "epsilon=0.1 has no effect with loss_type='ci"),
+        ({"loss_type": "cispo", "epsilon_high": 5.0, "delta": 0.5}, "delta=0.5 has no effect with loss_type='cispo'"),
+        ({"vespo_k_pos": 1.0}, "vespo_k_pos=1.0 has no effect with loss_type='dapo'. Leave out vespo_k_pos"),
+        ({"overlong_weight": 0.5}, "overlong_weight=0.5 has no effect with soft_punish_cache=None"),
+        ({"dynamic_sampling": False, "max_rounds": 3}, "max_rounds=3 has no effect with dynamic_sampling=False"),
+        ({"ref_model_sync_steps": 64}, "ref_model_sync_steps=64 has no effect with sync_ref_model=False"),
+        (
+            {"updates_per_rollout": 1, "epsilon_high": 0.2, "off_policy_mask_threshold": 0.5},
+            "off_policy_mask_threshold=0.5 has no effect with one optimizer step per rollout",
+        ),
+        ({"data_seed": 3}, "data_seed=3 has no effect"),
+        ({"include_num_input_tokens_seen": "all"}, "include_num_input_tokens_seen=all has no effect with TRL"),
     ],
 )
 def test_a_warning_is_given_once_and_points_to_the_caller(fields, message):

@@ -95,12 +95,12 @@ def low_acceptance(records: list[Record]) -> str | None:
     accepted = _recent_mean(records, "dynamic_sampling/acceptance_rate")
     if accepted is None or accepted >= 0.1:
         return None
-    right = _recent_mean(records, "dynamic_sampling/frac_all_correct") or 0.0
-    wrong = _recent_mean(records, "dynamic_sampling/frac_all_wrong") or 0.0
-    return (
-        f"Only {accepted:.1%} of the generated groups carry a gradient: {right:.0%} are all right, {wrong:.0%} all "
-        "wrong."
-    )
+    reason = f"Only {accepted:.1%} of the generated groups carry a gradient"
+    right = _recent_mean(records, "dynamic_sampling/frac_all_correct")
+    wrong = _recent_mean(records, "dynamic_sampling/frac_all_wrong")
+    if right is None or wrong is None:  # it is not known what is right
+        return f"{reason}."
+    return f"{reason}: {right:.0%} are all right, {wrong:.0%} all wrong."
 
 
 def many_unscorable(records: list[Record]) -> str | None:
@@ -137,6 +137,14 @@ def verifier_failures(records: list[Record]) -> str | None:
     if failed + stopped <= 0.01:
         return None
     return f"The verifier failed on {failed:.1%} of the answers and ran into its time-out on {stopped:.1%}."
+
+
+def copied_completions(records: list[Record]) -> str | None:
+    """More than 1% of the completions repeat another one of their group that could hardly come twice by chance."""
+    copied = records[-1].get("completions/frac_copied", 0.0)
+    if copied <= 0.01:
+        return None
+    return f"{copied:.1%} of the completions are copies of another one of their group, too improbable for chance."
 
 
 def never_clipped(learning_rate: float) -> Callable[[list[Record]], str | None]:
@@ -190,13 +198,34 @@ def non_finite_step(step: int, loss: float, grad_norm: float | None, num_overflo
     )
 
 
-def default_alarms(optimizer_steps: int, learning_rate: float) -> list[Alarm]:
+def sampler_mismatch(usual: float) -> Callable[[list[Record]], str | None]:
+    """
+    vLLM and the trainer disagree on the completions of a rollout by more than rounding.
+
+    Args:
+        usual (`float`): largest mean difference of their log-probabilities that rounding explains, in nats per token.
+    """
+
+    def find(records: list[Record]) -> str | None:
+        found = records[-1].get("sampling/sampling_logp_difference/mean")
+        if found is None or found <= usual:
+            return None
+        return (
+            f"The log-probabilities of vLLM and of the trainer differ by {found:.3g} nats per token, where rounding "
+            f"explains {usual:g}: the policy that is trained is not the one that generated."
+        )
+
+    return find
+
+
+def default_alarms(optimizer_steps: int, learning_rate: float, usual_difference: float = math.inf) -> list[Alarm]:
     """
     The alarms of a run.
 
     Args:
         optimizer_steps (`int`): optimizer steps per rollout; with one, every ratio is 1 and nothing is ever clipped.
         learning_rate (`float`): the highest of the schedule.
+        usual_difference (`float`): see [`sampler_mismatch`].
     """
     alarms = [
         Alarm(
@@ -241,6 +270,19 @@ def default_alarms(optimizer_steps: int, learning_rate: float) -> list[Alarm]:
             verifier_failures,
             "Rewards become unreliable: look at the column verdict of the completions table (log_completions) for "
             "the answers concerned, raise the timeout of AccuracyReward, or use fewer processes per machine.",
+        ),
+        Alarm(
+            "sampler_mismatch",
+            sampler_mismatch(usual_difference),
+            "Start the server with the command that --print-vllm-command prints, from the very files that the trainer "
+            "loads and without quantization; train without dropout; let no other run use the server.",
+        ),
+        Alarm(
+            "copied_completions",
+            copied_completions,
+            "Something samples twice with the same random numbers, so that groups are smaller than they seem: check "
+            "that the vLLM server takes the seeds of the requests (nothing between it and the trainer may drop them), "
+            "and that no two engines or processes have the same seed.",
         ),
     ]
     if optimizer_steps > 1:

@@ -7,8 +7,11 @@ The result of an evaluation as one JSON file, for people, report pages, model ca
   `dapo_trl.json`
 - `data`: `name`, `source`, `split`, `config`, `prompt_template`, `num_rows`, `num_problems`, `num_unscorable`;
   `problems_hash` of problems and golds, `prompts_hash` of what the model sees
+- `prompts`: `form`, the prompt with `{problem}` in it (null: as the data has it); `form_from`: `given`, `model`,
+  `like` (the training of another model) or `default`; `chat_template_kwargs`; `example`, what was sent for one
+  problem: its `id`, and `sent`, the text with special tokens, or the messages for a server's chat
 - `sampling`: `k`, and every setting that completions depend on
-- `judging`: `answer_rule` with its version, `answer_rule_from` (`given`, `model` or `default`)
+- `judging`: `answer_rule` with its version, `answer_rule_from` (as `form_from`)
 - `versions`: of Python and of the libraries that matter
 - `bootstrap`: `confidence`, `num_resamples`, `seed`
 - `measures`: by name (`avg@32`, `maj@32`, `pass@1`, ...) `mean`, `low`, `high`; the ends are null for one

@@ -3,6 +3,7 @@
 from .claim import ReleaseCallback, ServerInUseError
 from .client import check_weight_transfer
 from .command import format_command, longest_prompt, server_command
+from .comparison import usual_difference
 from .correction import count_corrected
 from .generation import Generation, ServerError, ServerSettings, generating_with, server_settings
 from .preflight import Requirements, ServerMismatchError, UnreachableError, check_server, wait_for_server
@@ -25,5 +26,6 @@ __all__ = [
     "longest_prompt",
     "server_command",
     "server_settings",
+    "usual_difference",
     "wait_for_server",
 ]

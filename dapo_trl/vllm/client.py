@@ -15,7 +15,8 @@ from trl.generation.vllm_client import VLLMClient
 from ..config import DAPOConfig
 from ..config_checks import check_waits
 from .claim import Claim, ServerInUseError
-from .preflight import PROBE_TIMEOUT
+from .groups import MAX_REQUESTS, generate_groups
+from .preflight import PROBE_TIMEOUT, check_running_server
 
 
 logger = get_logger(__name__)
@@ -33,6 +34,7 @@ def check_weight_transfer(args: DAPOConfig) -> None:
         ImportError: if vLLM, whose code sends them, is not installed.
         ValueError: if the trainer has no GPU with CUDA, which TRL's client sends them from; or if its processes do not
             wait for as long as the server may take.
+        ServerMismatchError: if the server is up already and takes no weights.
     """
     # A client with a transfer of its own, in the place where TRL takes it from, has needs of its own.
     is_trls = vllm_generation.VLLMClient.init_communicator is VLLMClient.init_communicator
@@ -40,18 +42,23 @@ def check_weight_transfer(args: DAPOConfig) -> None:
         return
     if args.use_cpu:  # `ddp_timeout` is ignored then
         check_waits(args, default_pg_timeout.total_seconds())
-    if not is_trls:
-        return
-    if args.device.type != "cuda":
+    if is_trls and args.device.type != "cuda":
         raise ValueError(
             f"vllm_mode='server' cannot train on the device {args.device.type!r}: weights are sent to the server over "
             "NCCL, from a GPU with CUDA. Run the trainer on one (use_cpu: false), or set use_vllm to false."
         )
-    if not vllm_generation.is_vllm_available():
+    if is_trls and not vllm_generation.is_vllm_available():
         raise ImportError(
             "use_vllm=True with vllm_mode='server' needs vLLM where the trainer runs too, because its code sends the "
             "weights. Install it with `pip install trl[vllm]`, or set use_vllm to false."
         )
+    if args.process_index == 0:
+        check_running_server(server_url(args))
+
+
+def server_url(args: DAPOConfig) -> str:
+    """Where the trainer looks for its server."""
+    return args.vllm_server_base_url or f"http://{args.vllm_server_host}:{args.vllm_server_port}"
 
 
 class GuardedClient:
@@ -65,6 +72,9 @@ class GuardedClient:
             would repeat half of a weight transfer, and its requests end after a time.
         request_timeout (`float`): that time in seconds.
         claim (`Claim`, *optional*): the run's hold on the server.
+
+    Attributes:
+        group_seed (`Callable[[int], int]`, *optional*): while set, every prompt is a request with its own seed.
     """
 
     def __init__(self, client: Any, request_timeout: float, claim: Claim | None = None):
@@ -73,6 +83,7 @@ class GuardedClient:
         self._fault: str | None = None
         self._is_sending = False
         self._are_weights_marked = False
+        self.group_seed: Callable[[int], int] | None = None
         for scheme in ("http://", "https://"):
             client.session.mount(scheme, _TimeoutAdapter(request_timeout))
 
@@ -83,7 +94,10 @@ class GuardedClient:
         """Completions, or none at all after a fault."""
 
         def generate():
-            output = self._client.generate(**kwargs)
+            if self.group_seed is None:
+                output = self._client.generate(**kwargs)
+            else:
+                output = generate_groups(self._client.generate, self.group_seed, **kwargs)
             self._check_mark()
             return output
 
@@ -124,6 +138,44 @@ class GuardedClient:
             self._are_weights_marked = True
 
         self.attempt("Marking weights", mark)
+
+    def score(self, ids: list[int]) -> tuple[list[int], list[list[float]]] | None:
+        """
+        Log-probabilities of a text at temperature 1, by each of the server's engines.
+
+        Args:
+            ids (`list[int]`): the text.
+
+        Returns:
+            `tuple`: as much of the text as the server takes, and lists of the log-probabilities from its second token
+            on. None after a fault, or if the server does not score texts.
+        """
+
+        def score():
+            info = self._client.get_server_info()
+            text = ids[: info["model_config"]["max_model_len"] - 1]
+            if len(text) < 2:
+                return None
+            # Requests that come together are spread over the engines.
+            prompts = [text] * info["parallel_config"]["data_parallel_size"]
+            request = {"model": self._client.model, "prompt": prompts, "max_tokens": 1, "prompt_logprobs": 0}
+            response = self._client.session.post(f"{self._client.base_url}/v1/completions", json=request)
+            if 400 <= response.status_code < 500:
+                logger.warning_once(
+                    "The vLLM server does not tell log-probabilities of a given text, so that it is not known whether "
+                    "it computes what the trainer does. Watch sampling/sampling_logp_difference. Its answer: "
+                    f"{response.text[:200]}"
+                )
+                return None
+            response.raise_for_status()
+            self._check_mark()
+            answers = [choice["prompt_logprobs"][1:] for choice in response.json()["choices"]]
+            return text, [
+                [entry[str(token)]["logprob"] for entry, token in zip(answer, text[1:], strict=True)]
+                for answer in answers
+            ]
+
+        return self.attempt("Scoring a text", score)
 
     def reconnect(self, device: Any) -> None:
         """Makes the server ready to take weights, whether it is the same process as before or a new one."""
@@ -189,7 +241,7 @@ class _TimeoutAdapter(HTTPAdapter):
 
     def __init__(self, timeout: float):
         self._timeout = timeout
-        super().__init__(pool_maxsize=64)
+        super().__init__(pool_maxsize=MAX_REQUESTS)
 
     def send(self, request, timeout=None, **kwargs):
         longest = PROBE_TIMEOUT if request.method == "GET" else self._timeout

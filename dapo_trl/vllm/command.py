@@ -38,12 +38,13 @@ def longest_prompt(datasets: Iterable[Any], processing_class: Any, template_kwar
         if not isinstance(dataset, Dataset) or "prompt" not in dataset.column_names:
             continue
         for batch in dataset.select_columns("prompt").iter(1000):
-            ids = _encode(batch["prompt"], tokenizer, template_kwargs or {})
+            ids = encode(batch["prompt"], tokenizer, template_kwargs or {})
             longest = max(longest, *map(len, ids))
     return longest
 
 
-def _encode(prompts: list, tokenizer: PreTrainedTokenizerBase, template_kwargs: dict[str, Any]) -> list[list[int]]:
+def encode(prompts: list, tokenizer: PreTrainedTokenizerBase, template_kwargs: dict[str, Any]) -> list[list[int]]:
+    """Token ids of prompts, as the trainer has them: texts, or messages through the chat template."""
     if not is_conversational({"prompt": prompts[0]}):
         return tokenizer(text=prompts)["input_ids"]
     return tokenizer.apply_chat_template(

@@ -21,7 +21,7 @@ def run(callback: AlarmCallback, records: list[dict[str, float]], first: int = 1
 
 def raised_by(records: list[dict[str, float]]) -> list[str]:
     """Names of the alarms that were raised last."""
-    callback = AlarmCallback(default_alarms(2, learning_rate=1e-6), 1)
+    callback = AlarmCallback(default_alarms(2, learning_rate=1e-6, usual_difference=0.06), 1)
     run(callback, records)
     return callback.raised
 
@@ -61,6 +61,11 @@ def entropies(*values: float) -> list[dict[str, float]]:
         ([{"frac_reward_zero_std": 1.0}, {"frac_reward_zero_std": 0.9}, {"frac_reward_zero_std": 1.0}], []),
         ([{"verifier/frac_error": 0.004, "verifier/frac_timeout": 0.008}], ["verifier_failures"]),
         ([{"verifier/frac_error": 0.004, "verifier/frac_timeout": 0.005}], []),
+        ([{"sampling/sampling_logp_difference/mean": 0.061}], ["sampler_mismatch"]),
+        ([{"sampling/sampling_logp_difference/mean": 0.06}], []),
+        ([{"sampling/sampling_logp_difference/mean": value} for value in (0.01, 0.01, 0.08)], ["sampler_mismatch"]),
+        ([{"completions/frac_copied": 0.02, "completions/frac_distinct": 0.98}], ["copied_completions"]),
+        ([{"completions/frac_copied": 0.01, "completions/frac_distinct": 0.5}], []),  # short answers, mostly
         ([{"clip_ratio/region_mean": 0.0, "learning_rate": 1e-6}] * 20, ["never_clipped"]),
         ([{"cispo_clip_ratio": 0.0, "learning_rate": 1e-6}] * 20, ["never_clipped"]),
         ([{"clip_ratio/region_mean": 0.0, "learning_rate": 1e-6}] * 19, []),
@@ -108,6 +113,11 @@ def test_with_one_optimizer_step_nothing_is_ever_clipped():
             [{"verifier/frac_error": 0.02, "verifier/frac_timeout": 0.1}],
             "failed on 2.0% of the answers and ran into its time-out on 10.0%",
             "raise the timeout of AccuracyReward",
+        ),
+        (
+            [{"completions/frac_copied": 0.375}],
+            "37.5% of the completions are copies of another one of their group",
+            "takes the seeds of the requests",
         ),
         (
             [{"clip_ratio/region_mean": 0.0, "learning_rate": 1e-6}] * 20,
