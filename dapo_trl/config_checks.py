@@ -61,7 +61,6 @@ def check_combinations(config: "DAPOConfig") -> None:
     if config.balance_micro_batches:
         _check_balancing(config)
     _check_bounds(config)
-    _check_generation_kwargs(config)
     _check_trainer_fields(config)
     is_row_mean = config.loss_type in OWN_LOSS_TYPES and config.loss_type not in TOKEN_LOSS_TYPES
     if config.dynamic_sampling and is_row_mean and config.beta != 0 and config.on_shortage == "train_partial":
@@ -175,27 +174,6 @@ def _check_bounds(config: "DAPOConfig") -> None:
             "loss_type='dr_grpo' divides by max_completion_length, which is None. Set max_completion_length to a "
             "number of tokens, or loss_type to 'dapo'."
         )
-
-
-def _check_generation_kwargs(config: "DAPOConfig") -> None:
-    """What generation takes from `generation_kwargs`, and the rest of the trainer from fields of the same meaning."""
-    given = config.generation_kwargs or {}
-    same_meaning = {
-        "temperature": ("temperature", config.temperature),
-        "max_new_tokens": ("max_completion_length", config.max_completion_length),
-        "max_tokens": ("max_completion_length", config.max_completion_length),
-        "n": ("num_generations", None),
-        "num_return_sequences": ("num_generations", 1),
-        "do_sample": ("temperature", True),
-        "num_beams": ("num_generations", 1),
-    }
-    for name, (field, value) in same_meaning.items():
-        if name in given and given[name] != value:
-            raise ValueError(
-                f"generation_kwargs={{{name!r}: {given[name]!r}}} changes generation alone, while log-probabilities, "
-                f"groups and lengths follow {field}={getattr(config, field)}. Leave {name} out of generation_kwargs, "
-                f"and set {field} instead."
-            )
 
 
 def _check_trainer_fields(config: "DAPOConfig") -> None:

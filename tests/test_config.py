@@ -231,20 +231,6 @@ def test_a_given_num_generations_eval_must_fit():
             {"loss_type": "dr_grpo", "max_completion_length": None},
             "loss_type='dr_grpo' divides by max_completion_length, which is None. Set max_completion_length to a",
         ),
-        (
-            {"generation_kwargs": {"temperature": 0.6}},
-            "generation_kwargs={'temperature': 0.6} changes generation alone, .*temperature=1.0. Leave temperature ou",
-        ),
-        (
-            {"generation_kwargs": {"max_tokens": 100}},
-            "generation_kwargs={'max_tokens': 100} .* max_completion_length=512. .* set max_completion_length instead",
-        ),
-        ({"generation_kwargs": {"n": 2}}, "generation_kwargs={'n': 2} .* set num_generations instead"),
-        (
-            {"generation_kwargs": {"do_sample": False}},
-            "generation_kwargs={'do_sample': False} .* set temperature inst",
-        ),
-        ({"generation_kwargs": {"num_beams": 4}}, "generation_kwargs={'num_beams': 4} .* set num_generations instead"),
         ({"label_smoothing_factor": 0.1}, "label_smoothing_factor=0.1 is not supported: .* Set label_smoothing_facto"),
         (
             {"accelerator_config": {"split_batches": True}},
