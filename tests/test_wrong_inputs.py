@@ -30,8 +30,9 @@ from transformers import (
     TrainerCallback,
 )
 
-from dapo_trl import DAPOTrainer, accuracy
-from dapo_trl.model_checks import check_trainable, num_embeddings
+from dapo_trl import DAPOConfig, DAPOTrainer, accuracy
+from dapo_trl.data_checks import check_prompt_types
+from dapo_trl.model_checks import check_policy, check_trainable, num_embeddings
 
 from .helpers import CHAT_TEMPLATE, EOS, build, char_tokenizer, correct, prompt_dataset, tiny_model
 
@@ -742,3 +743,21 @@ def test_every_metric_that_is_offered_is_reported():
     reported = {name for record in trainer.state.log_history for name in record}
     assert "eval_hard_rewards/correct/mean" in offered
     assert offered <= reported
+
+
+def test_texts_and_messages_cannot_be_mixed():
+    with pytest.raises(ValueError, match=r"train_dataset\[1\]\['prompt'\] is of another kind than the first one"):
+        check_prompt_types("train_dataset", ["p", [USER]])
+
+
+def test_virtual_tokens_cannot_be_served():
+    model = get_peft_model(tiny_model(), PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4))
+    args = DAPOConfig(use_cpu=True, bf16=False, report_to="none", use_vllm=True, vllm_mode="server")
+    with pytest.raises(ValueError, match="PromptTuningConfig, whose virtual tokens vLLM does not know.* LoRA"):
+        check_policy(model, char_tokenizer(), None, args)
+
+
+def test_a_model_by_name_has_an_architecture(tmp_path):
+    tiny_model().config.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r'its config.json names no architecture.* Add "architectures" to it'):
+        build(DAPOTrainer, model=str(tmp_path))
