@@ -49,7 +49,7 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
         self._overlong_reward: int | None = None
         self._is_graded = False
         self._warned_of_nan: set[int] = set()
-        self._last_reason_untrained = "No rollout was made."
+        self._last_reason_untrained: str | None = None
         self._generated_rewards: torch.Tensor | None = None
         self._evaluated: EvaluatedGroups | None = None
         self._mean_probability = MeanProbability()
@@ -336,7 +336,7 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
 
     @property
     def reason_untrained(self) -> str | None:
-        """Why this run has trained nothing so far: no rollout had a gradient; None if it has."""
+        """Why this run has trained nothing, if no rollout so far had a gradient; else, and before the first, None."""
         return None if self._has_learnt else self._last_reason_untrained
 
     def _note_training(self, rewards_per_func: torch.Tensor, num_tokens: float) -> None:

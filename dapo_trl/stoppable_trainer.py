@@ -80,6 +80,7 @@ class StoppableGRPOTrainer(MonitoredGRPOTrainer):
             super()._run_epoch(**kwargs)
         except (ShortageError, AlarmError, PreemptedError, RewardValueError, ServerError) as reason:
             self._is_ending = True
+            self._last_reason_untrained = str(reason)
             is_preempted = isinstance(reason, PreemptedError)
             # Preempted just after a checkpoint: time is short, and nothing has changed.
             is_saved = is_preempted and self._last_saved_step == self.state.global_step
@@ -93,7 +94,6 @@ class StoppableGRPOTrainer(MonitoredGRPOTrainer):
                 isinstance(reason, ShortageError) and self.args.on_shortage == "raise"
             ):
                 raise
-            self._last_reason_untrained = str(reason)
             logger.warning(f"Training ends before optimizer step {self.state.global_step + 1}. {reason}")
             self.control.should_training_stop = True
 

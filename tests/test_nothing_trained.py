@@ -111,6 +111,17 @@ def test_a_resumed_run_remembers(reward):
     assert (resumed.reason_untrained is None) == (reward is correct)
 
 
+def test_a_second_training_counts_for_itself():
+    reward = correct
+    trainer = train(
+        DAPOTrainer, {"max_steps": 1, **OFF}, reward_funcs=lambda completion_ids, **_: reward(completion_ids)
+    )
+    assert trainer.reason_untrained is None
+    reward = always_half
+    trainer.train()
+    assert "every reward is 0.5" in trainer.reason_untrained
+
+
 # The command
 
 
