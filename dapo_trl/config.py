@@ -227,6 +227,7 @@ class DAPOConfig(GRPOConfig):
     def __post_init__(self):
         remember(self)
         self._check_own_fields()
+        self.top_k = self.top_k or 0  # Transformers takes None for the model's own, or 50
         if self.steps_per_generation is None and self.generation_batch_size is None:
             self.steps_per_generation = self.updates_per_rollout * self.gradient_accumulation_steps
         self._set_evaluation()

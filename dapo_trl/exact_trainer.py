@@ -27,7 +27,7 @@ from .config_checks import TOKEN_LOSS_TYPES
 from .dropout import check_dropout
 from .exchange import assert_agreement
 from .generation import dropping_ended_rows
-from .generation_kwargs import end_tokens
+from .generation_kwargs import end_tokens, own_settings, without_own_settings
 from .lm_head import small_tiles
 from .loss import Lengths, loss_mask, neutral_logps, pad_rows, score_in_pieces
 from .metrics import MicroBatchMetrics
@@ -64,6 +64,12 @@ class ExactGRPOTrainer(GRPOTrainer):
                 **(self.args.generation_kwargs or {}),
                 "stop_token_ids": self.eos_token_ids,
             }
+        elif own := own_settings(self.model.generation_config, self.generation_kwargs):
+            listed = ", ".join(f"{name}={str(value):.40}" for name, value in own.items())
+            logger.warning(
+                f"model.generation_config has {listed}: completions would be drawn from another distribution than the "
+                "policy's, so it is left out in training. What is meant for training goes into generation_kwargs."
+            )
         self._has_learnt = False  # a rollout had a gradient
         if self.args.balance_micro_batches and self.aux_loss_enabled:
             raise ValueError(
@@ -73,9 +79,11 @@ class ExactGRPOTrainer(GRPOTrainer):
             )
         check_dropout(self.model, is_off=self.args.disable_dropout)
         computes_in_half = self.args.bf16 or self.args.fp16
-        if not (self.is_deepspeed_enabled or (self.is_fsdp_enabled and computes_in_half)):
-            warn_if_updates_vanish(self.model, self.args.learning_rate)
-        warn_of_rate(self.model, self.args)
+        has_float32_copy = self.is_deepspeed_enabled or (self.is_fsdp_enabled and computes_in_half)
+        if self._makes_optimizer:  # another one has its own rate
+            if not has_float32_copy:
+                warn_if_updates_vanish(self.model, self.args.learning_rate)
+            warn_of_rate(self.model, self.args)
         self.preemption = Preemption()
         self.phases = PhaseTimer()
         self._is_ending = False
@@ -91,10 +99,14 @@ class ExactGRPOTrainer(GRPOTrainer):
         # With sharded weights, all processes must run the model equally often.
         is_sharded = self.is_fsdp_enabled or is_deepspeed_zero3_enabled()
         is_compact = self.args.owns_batches and self.args.compact_generation
-        if not is_compact or is_sharded or self.use_vllm:
+        if self.use_vllm:
             return super()._generate_single_turn(*args, **kwargs)
         model = self.accelerator.unwrap_model(self.model_wrapped, keep_torch_compile=False)
-        with dropping_ended_rows(model, self.generation_config):
+        is_whole = not is_compact or is_sharded
+        with (
+            without_own_settings(model),
+            contextlib.nullcontext() if is_whole else dropping_ended_rows(model, self.generation_config),
+        ):
             return super()._generate_single_turn(*args, **kwargs)
 
     # Micro-batches: which rows, and what they are divided by

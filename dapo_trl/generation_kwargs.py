@@ -1,7 +1,13 @@
 """`generation_kwargs`: what of it is honoured wherever completions are counted, and what is refused."""
 
-from collections.abc import Collection
+import contextlib
+import copy
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
+
+from peft import PeftModel
+from torch import nn
+from transformers import GenerationConfig
 
 
 if TYPE_CHECKING:
@@ -35,7 +41,7 @@ SAMPLING_KEYS = {
 }
 """Keys that say how tokens are drawn, when a completion ends, or how that is computed: nothing else changes."""
 
-OFF = {"top_k": (0, None), "min_p": (0, None)}
+OFF = {"min_p": (0, None)}
 """Values of such a key that do nothing."""
 
 NOT_SAMPLED = "completions would be searched for instead of sampled from the policy"
@@ -160,3 +166,49 @@ def end_tokens(config: "DAPOConfig", own: Collection[int], vocab_size: int) -> l
             f"tokens, counted from 0. Set {name} to tokens of this model."
         )
     return list(dict.fromkeys([*own, *tokens] if config.use_vllm else tokens))
+
+
+COMPUTING_KEYS = {
+    *("use_cache", "cache_implementation", "cache_config", "max_cache_len", "prefill_chunk_size", "compile_config"),
+    *("disable_compile", "continuous_batching_config", "transformers_version"),
+    *("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"),  # known to the trainer
+}
+"""Fields of a generation configuration that change nothing of what is drawn."""
+
+DRAWING_KEYS = {name for name in vars(GenerationConfig()) if not name.startswith("_")} - COMPUTING_KEYS
+"""Fields by which a model's own generation configuration would change what is drawn, wherever TRL gives none."""
+
+
+def own_settings(generation_config: GenerationConfig, given: dict[str, Any]) -> dict[str, Any]:
+    """
+    Settings of a model's generation configuration that Transformers would add to those of a call.
+
+    Args:
+        generation_config (`GenerationConfig`): the model's.
+        given (`dict[str, Any]`): what is given for every call; None counts as not given.
+
+    Returns:
+        `dict[str, Any]`: those that are known to change what is drawn. `max_length` does not beside `max_new_tokens`.
+    """
+    known = SAMPLING_KEYS["transformers"] | REFUSED["transformers"].keys() | {"min_p"}
+    names = (known & DRAWING_KEYS) - {"max_length"}
+    values = {name: getattr(generation_config, name, None) for name in names}
+    return {
+        name: value
+        for name, value in sorted(values.items())
+        if value not in (None, False, 0, 1) and value != [] and given.get(name) is None
+    }
+
+
+@contextlib.contextmanager
+def without_own_settings(model: nn.Module) -> Iterator[None]:
+    """Inside, what is drawn depends on what is given to `generate` alone; the model is saved as it is."""
+    model = model.get_base_model() if isinstance(model, PeftModel) else model
+    original = model.generation_config
+    model.generation_config = copy.deepcopy(original)
+    for name in DRAWING_KEYS:
+        setattr(model.generation_config, name, None)
+    try:
+        yield
+    finally:
+        model.generation_config = original

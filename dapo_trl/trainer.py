@@ -96,7 +96,8 @@ class DAPOTrainer(PublishingGRPOTrainer):
     - `_generate`, `_calculate_rewards`: answer from the collected rows while the parent scores them. These two and
       the one before are timed. Rewards that training cannot use are refused.
     - `evaluation_loop`: adds avg@k, and puts the random state back.
-    - `_generate_single_turn`: where Transformers generates, completions that have ended leave the batch.
+    - `_generate_single_turn`: where Transformers generates, completions that have ended leave the batch, and nothing
+      is drawn by settings of the model's own generation configuration.
     - `_get_per_token_logps_and_entropies`: old and reference log-probabilities without needless padding; in the loss,
       0 for tokens that are not trained on, whose exponentials could overflow before TRL masks them.
     - `training_step`: on a CPU, the LM head works in small tiles; when memory runs out, the error says which fields

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from unittest import mock
 
 import pytest
+from peft import LoraConfig
 from transformers import GenerationConfig
 from trl.generation import vllm_generation
 
@@ -161,6 +162,45 @@ def test_end_tokens(use_vllm, generation_kwargs, expected):
     assert end_tokens(config, [1, 4], vocab_size=128) == expected
 
 
+OWN = {
+    "num_beams": 2,
+    "no_repeat_ngram_size": 2,
+    "typical_p": 0.1,
+    "min_p": 0.5,
+    "suppress_tokens": [10, 11, 12],
+    "forced_eos_token_id": 30,
+    "stop_strings": ["a"],
+    "max_time": 0.001,
+    "num_return_sequences": 2,
+    "exponential_decay_length_penalty": (1, 5.0),
+    "return_dict_in_generate": True,
+    "prompt_lookup_num_tokens": 3,
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_the_models_own_settings_change_nothing(name, caplog):
+    _, expected = run({"max_steps": 1})
+    assert "model.generation_config" not in caplog.text
+    model = tiny_model()
+    setattr(model.generation_config, name, OWN[name])
+    trainer, seen = run({"max_steps": 1}, model=model)
+    assert seen == expected
+    assert getattr(trainer.model.generation_config, name) == OWN[name]  # as it will be saved
+    if name not in ("return_dict_in_generate", "prompt_lookup_num_tokens"):  # nothing else is drawn with these
+        assert f"model.generation_config has {name}={OWN[name]}: completions would be drawn" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "config", [{"dynamic_sampling": False, "balance_micro_batches": False}, {"compact_generation": False}]
+)
+def test_the_own_settings_of_a_model_with_an_adapter(config):
+    model = tiny_model()
+    model.generation_config.suppress_tokens = list(range(5, 60))
+    _, seen = run({"max_steps": 1} | config, model=model, peft_config=LoraConfig(r=4, target_modules=["q_proj"]))
+    assert any(5 <= token < 60 for ids in seen for token in ids)
+
+
 # What is refused
 
 
@@ -251,7 +291,7 @@ def test_what_changes_nothing_is_taken():
     same = {"temperature": 0.8, "top_p": 0.9, "max_new_tokens": 16, "num_beams": 1, "do_sample": True}
     assert config(**same).generation_kwargs == same
     config(use_vllm=True, temperature=0.8, max_tokens=16, ignore_eos=False, stop=[], logprobs=0)
-    config(top_k=None, min_p=0.0, length_penalty=1.0, early_stopping=False, output_scores=False)
+    config(min_p=0.0, length_penalty=1.0, early_stopping=False, output_scores=False)
     config(use_vllm=True, min_p=0.0)
     assert config(suppress_tokens=[5], min_new_tokens=2).generation_kwargs["suppress_tokens"] == [5]
 

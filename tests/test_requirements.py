@@ -266,6 +266,13 @@ def test_updates_that_are_lost_in_rounding(dtype, learning_rate, peft_config, is
     assert bool(re.search(words, caplog.text)) is is_warned
 
 
+def test_an_optimizer_of_the_users_own_has_its_own_rate(caplog):
+    model = tiny_model(dtype=torch.bfloat16)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    build(DAPOTrainer, {"learning_rate": 1e-6}, model=model, optimizers=(optimizer, None))
+    assert "learning_rate" not in caplog.text
+
+
 def test_a_weight_of_the_usual_size_is_lost_as_told():
     weight = torch.tensor(0.02, dtype=torch.bfloat16)
     assert weight + 1e-6 == weight
