@@ -125,6 +125,12 @@ def _merge(name: str, weighted: list[tuple[float, float]]) -> float:
     return sum(weight * value for weight, value in weighted) / sum(weight for weight, _ in weighted)
 
 
+def means_of_numbers(metrics: dict[str, list[float]]) -> dict[str, float]:
+    """Mean of each metric without its NaN; a metric without any number is left out."""
+    numbers = {name: [value for value in values if not math.isnan(value)] for name, values in metrics.items()}
+    return {name: sum(values) / len(values) for name, values in numbers.items() if values}
+
+
 def count_copies(
     completions: torch.Tensor, logps: torch.Tensor | None, num_generations: int
 ) -> tuple[float, float | None]:
@@ -148,12 +154,6 @@ def count_copies(
     if logps is None:
         return frac_distinct, None
     return frac_distinct, (is_copy & (logps.view_as(groups) < IMPROBABLE)).float().mean().item()
-
-
-def means_of_numbers(metrics: dict[str, list[float]]) -> dict[str, float]:
-    """Mean of each metric without its NaN; a metric without any number is left out."""
-    numbers = {name: [value for value in values if not math.isnan(value)] for name, values in metrics.items()}
-    return {name: sum(values) / len(values) for name, values in numbers.items() if values}
 
 
 def total_rewards(rewards_per_func: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -201,6 +201,46 @@ def reward_metrics(
     return metrics
 
 
+def only_value(values: torch.Tensor) -> float | None:
+    """The value that all elements have which are not NaN; None if they differ, or there is none."""
+    values = values[~values.isnan()]
+    return values[0].item() if len(values) and values.max() == values.min() else None
+
+
+def why_no_signal(
+    rewards_per_func: torch.Tensor, weights: torch.Tensor, num_generations: int, num_tokens: float
+) -> str | None:
+    """
+    Why a rollout can teach nothing, as a sentence; None if it can.
+
+    Args:
+        rewards_per_func (`torch.Tensor` of shape `(P * G, F)`): rewards of the rows to train on, groups contiguous.
+        weights (`torch.Tensor` of shape `(F,)`): weights of the functions.
+        num_generations (`int`): G.
+        num_tokens (`float`): tokens to train on.
+    """
+    total = total_rewards(rewards_per_func, weights)
+    if total.isnan().all():
+        return (
+            "In the last rollout no reward function scored any completion, all returned None (or NaN): check the gold "
+            "answers and the columns that the reward functions need."
+        )
+    groups = total.view(-1, num_generations)
+    if not (groups.nan_to_num(-torch.inf).amax(dim=1) > groups.nan_to_num(torch.inf).amin(dim=1)).any():
+        value = only_value(total)
+        what = "all completions of a prompt have the same reward" if value is None else f"every reward is {value:g}"
+        return (
+            f"In the last rollout {what}, so that no completion is better than another: check the reward functions on "
+            "a few right and wrong completions, and that sampling is on (temperature)."
+        )
+    if num_tokens == 0:
+        return (
+            "In the last rollout every completion was cut off, and mask_truncated_completions leaves such completions "
+            "out of the loss: raise max_completion_length."
+        )
+    return None
+
+
 def constant_value(rewards_per_func: torch.Tensor, weights: torch.Tensor, deciding: int) -> float | None:
     """
     The value of a deciding reward that never varies although the total reward does: a sign of a broken reward.
@@ -213,8 +253,5 @@ def constant_value(rewards_per_func: torch.Tensor, weights: torch.Tensor, decidi
     Returns:
         `float`, or None if the deciding reward varies, is missing everywhere, or the total reward is constant too.
     """
-    values, total = rewards_per_func[:, deciding], total_rewards(rewards_per_func, weights)
-    values, total = values[~values.isnan()], total[~total.isnan()]
-    if len(values) and values.max() == values.min() and total.max() > total.min():
-        return values[0].item()
-    return None
+    total = total_rewards(rewards_per_func, weights)
+    return None if only_value(total) is not None else only_value(rewards_per_func[:, deciding])

@@ -7,7 +7,7 @@ from time import sleep
 import pytest
 import requests
 
-from dapo_trl.vllm import ServerInUseError, claim
+from dapo_trl.vllm import ServerInUseError, UnreachableError, claim
 from dapo_trl.vllm.claim import Claim
 from tests.json_server import JSONHandler, running
 
@@ -187,6 +187,14 @@ def test_weights_are_marked_only_when_the_server_has_the_mark(server):
     held.mark_weights(held._write)
     assert held.prefix != before and held.is_on(server.mark)
     held.release()
+
+
+def test_an_engine_that_does_not_answer(server, monkeypatch):
+    """As while it takes another run's weights: `/weight_info` waits for their end."""
+    monkeypatch.setattr(claim, "PROBE_TIMEOUT", 0.05)
+    server.before_reading = [lambda: sleep(0.5)]
+    with pytest.raises(UnreachableError, match=r"engine .* does not answer.*takes the weights of another run"):
+        Claim(server.url).take()
 
 
 def test_a_version_without_marks(server):

@@ -176,8 +176,9 @@ def test_an_empty_answer_passes(trainer):
 # What TRL's client needs
 
 
-def needing(device: str) -> SimpleNamespace:
-    return SimpleNamespace(use_vllm=True, vllm_mode="server", use_cpu=False, device=torch.device(device))
+def needing(device: str, url: str = "http://127.0.0.1:9") -> SimpleNamespace:
+    fields = {"use_vllm": True, "vllm_mode": "server", "use_cpu": False, "process_index": 0}
+    return SimpleNamespace(**fields, vllm_server_base_url=url, device=torch.device(device))
 
 
 def test_trls_client_sends_from_a_gpu_only(monkeypatch):

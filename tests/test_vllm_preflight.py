@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from dapo_trl.vllm import Requirements, ServerMismatchError, UnreachableError, check_server, preflight, wait_for_server
-from dapo_trl.vllm.preflight import is_local, trainer_gpus, visible_gpus
+from dapo_trl.vllm.preflight import check_running_server, is_local, trainer_gpus, visible_gpus
 
 
 FITTING = Requirements(
@@ -129,6 +129,20 @@ def test_everything_that_is_wrong_in_one_message(server):
 def test_without_development_endpoints(server):
     server.info = None
     assert "VLLM_SERVER_DEV_MODE=1" in problems(server)
+
+
+def test_a_server_that_takes_no_weights_is_found_before_anything_is_loaded(server):
+    assert check_running_server(server.url) is None
+    assert server.paths == ["/server_info"]
+    server.info["vllm_config"]["weight_transfer_config"] = None
+    with pytest.raises(ServerMismatchError, match=r"weight transfer is null.*--weight-transfer-config"):
+        check_running_server(server.url)
+    server.info = None
+    with pytest.raises(ServerMismatchError, match="VLLM_SERVER_DEV_MODE=1"):
+        check_running_server(server.url)
+    server.num_failures = 2
+    assert check_running_server(server.url) is None  # it is coming up
+    assert check_running_server("http://127.0.0.1:9") is None
 
 
 def test_raw_logprobs_do_when_nothing_is_corrected(server):

@@ -20,7 +20,7 @@ from collections.abc import Callable
 import requests
 from transformers import TrainerCallback
 
-from .preflight import PROBE_TIMEOUT, ServerMismatchError
+from .preflight import PROBE_TIMEOUT, ServerMismatchError, UnreachableError
 
 
 logger = logging.getLogger(__name__)
@@ -58,6 +58,7 @@ class Claim:
     def __init__(self, url: str):
         self.url = url
         self._lock = threading.Lock()  # held by who writes a mark
+        self._run = RUN
         self._weights = uuid.uuid4().hex[:8]
         self._beat = 0
         self._over: threading.Event | None = None  # while the mark is renewed
@@ -71,7 +72,7 @@ class Claim:
     @property
     def prefix(self) -> str:
         """How marks begin as long as the server holds the weights that it was last sent by this run."""
-        return f"dapo-{RUN}-{self._weights}-"
+        return f"dapo-{self._run}-{self._weights}-"
 
     def is_on(self, mark: str) -> bool:
         """Whether it is a mark of this claim, and the weights are the last that were marked."""
@@ -86,13 +87,20 @@ class Claim:
 
         Raises:
             ServerInUseError: if the mark is renewed meanwhile, or the server does not keep ours.
-            RequestException: if the server does not answer.
+            UnreachableError: if the server's engine does not answer.
+            RequestException: if the server does not answer properly.
         """
-        mark = self._read()
+        try:
+            mark = self._read()
+        except requests.Timeout as error:
+            raise UnreachableError(
+                f"The engine of the vLLM server at {self.url} does not answer ({error}). It is dead, or takes the "
+                "weights of another run at this moment. Look at its log, or give this run a server of its own."
+            ) from error
         if mark is None:
             return
         if not self.is_on(mark):
-            if mark.startswith("dapo-") and not mark.startswith(f"dapo-{RUN}-"):
+            if mark.startswith("dapo-") and not mark.startswith(f"dapo-{self._run}-"):
                 self._watch(mark)
             self.mark_weights(self._write)
             time.sleep(SETTLING_SECONDS)
@@ -112,8 +120,8 @@ class Claim:
         self._over.set()
         self._over, self._is_released = None, True
         try:
-            self.renew(FREE)
-        except requests.RequestException:
+            self.renew()  # for the last time
+        except OSError:
             logger.debug("The server at %s is gone before its mark is released.", self.url)
 
     def hold(self) -> None:
@@ -128,15 +136,15 @@ class Claim:
             write(self._next_mark(weights))
             self._weights = weights
 
-    def renew(self, beat: str | None = None) -> None:
+    def renew(self) -> None:
         """A new mark, if the old one is still there: it may have been replaced, or the server restarted."""
         with self._lock:
             if self.is_on(self._read() or ""):
-                self._write(f"{self.prefix}{beat}" if beat else self._next_mark(self._weights))
+                self._write(self._next_mark(self._weights) if self.is_taken else f"{self.prefix}{FREE}")
 
     def _next_mark(self, weights: str) -> str:
         self._beat += 1
-        return f"dapo-{RUN}-{weights}-{self._beat}"
+        return f"dapo-{self._run}-{weights}-{self._beat}"
 
     def _watch(self, mark: str) -> None:
         if mark.endswith(f"-{FREE}"):
@@ -202,7 +210,7 @@ def _renew_until(reference: weakref.ref, over: threading.Event) -> None:
             return
         try:
             claim.renew()
-        except requests.RequestException as error:
+        except OSError as error:
             logger.debug("The mark on the server at %s could not be renewed: %s", claim.url, error)
         del claim
 

@@ -16,7 +16,7 @@ from ..config import DAPOConfig
 from ..config_checks import check_waits
 from .claim import Claim, ServerInUseError
 from .groups import MAX_REQUESTS, generate_groups
-from .preflight import PROBE_TIMEOUT
+from .preflight import PROBE_TIMEOUT, check_running_server
 
 
 logger = get_logger(__name__)
@@ -34,6 +34,7 @@ def check_weight_transfer(args: DAPOConfig) -> None:
         ImportError: if vLLM, whose code sends them, is not installed.
         ValueError: if the trainer has no GPU with CUDA, which TRL's client sends them from; or if its processes do not
             wait for as long as the server may take.
+        ServerMismatchError: if the server is up already and takes no weights.
     """
     # A client with a transfer of its own, in the place where TRL takes it from, has needs of its own.
     is_trls = vllm_generation.VLLMClient.init_communicator is VLLMClient.init_communicator
@@ -41,18 +42,23 @@ def check_weight_transfer(args: DAPOConfig) -> None:
         return
     if args.use_cpu:  # `ddp_timeout` is ignored then
         check_waits(args, default_pg_timeout.total_seconds())
-    if not is_trls:
-        return
-    if args.device.type != "cuda":
+    if is_trls and args.device.type != "cuda":
         raise ValueError(
             f"vllm_mode='server' cannot train on the device {args.device.type!r}: weights are sent to the server over "
             "NCCL, from a GPU with CUDA. Run the trainer on one (use_cpu: false), or set use_vllm to false."
         )
-    if not vllm_generation.is_vllm_available():
+    if is_trls and not vllm_generation.is_vllm_available():
         raise ImportError(
             "use_vllm=True with vllm_mode='server' needs vLLM where the trainer runs too, because its code sends the "
             "weights. Install it with `pip install trl[vllm]`, or set use_vllm to false."
         )
+    if args.process_index == 0:
+        check_running_server(server_url(args))
+
+
+def server_url(args: DAPOConfig) -> str:
+    """Where the trainer looks for its server."""
+    return args.vllm_server_base_url or f"http://{args.vllm_server_host}:{args.vllm_server_port}"
 
 
 class GuardedClient:

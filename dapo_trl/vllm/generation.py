@@ -130,8 +130,8 @@ class Generation(VLLMGeneration):
         self._requirements: Requirements | None = None
         self._claim: Claim | None = None
         self._is_connected = False
-        self._draw: tuple[str, int, int] = ("", 0, 0)
         self._is_compared = False
+        self._draw: tuple[str, int, int] = ("", 0, 0)
         super().__init__(*args, **kwargs)
 
     def _init_vllm(self):

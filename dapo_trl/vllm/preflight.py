@@ -19,8 +19,15 @@ logger = logging.getLogger(__name__)
 PROBE_TIMEOUT = 30
 """Seconds that one question to the server may take."""
 
+GLANCE_TIMEOUT = 5
+"""The same where the server need not be up yet."""
+
 NEWS_SECONDS = 30
 """Seconds between two messages that the server is still waited for."""
+
+NO_ENDPOINTS = (
+    "It does not offer the endpoints that take new weights. Start it with VLLM_SERVER_DEV_MODE=1 in its environment."
+)
 
 HINT = "`python -m dapo_trl.train --config <recipe> --print-vllm-command` prints a command that does all of it."
 
@@ -100,7 +107,27 @@ def check_server(url: str, requirements: Requirements) -> None:
     Raises:
         ServerMismatchError: naming everything that is wrong, and the flag that mends it.
     """
-    problems = find_problems(url, requirements)
+    _refuse(url, find_problems(url, requirements))
+
+
+def check_running_server(url: str) -> None:
+    """
+    Fails if a server that is up takes no weights, which can be told before the run has loaded anything.
+
+    Raises:
+        ServerMismatchError: as [`check_server`], which asks for everything else later.
+    """
+    try:
+        response = requests.get(f"{url}/server_info", params={"config_format": "json"}, timeout=GLANCE_TIMEOUT)
+        if response.status_code == 404 and requests.get(f"{url}/health", timeout=GLANCE_TIMEOUT).ok:
+            _refuse(url, [NO_ENDPOINTS])
+        if response.ok and response.json()["vllm_config"]["weight_transfer_config"] is None:
+            _refuse(url, [_transfer_problem(None)])
+    except requests.RequestException:
+        return  # it is waited for when the run needs it
+
+
+def _refuse(url: str, problems: list[str]) -> None:
     if problems:
         listed = "".join(f"\n- {problem}" for problem in problems)
         raise ServerMismatchError(f"The vLLM server at {url} does not fit this run:{listed}\n{HINT}")
@@ -113,10 +140,7 @@ def find_problems(url: str, requirements: Requirements) -> list[str]:
     problems.append(_vocabulary_problem(url, served["id"], requirements))
     response = requests.get(f"{url}/server_info", params={"config_format": "json"}, timeout=PROBE_TIMEOUT)
     if response.status_code == 404:
-        problems.append(
-            "It does not offer the endpoints that take new weights. Start it with VLLM_SERVER_DEV_MODE=1 in its "
-            "environment."
-        )
+        problems.append(NO_ENDPOINTS)
     else:
         response.raise_for_status()
         problems += _configuration_problems(url, response.json(), requirements)
@@ -191,12 +215,16 @@ def _configuration_problems(url: str, info: dict, requirements: Requirements) ->
             "`--logprobs-mode processed_logprobs`."
         )
     if transfer is None or (requirements.gpus and transfer["backend"] != "nccl"):
-        problems.append(
-            f"Its weight transfer is {json.dumps(transfer)}. Start it with "
-            """`--weight-transfer-config '{"backend": "nccl"}'`."""
-        )
+        problems.append(_transfer_problem(transfer))
     problems.append(_gpu_problem(url, info, requirements))
     return problems
+
+
+def _transfer_problem(transfer: dict | None) -> str:
+    return (
+        f"Its weight transfer is {json.dumps(transfer)}. Start it with "
+        """`--weight-transfer-config '{"backend": "nccl"}'`."""
+    )
 
 
 def _gpu_problem(url: str, info: dict, requirements: Requirements) -> str | None:

@@ -61,11 +61,11 @@ def entropies(*values: float) -> list[dict[str, float]]:
         ([{"frac_reward_zero_std": 1.0}, {"frac_reward_zero_std": 0.9}, {"frac_reward_zero_std": 1.0}], []),
         ([{"verifier/frac_error": 0.004, "verifier/frac_timeout": 0.008}], ["verifier_failures"]),
         ([{"verifier/frac_error": 0.004, "verifier/frac_timeout": 0.005}], []),
-        ([{"completions/frac_copied": 0.02, "completions/frac_distinct": 0.98}], ["copied_completions"]),
-        ([{"completions/frac_copied": 0.01, "completions/frac_distinct": 0.5}], []),  # short answers, mostly
         ([{"sampling/sampling_logp_difference/mean": 0.061}], ["sampler_mismatch"]),
         ([{"sampling/sampling_logp_difference/mean": 0.06}], []),
         ([{"sampling/sampling_logp_difference/mean": value} for value in (0.01, 0.01, 0.08)], ["sampler_mismatch"]),
+        ([{"completions/frac_copied": 0.02, "completions/frac_distinct": 0.98}], ["copied_completions"]),
+        ([{"completions/frac_copied": 0.01, "completions/frac_distinct": 0.5}], []),  # short answers, mostly
         ([{"clip_ratio/region_mean": 0.0, "learning_rate": 1e-6}] * 20, ["never_clipped"]),
         ([{"cispo_clip_ratio": 0.0, "learning_rate": 1e-6}] * 20, ["never_clipped"]),
         ([{"clip_ratio/region_mean": 0.0, "learning_rate": 1e-6}] * 19, []),
