@@ -7,8 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from datasets import Dataset
-from requests import Response, Session
-from requests.adapters import HTTPAdapter
+from requests import Session
 from trl.generation import vllm_generation
 from trl.generation.vllm_client import VLLMClient
 
@@ -161,19 +160,6 @@ def test_a_fault_of_one_group_is_one_of_all_and_later_ones_are_not_asked():
     answer = guarded.generate(prompts=[[i] for i in range(5)], n=1)
     assert answer["completion_ids"] == []
     assert "gone" in guarded.take_fault()
-
-
-def test_connections_are_not_used_again(monkeypatch):
-    """A server closes idle ones after some seconds: one in hundreds would meet that moment, and the round be lost."""
-    sent = []
-    monkeypatch.setattr(HTTPAdapter, "send", lambda self, request, **kwargs: sent.append(request.headers) or answer)
-    answer = Response()
-    answer.status_code, answer.url, answer._content = 200, "", b"{}"
-    client, _ = trls_client()
-    GuardedClient(client, 1.0)
-    for _ in range(2):
-        client.session.post("http://server/v1/completions", json={})
-    assert [headers["Connection"] for headers in sent] == ["close", "close"]
 
 
 def test_without_a_draw_requests_are_trls():

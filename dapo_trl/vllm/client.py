@@ -15,7 +15,7 @@ from trl.generation.vllm_client import VLLMClient
 from ..config import DAPOConfig
 from ..config_checks import check_waits
 from .claim import Claim, ServerInUseError
-from .groups import generate_groups
+from .groups import MAX_REQUESTS, generate_groups
 from .preflight import PROBE_TIMEOUT, check_running_server
 
 
@@ -241,10 +241,8 @@ class _TimeoutAdapter(HTTPAdapter):
 
     def __init__(self, timeout: float):
         self._timeout = timeout
-        super().__init__()
+        super().__init__(pool_maxsize=MAX_REQUESTS)
 
     def send(self, request, timeout=None, **kwargs):
-        # Of hundreds of idle connections, the server would close one in the very moment in which it is used again.
-        request.headers["Connection"] = "close"
         longest = PROBE_TIMEOUT if request.method == "GET" else self._timeout
         return super().send(request, timeout=timeout or (PROBE_TIMEOUT, longest), **kwargs)
