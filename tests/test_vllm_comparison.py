@@ -10,7 +10,15 @@ from peft import LoraConfig, get_peft_model
 from dapo_trl import DAPOTrainer
 from dapo_trl.vllm import ServerError, ServerMismatchError, comparison
 from dapo_trl.vllm.client import GuardedClient
-from dapo_trl.vllm.comparison import TEXT, coarsest_dtype, find_difference, text_ids, tolerance, usual_difference
+from dapo_trl.vllm.comparison import (
+    TEXT,
+    coarsest_dtype,
+    find_difference,
+    score_text,
+    text_ids,
+    tolerance,
+    usual_difference,
+)
 from dapo_trl.vllm.generation import Generation
 from tests.helpers import FIRST_CHARACTER, VOCABULARY, build, char_tokenizer, tiny_model
 
@@ -75,7 +83,7 @@ def test_the_trainers_log_probabilities(trainer):
         layer.self_attn.attention_dropout = 0.5
     trainer.model.train()
     state = torch.random.get_rng_state()
-    found = trainer._score_text([7, 8, 9, 10])
+    found = score_text(trainer.model, trainer.accelerator, [7, 8, 9, 10])
     assert trainer.model.training and torch.equal(torch.random.get_rng_state(), state)
     with torch.no_grad():
         logits = tiny_model().eval()(torch.tensor([[7, 8, 9, 10]])).logits[0]
