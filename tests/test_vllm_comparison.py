@@ -45,7 +45,8 @@ def test_the_worst_engine_counts():
 
 @pytest.mark.parametrize("value", [float("nan"), float("-inf")])
 def test_no_number_is_no_agreement(value):
-    assert find_difference([[-1.0, value]], [-1.0, -2.0], 0.2) is not None
+    right = [-1.0, -2.0]
+    assert find_difference([right, [-1.0, value], right], right, 0.2) is not None
 
 
 def test_the_coarsest_type_decides():

@@ -161,9 +161,9 @@ class Claim:
                     return
                 raise ServerInUseError(
                     f"The vLLM server at {self.url} is used by another run, which renews its mark {found!r} "
-                    "(host, process, ...). Two runs on one server would end both. Start a server of its own for this "
-                    "run and set vllm_server_base_url (or vllm_server_host and vllm_server_port) to it, or end the "
-                    "other run first."
+                    "(host, process, ...). Its engine would die, for both, because it takes no weights in the middle "
+                    "of a request. Use a server of your own (vllm_server_base_url, or vllm_server_host and "
+                    "vllm_server_port; the server_url of an evaluation), or wait until the other run has ended."
                 )
 
     def _keep_renewing(self) -> None:
@@ -185,6 +185,25 @@ class Claim:
     def _write(self, mark: str) -> None:
         body = {"new_version": mark}
         requests.post(f"{self.url}/update_weight_version", json=body, timeout=PROBE_TIMEOUT).raise_for_status()
+
+
+def check_unused(url: str) -> None:
+    """
+    Refuses a server that a run trains with: any request under way when weights arrive ends its engine.
+
+    Args:
+        url (`str`): the server's; one that is no vLLM, or offers no marks, passes.
+
+    Raises:
+        ServerInUseError: if it bears a mark that is renewed.
+    """
+    claim = Claim(url)
+    try:
+        mark = claim._read()
+        if mark is not None and mark.startswith("dapo-"):
+            claim._watch(mark)
+    except requests.RequestException:
+        return  # whether it answers is for its user to find out
 
 
 class ReleaseCallback(TrainerCallback):

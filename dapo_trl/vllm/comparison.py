@@ -115,8 +115,8 @@ def find_difference(served: list[list[float]], trained: list[float], allowed: fl
         `str`, or None.
     """
     differences = (torch.tensor(served, dtype=torch.float64) - torch.tensor(trained, dtype=torch.float64)).abs()
-    means = differences.mean(dim=1).nan_to_num(nan=torch.inf)
-    worst = int(means.argmax())
+    means = differences.mean(dim=1)
+    worst = int(means.argmax())  # NaN, if there is one
     if means[worst] <= allowed:
         return None
     return (
