@@ -5,9 +5,13 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from accelerate.logging import get_logger
+
 from .config import DAPOConfig
 from .rewards import AccuracyReward
 
+
+logger = get_logger(__name__)
 
 FAMILIES = ("completions/", "clip_ratio/", "sampling/", "verifier/")
 """What the names of TRL's and this project's further metrics begin with."""
@@ -39,6 +43,11 @@ def check_best_metric(
     known = _known_metrics(args, reward_names, has_accuracy)
     tails = [name.removeprefix(prefix) for prefix in prefixes if name.startswith(prefix)]
     if any(_is_reported(tail, known, reward_funcs) for tail in tails):
+        if args.greater_is_better is False and ("avg@" in name or name.endswith("_reward")):
+            logger.warning(
+                f"greater_is_better=False with metric_for_best_model={metric!r}: the worst model counts as the best. "
+                "Leave out greater_is_better."
+            )
         return
     sets = f" of the {len(prefixes)} named sets, each with metrics of its own" if prefixes != ["eval_"] else ""
     own = [prefix + name.removeprefix("eval_") for prefix in prefixes if name.removeprefix("eval_") in known]

@@ -7,11 +7,8 @@ from collections.abc import Iterator
 
 import yaml
 
+from .exit_codes import USAGE_ERROR
 from .secret_values import mask_text, masking_errors
-
-
-USAGE_ERROR = 2
-"""Exit status after a mistake of the user, as argparse's own."""
 
 
 @contextlib.contextmanager

@@ -42,6 +42,10 @@ class DAPOConfig(GRPOConfig):
             Name of the reward function that decides whether a completion is right. Several names, where each function
             scores the completions of its own task and returns None for the others: the first of them that scores a
             completion decides. May be left out with exactly one reward function.
+        correct_threshold (`float`, *optional*):
+            A completion counts as correct if its deciding reward is above this. `None`: above 0, as long as the
+            deciding reward has one value for right and one for wrong; of a graded one nobody knows what is correct,
+            and no accuracy is reported. Groups are filtered on differences in any case.
         max_rounds (`int`, *optional*, defaults to `10`):
             Generation rounds per rollout before it counts as a shortage.
         on_shortage (`str`, *optional*, defaults to `"train_partial"`):
@@ -118,6 +122,13 @@ class DAPOConfig(GRPOConfig):
         metadata={
             "help": "Name of the reward function that decides whether a completion is right; or several names, of "
             "which the first that does not return None decides. May be left out with exactly one reward function."
+        },
+    )
+    correct_threshold: float | None = field(
+        default=None,
+        metadata={
+            "help": "A completion counts as correct if its deciding reward is above this. None: above 0, and no "
+            "accuracy is reported if the reward turns out to be graded. Groups are filtered on differences anyway."
         },
     )
     max_rounds: int = field(
@@ -297,6 +308,12 @@ class DAPOConfig(GRPOConfig):
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown. Set {name} to one of {list(allowed)}.")
+        if self.correct_threshold is not None and not math.isfinite(self.correct_threshold):
+            raise ValueError(
+                f"correct_threshold={self.correct_threshold} must be a finite number: a completion is correct if its "
+                "deciding reward is above it. Set correct_threshold to a value between those of wrong and right "
+                "completions, or to null."
+            )
         cache = self.soft_punish_cache
         if cache is not None and not 0 < cache <= (self.max_completion_length or 0):
             raise ValueError(

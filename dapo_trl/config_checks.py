@@ -61,7 +61,6 @@ def check_combinations(config: "DAPOConfig") -> None:
     if config.balance_micro_batches:
         _check_balancing(config)
     _check_bounds(config)
-    _check_generation_kwargs(config)
     _check_trainer_fields(config)
     is_row_mean = config.loss_type in OWN_LOSS_TYPES and config.loss_type not in TOKEN_LOSS_TYPES
     if config.dynamic_sampling and is_row_mean and config.beta != 0 and config.on_shortage == "train_partial":
@@ -69,6 +68,12 @@ def check_combinations(config: "DAPOConfig") -> None:
             f"loss_type={config.loss_type!r} with beta={config.beta} cannot train on a partial rollout: the weights "
             "of the rows ride on the advantages and would not reach the KL term. Set on_shortage to 'raise', beta "
             "to 0, or loss_type to 'dapo'."
+        )
+    if config.use_vllm and "seed" in (config.generation_kwargs or {}):
+        raise ValueError(
+            f"generation_kwargs holds seed={config.generation_kwargs['seed']}, with which vLLM would give equal "
+            "prompts equal completions, in every round and rollout. With a server every group of completions has a "
+            "seed of its own, made from the run's: leave it out of generation_kwargs, and set seed instead."
         )
     if config.use_vllm and config.vllm_mode == "server":
         _check_address(config.vllm_server_base_url)
@@ -171,55 +176,26 @@ def _check_bounds(config: "DAPOConfig") -> None:
         )
 
 
-def _check_generation_kwargs(config: "DAPOConfig") -> None:
-    """What generation takes from `generation_kwargs`, and the rest of the trainer from fields of the same meaning."""
-    given = config.generation_kwargs or {}
-    same_meaning = {
-        "temperature": ("temperature", config.temperature),
-        "max_new_tokens": ("max_completion_length", config.max_completion_length),
-        "max_tokens": ("max_completion_length", config.max_completion_length),
-        "n": ("num_generations", None),
-        "num_return_sequences": ("num_generations", 1),
-        "do_sample": ("temperature", True),
-        "num_beams": ("num_generations", 1),
-    }
-    for name, (field, value) in same_meaning.items():
-        if name in given and given[name] != value:
-            raise ValueError(
-                f"generation_kwargs={{{name!r}: {given[name]!r}}} changes generation alone, while log-probabilities, "
-                f"groups and lengths follow {field}={getattr(config, field)}. Leave {name} out of generation_kwargs, "
-                f"and set {field} instead."
-            )
-
-
 def _check_trainer_fields(config: "DAPOConfig") -> None:
-    """Fields of Trainer that would be passed over, or that a rollout of several optimizer steps contradicts."""
+    """Fields of Trainer that would be passed over, or contradict how TRL deals out prompts."""
     accelerator = config.accelerator_config
     refused = {
-        "ignore_data_skip": (
-            config.ignore_data_skip and config.owns_batches,
-            "a resumed run would get back neither its place in the data nor the rollout in use",
-            "false",
-        ),
         "label_smoothing_factor": (
-            bool(config.label_smoothing_factor),
+            config.label_smoothing_factor,
             "there are no labels to smooth, and it would have no effect",
             "0",
         ),
         "accelerator_config.split_batches": (
-            bool(accelerator.split_batches),
+            accelerator.split_batches,
             "TRL's batches are those of one process, so that every process would get a part of its groups",
             "false",
         ),
         "accelerator_config.dispatch_batches": (
-            bool(accelerator.dispatch_batches),
-            "prompts are texts, and the main process could send tensors only",
+            accelerator.dispatch_batches,
+            "prompts are texts, and the main process can send tensors only",
             "null",
         ),
     }
-    for name, (is_set, reason, remedy) in refused.items():
-        if is_set:
-            value = config
-            for part in name.split("."):
-                value = getattr(value, part)
+    for name, (value, reason, remedy) in refused.items():
+        if value:
             raise ValueError(f"{name}={value} is not supported: {reason}. Set {name} to {remedy}.")

@@ -107,7 +107,7 @@ def _oddities(config: "DAPOConfig") -> list[str]:
     narrowed = {
         name: value
         for name, neutral in {"top_p": 1.0, "top_k": 0, "min_p": None, "repetition_penalty": 1.0}.items()
-        if (value := (config.generation_kwargs or {}).get(name, getattr(config, name))) not in (neutral, None)
+        if (value := getattr(config, name)) not in (neutral, None)
     }
     if narrowed and not (config.use_vllm and config.vllm_importance_sampling_correction):
         messages.append(

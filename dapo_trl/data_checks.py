@@ -80,15 +80,6 @@ def columns_of(dataset: Any) -> set[str]:
     return set((dataset.column_names if is_stream else None) or _first_row("", dataset) or {})
 
 
-def _named(train_dataset: Any, eval_dataset: Any) -> dict[str, Any]:
-    named = {"train_dataset": train_dataset}
-    if isinstance(eval_dataset, dict):
-        named |= {f"eval_dataset[{name!r}]": dataset for name, dataset in eval_dataset.items()}
-    else:
-        named["eval_dataset"] = eval_dataset
-    return {name: dataset for name, dataset in named.items() if dataset is not None}
-
-
 def _first_row(name: str, dataset: Any) -> Mapping | None:
     if isinstance(dataset, IterableDataset):
         return next(iter(dataset), None)
@@ -119,7 +110,8 @@ def check_prompts(
     """
     Reads every prompt, and refuses those that could not be encoded, or that the model has no room for.
 
-    Of streams, only the first row is read. Prompts are encoded only where their size in bytes leaves doubt.
+    Of streams, and of data that is transformed when it is read, only the first row is read. Prompts are encoded only
+    where their size in bytes leaves doubt.
 
     Args:
         datasets (`dict[str, Any]`): data sets by the words that name them.
@@ -145,11 +137,11 @@ def check_prompts(
 
 
 def _prompts(dataset: Any) -> Iterator[Any]:
-    if isinstance(dataset, IterableDataset):
-        yield from (row["prompt"] for row in dataset.take(1))
-    elif isinstance(dataset, Dataset):
+    if isinstance(dataset, Dataset) and dataset.format["type"] is None:
         for batch in dataset.select_columns("prompt").iter(1000):
             yield from batch["prompt"]
+    elif isinstance(dataset, Dataset | IterableDataset):
+        yield from (row["prompt"] for row in dataset.take(1))
     else:
         yield from (dataset[i]["prompt"] for i in range(len(dataset)))
 

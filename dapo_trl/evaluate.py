@@ -33,7 +33,7 @@ INTERRUPTED = 130
 
 def main(argv: list[str] | None = None) -> None:
     """Parse, evaluate or compare, print."""
-    (config,) = RecipeParser(EvaluateConfig, prog="python -m dapo_trl.evaluate").parse_args_and_config(argv)
+    (config,) = RecipeParser(EvaluateConfig, prog="python -m dapo_trl.evaluate").parse(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     mask_logs()
     for noisy in ("httpx", "datasets"):  # one line per request

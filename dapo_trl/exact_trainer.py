@@ -34,7 +34,7 @@ from .metrics import MicroBatchMetrics
 from .phases import PhaseTimer
 from .preemption import PreemptedError, Preemption
 from .random_state import get_random_state, set_random_state
-from .requirements import warn_if_updates_vanish
+from .requirements import warn_if_updates_vanish, warn_of_rate
 from .rollout import Rollout, RolloutPlan, buffered_denominators, gather_lengths
 
 
@@ -64,6 +64,7 @@ class ExactGRPOTrainer(GRPOTrainer):
                 **(self.args.generation_kwargs or {}),
                 "stop_token_ids": self.eos_token_ids,
             }
+        self._has_learnt = False  # a rollout had a gradient
         if self.args.balance_micro_batches and self.aux_loss_enabled:
             raise ValueError(
                 f"router_aux_loss_coef={self.router_aux_loss_coef} cannot be combined with balance_micro_batches: the "
@@ -74,6 +75,7 @@ class ExactGRPOTrainer(GRPOTrainer):
         computes_in_half = self.args.bf16 or self.args.fp16
         if not (self.is_deepspeed_enabled or (self.is_fsdp_enabled and computes_in_half)):
             warn_if_updates_vanish(self.model, self.args.learning_rate)
+        warn_of_rate(self.model, self.args)
         self.preemption = Preemption()
         self.phases = PhaseTimer()
         self._is_ending = False
@@ -277,7 +279,7 @@ class ExactGRPOTrainer(GRPOTrainer):
         The second `train()` of a trainer is the first one of a new trainer with these weights. An optimizer that was
         passed to the trainer keeps its state; Trainer would keep its own, too, with the moments of the earlier run.
         """
-        self._step = 0
+        self._step, self._has_learnt = 0, False
         self._buffered_inputs = self._rollout = self._num_rows_to_train = self._resumed_random_state = None
         self._micro_batch_metrics = MicroBatchMetrics()
         self._current_train_step_time = 0.0
@@ -313,6 +315,7 @@ class ExactGRPOTrainer(GRPOTrainer):
             "optimizer_steps_per_rollout": self._optimizer_steps_per_rollout,
             "is_ending": self._is_ending,
             "rollout": rollout_state(self._rollout) if is_in_use else None,
+            "has_learnt": self._has_learnt,
         }
         save_state(state | self._sampling_state(), output_dir, self.accelerator.process_index)
         # What the main process writes next tells that the checkpoint is complete.
@@ -320,7 +323,10 @@ class ExactGRPOTrainer(GRPOTrainer):
 
     def _load_rng_state(self, checkpoint):
         super()._load_rng_state(checkpoint)
-        if checkpoint is None or not self.args.owns_batches:
+        if checkpoint is None:
+            return
+        self._has_learnt = self.state.global_step > 0  # as far as is known
+        if not self.args.owns_batches:
             return
         self._step = self.state.global_step * self.args.gradient_accumulation_steps
         self._rollout = None
@@ -329,6 +335,7 @@ class ExactGRPOTrainer(GRPOTrainer):
         assert_agreement({"global_step": self.state.global_step, **found}, self.accelerator)
         if state:
             check_same_rollouts(state, checkpoint, self._optimizer_steps_per_rollout)
+            self._has_learnt = state.get("has_learnt", self._has_learnt)
             if state["is_ending"]:
                 # It was written when the data loader had begun, and a loader that begins uses the random state.
                 self._resumed_random_state = get_random_state()

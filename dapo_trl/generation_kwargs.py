@@ -29,7 +29,7 @@ SAMPLING_KEYS = {
     },
     "vllm": {
         *("stop_token_ids", "min_tokens", "bad_words", "logit_bias", "allowed_token_ids", "presence_penalty"),
-        *("frequency_penalty", "structured_outputs", "seed", "skip_special_tokens", "include_stop_str_in_output"),
+        *("frequency_penalty", "structured_outputs", "skip_special_tokens", "include_stop_str_in_output"),
         *("spaces_between_special_tokens", "extra_args", "vllm_xargs", "priority"),
     },
 }

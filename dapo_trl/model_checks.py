@@ -7,6 +7,7 @@ import transformers
 from accelerate.logging import get_logger
 from accelerate.utils import is_peft_model
 from peft import PeftModel, PromptLearningConfig
+from peft.tuners.tuners_utils import BaseTuner
 from torch import nn
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.integrations.fsdp import is_fsdp_enabled
@@ -110,8 +111,13 @@ def check_policy(
     if is_peft_model(model):
         if isinstance(model.active_peft_config, PromptLearningConfig):
             _check_prompt_learning(model.active_peft_config, args)
-        else:
+        elif isinstance(model.base_model, BaseTuner):
             _check_active_adapters(model)
+        else:
+            raise ValueError(
+                f"The adapter is a {type(model.active_peft_config).__name__}, under which TRL does not find the model "
+                "whose log-probabilities it needs. Train another adapter, such as LoRA."
+            )
     check_trainable(model, args.fp16)
     check_optimized(model, optimizer)
     check_special_tokens(tokenizer, model)
@@ -205,12 +211,11 @@ def check_optimized(model: nn.Module, optimizer: torch.optim.Optimizer | None) -
     Raises:
         ValueError: if the optimizer has none of the model's trained parameters.
     """
-    if optimizer is None:
-        return
+    if not hasattr(optimizer, "param_groups"):
+        return  # none, or DeepSpeed's placeholder
     optimized = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-    lacking = [name for name, parameter in model.named_parameters() if id(parameter) not in optimized]
-    lacking = [name for name in lacking if name in set(trained)]
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    lacking = [name for name, parameter in trained.items() if id(parameter) not in optimized]
     if len(lacking) == len(trained):
         raise ValueError(
             "optimizers: the optimizer has none of the parameters that are trained, so that nothing would change "

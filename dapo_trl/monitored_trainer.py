@@ -12,6 +12,7 @@ from .callbacks import (
     EvaluatedGroups,
     MetricsFileCallback,
     PhaseCallback,
+    RunLengthCallback,
     WeightsCallback,
     default_alarms,
     non_finite_step,
@@ -22,11 +23,11 @@ from .completions_table import append_dropped, length_columns, remove_last
 from .exact_trainer import ExactGRPOTrainer
 from .exchange import exchange
 from .loss import loss_mask
-from .metrics import MeanProbability, constant_value, means_of_numbers, reward_metrics
+from .metrics import MeanProbability, constant_value, count_copies, means_of_numbers, reward_metrics, why_no_signal
 from .preemption import PreemptedError
 from .random_state import get_random_state, set_random_state
 from .reward_values import ReturnedValues, RewardValueError, check_rewards
-from .sampling import GroupPool, Outcome, deciding_values, group_outcomes, outcome_shares
+from .sampling import GroupPool, Outcome, deciding_values, group_outcomes, is_graded, outcome_shares
 from .vllm import ReleaseCallback, ServerError, count_corrected, score_text, usual_difference
 
 
@@ -46,7 +47,10 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
         self._deciding_rewards: list[int] = []
         self._is_warned_of_unscored = self._is_warned_of_overlap = False
         self._overlong_reward: int | None = None
+        self._is_graded = False
         self._warned_of_nan: set[int] = set()
+        self._last_reason_untrained: str | None = None
+        self._generated_rewards: torch.Tensor | None = None
         self._evaluated: EvaluatedGroups | None = None
         self._mean_probability = MeanProbability()
         self._loss_logps: torch.Tensor | None = None
@@ -66,6 +70,7 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
         self._weights = WeightsCallback(self.accelerator, steps)
         for callback in (
             self._weights,
+            RunLengthCallback(),
             PhaseCallback(self.phases, steps, self._record_mean_probability, self._record_rollout_end),
             MetricsFileCallback(steps),
             self._alarms,
@@ -75,10 +80,13 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
 
     def _begin_afresh(self):
         super()._begin_afresh()
-        self._evaluated = self._loss_logps = None
+        self._evaluated = self._loss_logps = self._generated_rewards = None
+        self._last_reason_untrained = "No rollout was made."
         self._mean_probability = MeanProbability()
         self._num_generated_tokens = self._num_trained_tokens = self._step_loss = 0.0
         self._num_overflows = 0
+        self._is_warned_of_unscored = self._is_warned_of_overlap = False
+        self._warned_of_nan.clear()
 
     def _prepare_inputs(self, generation_batch):
         is_new_rollout = self.model.training and self._step % self._micro_steps_per_rollout == 0
@@ -93,6 +101,7 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
             return super()._generate(prompts)
         with self.phases.measure("generation"):
             generation = super()._generate(prompts)
+        self._record_copies(completion_ids=generation[1], logprobs=generation[4])
         mean_length = self._metrics["train"]["completions/mean_length"][-1]
         self._num_generated_tokens += mean_length * len(prompts) * self.accelerator.num_processes
         return generation
@@ -119,6 +128,7 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
         with self.phases.measure("scoring"):
             rewards = self._checked_rewards(inputs, prompts, completions, completion_ids_list)
         if not self.args.dynamic_sampling:
+            self._generated_rewards = rewards
             self._record_overlong(rewards)
             self._record_groups(rewards, completion_ids_list)
         return rewards
@@ -134,7 +144,43 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
         rows = list(zip(prompts, completions, strict=True))
         check_rewards(rewards, self.reward_weights if is_sum else None, returned, self.reward_func_names, rows)
         self._warn_of_nan(rewards, returned)
+        self._notice_grades(rewards)
         return rewards
+
+    @property
+    def _correct_threshold(self) -> float | None:
+        """Above which deciding reward a completion is correct; None if that is not known."""
+        given = self.args.correct_threshold
+        return given if given is not None else None if self._is_graded else 0.0
+
+    def _notice_grades(self, rewards_per_func: torch.Tensor) -> None:
+        """From the first graded values on, no accuracy is reported, unless it is said where right begins."""
+        if self._is_graded or self.args.correct_threshold is not None:
+            return
+        left = torch.ones(len(rewards_per_func), dtype=torch.bool, device=rewards_per_func.device)
+        for index in self._deciding_rewards:
+            decides = left & ~rewards_per_func[:, index].isnan()
+            left &= ~decides
+            values = rewards_per_func[decides, index]
+            if not is_graded(values):
+                continue
+            self._is_graded = True
+            some = ", ".join(f"{value:.3g}" for value in values.unique().tolist()[:4])
+            message = (
+                f"The deciding reward {self.reward_func_names[index]!r} is graded ({some}, ...): it does not say what "
+                "is correct. Set correct_threshold: completions whose deciding reward is above it are correct (0.0, "
+                "if all of them above zero are)."
+            )
+            if self.args.load_best_model_at_end and "avg@" in (self.args.metric_for_best_model or ""):
+                raise RewardValueError(
+                    f"metric_for_best_model={self.args.metric_for_best_model!r} cannot be computed. {message} Or set "
+                    "metric_for_best_model to 'eval_reward'."
+                )
+            logger.warning(
+                f"{message} Until then frac_correct, avg@k and the other metrics of correctness are left out; "
+                "training is the same."
+            )
+            return
 
     def _warn_of_nan(self, rewards: torch.Tensor, returned: ReturnedValues) -> None:
         """NaN counts as None, as in TRL, but may be an accident: once for each function, where it happens."""
@@ -223,7 +269,7 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
             metrics[name][-1] = value
         for name, value in collection.completion_metrics().items():
             metrics[name].append(value)
-        for name, value in pool.metrics().items():
+        for name, value in pool.metrics(self._correct_threshold is not None).items():
             metrics[f"dynamic_sampling/{name}"].append(value)
         self._record_overlong(rewards)
         is_kept = [collection.fate(number, pool) == "kept" for number in collection.lengths]
@@ -235,8 +281,8 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
             return
         self._warn_of_deciding_rewards(rewards_per_func)
         deciding = deciding_values(rewards_per_func, self._deciding_rewards)
-        outcomes = group_outcomes(deciding.view(-1, self.num_generations))
-        for name, value in outcome_shares(outcomes).items():
+        outcomes = group_outcomes(deciding.view(-1, self.num_generations), self._correct_threshold)
+        for name, value in outcome_shares(outcomes, self._correct_threshold is not None).items():
             self._metrics["train"][f"dynamic_sampling/{name}"].append(value)
         first = self.accelerator.process_index * len(completion_ids)
         lengths = {first + i: len(ids) for i, ids in enumerate(completion_ids)}
@@ -253,19 +299,31 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
             is_accepted (`list[bool]`): for each of `lengths`, whether its group is trained on.
         """
         metrics, device = self._metrics["train"], self.accelerator.device
-        scored = deciding[~deciding.isnan()]
-        if len(scored):
-            metrics["frac_correct"].append((scored > 0).float().mean().item())
+        threshold, scored = self._correct_threshold, deciding[~deciding.isnan()]
+        if len(scored) and threshold is not None:
+            metrics["frac_correct"].append((scored > threshold).float().mean().item())
         tokens = torch.tensor(list(lengths.values()), dtype=torch.float64)
-        masks = {
-            "accepted": torch.tensor(is_accepted, dtype=torch.bool),
-            "correct": deciding.cpu()[list(lengths)] > 0,
-        }
+        masks = {"accepted": torch.tensor(is_accepted, dtype=torch.bool)}
+        if threshold is not None:
+            masks["correct"] = deciding.cpu()[list(lengths)] > threshold
         sums = torch.stack([torch.stack([tokens[mask].sum(), mask.sum()]) for mask in masks.values()])
         sums = self.accelerator.reduce(sums.float().to(device), reduction="sum").tolist()
         for name, (total, count) in zip(masks, sums, strict=True):
             if count:
                 metrics[f"completions/mean_{name}_length"].append(total / count)
+
+    @property
+    def reason_untrained(self) -> str | None:
+        """Why this run has trained nothing, if no rollout so far had a gradient; else, and before the first, None."""
+        return None if self._has_learnt else self._last_reason_untrained
+
+    def _note_training(self, rewards_per_func: torch.Tensor, num_tokens: float) -> None:
+        """Takes the rewards of all rows of a rollout that are to be trained on, and the number of their tokens."""
+        reason = why_no_signal(rewards_per_func, self.reward_weights, self.num_generations, num_tokens)
+        if reason is None:
+            self._has_learnt = True
+        else:
+            self._last_reason_untrained = reason
 
     def _record_correction(self, scored: dict[str, torch.Tensor]) -> None:
         """How many of the trained tokens have an importance ratio out of bounds."""
@@ -282,6 +340,19 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
         )
         corrected, trained = self.accelerator.reduce(counts.to(self.accelerator.device), reduction="sum").tolist()
         self._metrics["train"]["sampling/frac_corrected"].append(corrected / max(1, trained))
+
+    def _record_copies(self, completion_ids: list[list[int]], logprobs: list[list[float]] | None) -> None:
+        """How many completions of this call repeat another one of their group."""
+        hashes = torch.tensor([hash(tuple(ids)) for ids in completion_ids], device=self.accelerator.device)
+        hashes, logps = self.accelerator.gather(hashes), None
+        # Only these are of the distribution that was sampled from, whatever temperature and top_p are.
+        if self.use_vllm and self.vllm_importance_sampling_correction and logprobs is not None:
+            logps = torch.tensor([sum(logp or 0.0 for logp in row) for row in logprobs], dtype=torch.float32)
+            logps = self.accelerator.gather(logps.to(self.accelerator.device))
+        frac_distinct, frac_copied = count_copies(hashes, logps, self.num_generations)
+        self._metrics["train"]["completions/frac_distinct"].append(frac_distinct)
+        if frac_copied is not None:
+            self._metrics["train"]["completions/frac_copied"].append(frac_copied)
 
     def _record_overlong(self, rewards_per_func: torch.Tensor) -> None:
         if self._overlong_reward is not None:
@@ -364,7 +435,7 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
         try:
             output = super().evaluation_loop(dataloader, *args, metric_key_prefix=metric_key_prefix, **kwargs)
             num_problems = len(dataloader.dataset) if hasattr(dataloader.dataset, "__len__") else None
-            metrics = self._evaluated.metrics(num_problems)
+            metrics = self._evaluated.metrics(num_problems, self._correct_threshold)
             self._check_best_metric(metrics, metric_key_prefix)
         except (PreemptedError, RewardValueError, ServerError):
             self._metrics["eval"].clear()  # the log of the run's end is none of an evaluation

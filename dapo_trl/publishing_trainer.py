@@ -77,7 +77,9 @@ class PublishingGRPOTrainer(StoppableGRPOTrainer):
             whole_checkpoint=folders.get(strategy),
         )
         is_busy = self.push_in_progress is not None and not self.push_in_progress.is_done()
-        if self.preemption.is_agreed:
+        if self.reason_untrained:
+            self._publisher.leave_out(push, "nothing has been trained yet.")
+        elif self.preemption.is_agreed:
             self._publisher.leave_out(push, "the run has been told to end. Resume it to go on.")
         elif is_busy and not self.args.hub_always_push:
             self._publisher.leave_out(push, "the push before is still under way. Set hub_always_push to wait in line.")

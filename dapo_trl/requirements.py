@@ -18,6 +18,15 @@ from .rewards.overlong import SoftOverlongPunishment
 
 logger = get_logger(__name__)
 
+LEAST_ADAPTER_RATE = 5e-6
+"""Learning rate below which adapters hardly learn: they need about ten times that of all weights."""
+
+LARGEST_FULL_RATE = 2e-5
+"""Learning rate above which training all weights of a language model with a reward usually destroys it."""
+
+LARGE_MODEL = 10**8
+"""Parameters from which the usual rates hold."""
+
 USUAL_WEIGHT = 0.02
 """Size of a weight in a layer some thousand wide."""
 
@@ -192,6 +201,30 @@ def warn_if_updates_vanish(model: torch.nn.Module, learning_rate: float) -> None
             f"small that most updates are lost in rounding: a weight of {USUAL_WEIGHT} does not change by less than "
             f"{least:.0e}. Load the model with dtype 'float32' (with bf16=true it computes in bfloat16 all the same), "
             "start with DeepSpeed, which keeps float32 weights, or train adapters (use_peft)."
+        )
+
+
+def warn_of_rate(model: torch.nn.Module, args: DAPOConfig) -> None:
+    """
+    Warns of a learning rate for all weights where adapters are trained, and the other way round.
+
+    Args:
+        model (`torch.nn.Module`): the model that is trained.
+        args (`DAPOConfig`): `learning_rate`, and `optim`: the usual rates are those of Adam.
+    """
+    if "adam" not in str(getattr(args.optim, "value", args.optim)):
+        return
+    num_parameters = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in model.parameters())
+    rate = args.learning_rate
+    if is_peft_model(model) and 0 < rate < LEAST_ADAPTER_RATE:
+        logger.warning(
+            f"learning_rate={rate:g} suits the training of all weights; adapters (use_peft) hardly move with less "
+            f"than {LEAST_ADAPTER_RATE:g}. Set learning_rate to about ten times what all weights would get: 1e-5, say."
+        )
+    elif not is_peft_model(model) and rate > LARGEST_FULL_RATE and num_parameters >= LARGE_MODEL:
+        logger.warning(
+            f"learning_rate={rate:g} suits adapters (use_peft); all weights are trained here, which usually falls "
+            f"apart above {LARGEST_FULL_RATE:g}. Set learning_rate to 1e-6 (the paper's value), or train adapters."
         )
 
 

@@ -104,11 +104,11 @@ def _check_reward_model(place: str, model: nn.Module) -> None:
 
 def _check_columns(reward: Callable, name: str, available: set[str]) -> None:
     function = get_callable_name(reward)
-    for column in ("prompts", "completions"):
-        if column in available:
+    for column in ALWAYS_GIVEN:
+        if column in available - {"completion_ids"}:  # this one is not handed on
             raise ValueError(
-                f"{name} has a column {column!r}, the name of an argument by which every reward function gets the "
-                "generated ones. Rename or remove the column."
+                f"{name} has a column {column!r}, which is also the name of an argument that every reward function "
+                "gets. Rename or remove the column."
             )
     missing = [column for column in getattr(reward, "required_columns", ()) if column not in available]
     if missing:

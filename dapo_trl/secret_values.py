@@ -34,7 +34,9 @@ _NUM_CHARS_ANYWHERE = 8
 _NUM_CHARS_AS_WORD = 4
 
 _ENDINGS = ("token", "key", "secret", "password", "passwd", "passphrase", "credential", "authorization")
-_WORDS = ("auth", "pass", "cookie")
+_WORDS = ("auth", "cookie", "pass", "pat")
+_ANYWHERE = re.compile(r"\b(secret|password|passwd|passphrase|(access|api|private) key|(access|auth|hf|hub) token)\b")
+_ABOUT_SECRETS = ("dir", "env", "file", "id", "length", "name", "path", "type", "url")
 _OWNERS_OF_TOKENS = ("access", "api", "auth", "bearer", "hf", "hub", "user")
 """`api_tokens` are secrets, `max_tokens` are none."""
 _NO_SECRETS = (
@@ -72,6 +74,8 @@ def is_secret_name(name: str) -> bool:
     last, before = words[-1], words[-2] if len(words) > 1 else ""
     if before in _NO_SECRETS:
         return False
+    if last not in _ABOUT_SECRETS and _ANYWHERE.search(" ".join(words)):
+        return True
     if last == "tokens":
         return before in _OWNERS_OF_TOKENS
     return last in _WORDS or last.removesuffix("s").endswith(_ENDINGS)
@@ -180,8 +184,11 @@ def _secrets_in(value: Any, is_secret: bool = False) -> Iterator[str]:
         for name, item in value.items():
             yield from _secrets_in(item, is_secret or is_secret_name(str(name)))
     elif isinstance(value, list | tuple | set):
+        before = None  # words of a command line: `["--api-key", "abc"]`
         for item in value:
-            yield from _secrets_in(item, is_secret)
+            is_flag = isinstance(before, str) and before.startswith("--")
+            yield from _secrets_in(item, is_secret or (is_flag and is_secret_name(before)))
+            before = item
     elif type(value) is int and is_secret:
         yield str(value)
     elif isinstance(value, str):

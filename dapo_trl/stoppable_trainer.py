@@ -22,6 +22,10 @@ class FinishedError(RuntimeError):
     """The checkpoint that is resumed from is the end of the run."""
 
 
+class NothingTrainedError(RuntimeError):
+    """A run has come to its end without a rollout that had a gradient."""
+
+
 class StoppableGRPOTrainer(MonitoredGRPOTrainer):
     """
     [`MonitoredGRPOTrainer`] that ends a run in order. [`DAPOTrainer`] lists what is overridden.
@@ -47,6 +51,8 @@ class StoppableGRPOTrainer(MonitoredGRPOTrainer):
         except FinishedError as reason:
             if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
                 self._load_best_model()
+            if self.use_vllm:
+                self.vllm_generation.release()
             logger.warning(str(reason))
             return TrainOutput(self.state.global_step, 0.0, {})
         finally:
@@ -74,6 +80,7 @@ class StoppableGRPOTrainer(MonitoredGRPOTrainer):
             super()._run_epoch(**kwargs)
         except (ShortageError, AlarmError, PreemptedError, RewardValueError, ServerError) as reason:
             self._is_ending = True
+            self._last_reason_untrained = str(reason)
             is_preempted = isinstance(reason, PreemptedError)
             # Preempted just after a checkpoint: time is short, and nothing has changed.
             is_saved = is_preempted and self._last_saved_step == self.state.global_step
@@ -103,10 +110,11 @@ class StoppableGRPOTrainer(MonitoredGRPOTrainer):
         if self.args.should_save:
             rewards = dict(zip(self.reward_func_names, self.reward_funcs, strict=True))
             directory = output_dir or self.args.output_dir
-            save_metadata(directory, rewards, self._prompt_form, self.args.chat_template_kwargs)
+            save_metadata(directory, rewards, self.prompt_form, self.args.chat_template_kwargs)
 
     @functools.cached_property
-    def _prompt_form(self) -> PromptForm | None:
+    def prompt_form(self) -> PromptForm | None:
+        """How problems are asked, see [`~dapo_trl.data.prompt_form.find_form`]; None: the data does not tell."""
         return find_form(self.train_dataset, self.prompt_template)
 
     def _save_checkpoint(self, model, trial):

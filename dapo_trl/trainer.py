@@ -22,6 +22,7 @@ from .config import DAPOConfig
 from .data_checks import check_datasets, check_prompts
 from .exchange import assert_agreement
 from .loss import deal_rows
+from .metrics import only_value
 from .model_checks import check_model, check_optimizers, check_policy
 from .preemption import PreemptedError
 from .publishing_trainer import PublishingGRPOTrainer
@@ -41,6 +42,7 @@ from .rollout import weigh_by_group
 from .sampling import (
     AcceptanceRate,
     GroupPool,
+    Hints,
     Outcome,
     PromptStream,
     check_filled,
@@ -144,7 +146,7 @@ class DAPOTrainer(PublishingGRPOTrainer):
         environment_factory=None,
     ):
         # The parent changes arguments in place; the caller's objects stay as they are.
-        check_model(model, processing_class, args is not None and args.trust_remote_code)
+        check_model(model, processing_class, getattr(args, "trust_remote_code", False))
         args, reward_funcs = own_args(args, model), as_list(reward_funcs)
         check_weight_transfer(args)
         is_generated_elsewhere = rollout_func is not None or environment_factory is not None
@@ -159,7 +161,7 @@ class DAPOTrainer(PublishingGRPOTrainer):
         reward_processing_classes = as_list(reward_processing_classes) or None
         if args.soft_punish_cache is not None:
             add_overlong_punishment(args, reward_funcs, reward_processing_classes)
-        with generating_with(server_settings(args, train_dataset, eval_dataset)):
+        with generating_with(server_settings(args, train_dataset, eval_dataset, lambda: self.state.global_step)):
             super().__init__(
                 model=model,
                 reward_funcs=reward_funcs,
@@ -206,6 +208,7 @@ class DAPOTrainer(PublishingGRPOTrainer):
             scored = self._generate_and_score_informative_groups()
         else:
             scored = super()._generate_and_score_completions(inputs)
+            self._note_training(self._generated_rewards, scored["num_items_in_batch"].item())
         if self.use_vllm and self.vllm_importance_sampling_correction:
             self._record_correction(scored)
         if self.args.token_normalization == "group":
@@ -234,6 +237,9 @@ class DAPOTrainer(PublishingGRPOTrainer):
             scored = super()._generate_and_score_completions(replay.inputs())
         finally:
             self._replayed = None
+        # Each filler is a token.
+        num_tokens = scored["num_items_in_batch"].item() - replay.num_fillers
+        self._note_training(replay.rewards[: replay.num_rows], num_tokens)
         self._record_collection(pool, collection)
         self._metrics["train"]["dynamic_sampling/epoch"] = [self._prompt_stream.epoch]
         if self.log_completions:
@@ -262,7 +268,7 @@ class DAPOTrainer(PublishingGRPOTrainer):
                 num_before = collection.num_rows
                 self._generate_and_score_round(indices, collection)  # lines 4 and 5
                 deciding = deciding_values(collection.rewards_per_func()[num_before:], self._deciding_rewards)
-                outcomes = group_outcomes(deciding.view(-1, self.num_generations))
+                outcomes = group_outcomes(deciding.view(-1, self.num_generations), self._correct_threshold)
                 pool.add_round(outcomes)  # line 6
                 self._acceptance.observe(outcomes.count(Outcome.INFORMATIVE), len(outcomes))
                 collection.drop_rejected(pool)
@@ -273,6 +279,7 @@ class DAPOTrainer(PublishingGRPOTrainer):
             self._warn_of_deciding_rewards(collection.rewards_per_func())
         shortage = check_filled(
             pool,
+            self._remedy_hints(collection),
             is_partial_allowed=self.args.on_shortage == "train_partial",
             min_groups=-(-self.args.updates_per_rollout // self.num_generations),
             max_rounds=self.args.max_rounds,
@@ -281,6 +288,13 @@ class DAPOTrainer(PublishingGRPOTrainer):
         if shortage:
             logger.warning(shortage)
         return pool, collection
+
+    def _remedy_hints(self, collection: Collection) -> Hints:
+        """What a shortage is to say of the completions beside the outcomes of their groups."""
+        if not collection.rewards:
+            return Hints()
+        deciding = deciding_values(collection.rewards_per_func(), self._deciding_rewards)
+        return Hints(only_value(deciding), collection.completion_metrics()["completions/clipped_ratio"])
 
     def _draw_prompts(self, pool: GroupPool) -> list[int]:
         """Prompts of the next round, as many as will probably fill the rollout; none when no round is to follow."""

@@ -42,7 +42,7 @@ def recording_generation(mode: str, model: torch.nn.Module, accelerator: Acceler
     generation.model, generation.accelerator = model, accelerator
     generation._dist = DistributedBackend(accelerator)
     generation.mode, generation.enable_sleep_mode, generation._weight_metadata = mode, False, None
-    generation.settings = ServerSettings(0, 1.0, lambda tokenizer: 0, True)
+    generation.settings = ServerSettings(0, 1.0, lambda tokenizer: 0, True, seed=42, global_step=lambda: 0)
     runner = SimpleNamespace(model_runner=SimpleNamespace(model=recorder))
     engine = SimpleNamespace(model_executor=SimpleNamespace(driver_worker=runner))
     generation.llm = SimpleNamespace(llm_engine=engine, reset_prefix_cache=lambda: None)

@@ -238,6 +238,8 @@ def build_with(args: DAPOConfig | GRPOConfig | None, **arguments) -> DAPOTrainer
 def test_args_must_be_a_dapo_config():
     with pytest.raises(TypeError, match="args is a GRPOConfig, but DAPOTrainer needs a DAPOConfig"):
         build_with(GRPOConfig(use_cpu=True, bf16=False))
+    with pytest.raises(TypeError, match="args is a dict, but DAPOTrainer needs a DAPOConfig"):
+        build_with({"output_dir": "out"})
 
 
 def test_no_reward_function_is_refused():

@@ -53,6 +53,7 @@ def nothing_remembered(monkeypatch):
     [
         *("hub_token", "--hub-token", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_2", "token", "WANDB_API_KEY"),
         *("apiKey", "x-api-key", "AWS_SECRET_ACCESS_KEY", "client_secret", "DB_PASSWORD", "PGPASSWORD", "api_keys"),
+        *("GITHUB_PAT", "API_KEY_OF_JUDGE", "hub_token_value", "secret_of_x"),
         *("Authorization", "credentials", "access_tokens", "passphrase", "MY_SECRET", "basic_auth", "VLLM_API_KEY"),
     ],
 )
@@ -66,6 +67,7 @@ def test_names_of_secrets(name):
         *("eos_token", "pad_token", "max_tokens", "token_normalization", "HF_TOKEN_PATH", "PWD", "stop_tokens"),
         *("average_tokens_across_devices", "include_num_input_tokens_seen", "prompt_key", "tokenizer", "keyboard", ""),
         *("additional_special_tokens", "TOKENIZERS_PARALLELISM", "SSH_AUTH_SOCK", "XAUTHORITY", "num_tokens"),
+        *("AWS_ACCESS_KEY_ID", "PASSWORD_FILE", "secret_name", "hub_private_repo", "hub_model_id", "PATH"),
     ],
 )
 def test_names_of_other_things(name):
@@ -94,6 +96,7 @@ def test_our_own_fields_hold_one_secret():
         ({"url": "https://hf_abcdefgh@host"}, "hf_abcdefgh", "not-published"),
         ({"url": "http://me:pa%24%24word@host"}, "pa$$word", "not-published"),
         ({"url": "http://host/?x=1&api_key=abcdefgh"}, "abcdefgh", "not-published"),
+        ({"words": ["--port", "80001234", "--api-key", "abcdefgh"]}, "80001234 abcdefgh", "80001234 not-published"),
         ({"private_key": "BEGIN KEY\nabcdefghij\nEND"}, "# abcdefghij", "# not-published"),
         # 4 to 7 characters: words of their own.
         ({"hub_token": "abcd"}, "abcd, xabcd, abcd_e", "not-published, xabcd, not-published_e"),

@@ -61,7 +61,7 @@ def pauses(monkeypatch) -> list[float]:
 def generation_with(client: FailingClient, num_retries: int = 3, mismatch: Exception | None = None) -> Generation:
     made = object.__new__(Generation)
     made.accelerator = Accelerator(cpu=True)
-    made.settings = ServerSettings(num_retries, 1.0, lambda tokenizer: 0, True)
+    made.settings = ServerSettings(num_retries, 1.0, lambda tokenizer: 0, True, seed=42, global_step=lambda: 0)
     made.vllm_client = GuardedClient(client, 1.0)
     made._broadcast = lambda value: value
     made._find_mismatch = lambda: mismatch

@@ -14,13 +14,15 @@ import pandas as pd
 import pytest
 import torch
 from datasets import Dataset, DatasetDict, IterableDatasetDict
-from peft import LoraConfig, PeftModel, PrefixTuningConfig, PromptTuningConfig, get_peft_model
+from peft import AdaptionPromptConfig, LoraConfig, PeftModel, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from transformers import (
     BertConfig,
     BertForMaskedLM,
     EarlyStoppingCallback,
     GPT2Config,
     GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
     Qwen2ForCausalLM,
     Qwen2ForSequenceClassification,
     T5Config,
@@ -28,8 +30,9 @@ from transformers import (
     TrainerCallback,
 )
 
-from dapo_trl import DAPOTrainer, accuracy
-from dapo_trl.model_checks import check_trainable, num_embeddings
+from dapo_trl import DAPOConfig, DAPOTrainer, accuracy
+from dapo_trl.data_checks import check_prompt_types
+from dapo_trl.model_checks import check_policy, check_trainable, num_embeddings
 
 from .helpers import CHAT_TEMPLATE, EOS, build, char_tokenizer, correct, prompt_dataset, tiny_model
 
@@ -172,6 +175,13 @@ MODELS = {
     "prompt tuning": (
         lambda: {"peft_config": PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)},
         f"adapter is a PromptTuningConfig, whose {VIRTUAL}",
+    ),
+    "adaption prompt": (
+        lambda: {
+            "model": LlamaForCausalLM(LlamaConfig(**tiny_model().config.to_dict() | {"model_type": "llama"})),
+            "peft_config": AdaptionPromptConfig(adapter_layers=1, adapter_len=2, task_type="CAUSAL_LM"),
+        },
+        "adapter is a AdaptionPromptConfig, under which .* Train another adapter, such as LoRA",
     ),
     "no target": (lambda: {"peft_config": lora(target_modules=["nope"])}, "Target modules {'nope'} not found"),
     "LM head": (lambda: {"peft_config": lora(target_modules=["lm_head"])}, "adapter to `lm_head` is not supported"),
@@ -487,8 +497,9 @@ REWARDS = {
     ),
     "column in the way": (
         lambda: {"train_dataset": with_column("completions")},
-        "train_dataset has a column 'completions', the name of an argument .* Rename or remove the column",
+        "train_dataset has a column 'completions', which is also the name of an arg.* Rename or remove the column",
     ),
+    "another in the way": (lambda: {"train_dataset": with_column("trainer_state")}, "has a column 'trainer_state'"),
     "two of a name": (
         lambda: {"reward_funcs": [lambda completion_ids, **_: [], lambda completion_ids, **_: []]},
         r"have the names \['<lambda>', '<lambda>'\], one of them more than once.* Give every function a name",
@@ -605,6 +616,11 @@ WORKS: dict[str, Callable[[], dict]] = {
     },
     "answers in prompts": lambda: chat([[USER, {"role": "assistant", "content": "4"}]] * 4),
     "call without content": lambda: chat([[USER, {"role": "assistant", "content": None}, USER]] * 4),
+    "transformed when read": lambda: {
+        "train_dataset": prompt_dataset().with_transform(lambda rows: {"prompt": [f"{n}?" for n in rows["number"]]}),
+        "config": {"dynamic_sampling": False, "balance_micro_batches": False},
+    },
+    "column that is not handed on": lambda: {"train_dataset": with_column("completion")},
     "stream as in TRL": lambda: {
         "train_dataset": streamed(40),
         "config": {"dynamic_sampling": False, "balance_micro_batches": False},
@@ -618,6 +634,7 @@ WORKS: dict[str, Callable[[], dict]] = {
     "best of a named set for any k": lambda: choosing("easy_avg@k", "easy", "hard"),
     "best reward of a named set": lambda: choosing("eval_easy_rewards/correct/mean", "easy", "hard"),
     "best reward": lambda: choosing("reward"),
+    "worst model": lambda: choosing("reward", greater_is_better=False),
     "best length": lambda: choosing("eval_completions/mean_length", greater_is_better=False),
     "best by a metric of one's own": lambda: choosing("my_metric") | {"reward_funcs": logging_reward},
     "best by a metric of one's own and set": lambda: (
@@ -664,11 +681,16 @@ def test_works(name):
     [
         ("answers in prompts", r"train_dataset: 4 of 4 prompts, the first in row 0, end with an assistant's turn"),
         ("model with fewer rotary positions", r"more than max_position_embeddings=16 of the model, the length it was"),
+        (
+            "worst model",
+            r"greater_is_better=False with metric_for_best_model='reward': the worst model counts as the b",
+        ),
         ("optimizer of a part", r"lacks \d+ of the \d+ parameters with requires_grad, such as model.layers.0"),
     ],
 )
 def test_is_warned_of(name, message, caplog):
-    build(DAPOTrainer, rollout_func=None, **WORKS[name]())
+    arguments = WORKS[name]()
+    build(DAPOTrainer, arguments.pop("config", {}), rollout_func=None, **arguments)
     assert re.search(message, caplog.text)
 
 
@@ -721,3 +743,21 @@ def test_every_metric_that_is_offered_is_reported():
     reported = {name for record in trainer.state.log_history for name in record}
     assert "eval_hard_rewards/correct/mean" in offered
     assert offered <= reported
+
+
+def test_texts_and_messages_cannot_be_mixed():
+    with pytest.raises(ValueError, match=r"train_dataset\[1\]\['prompt'\] is of another kind than the first one"):
+        check_prompt_types("train_dataset", ["p", [USER]])
+
+
+def test_virtual_tokens_cannot_be_served():
+    model = get_peft_model(tiny_model(), PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4))
+    args = DAPOConfig(use_cpu=True, bf16=False, report_to="none", use_vllm=True, vllm_mode="server")
+    with pytest.raises(ValueError, match="PromptTuningConfig, whose virtual tokens vLLM does not know.* LoRA"):
+        check_policy(model, char_tokenizer(), None, args)
+
+
+def test_a_model_by_name_has_an_architecture(tmp_path):
+    tiny_model().config.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r'its config.json names no architecture.* Add "architectures" to it'):
+        build(DAPOTrainer, model=str(tmp_path))

@@ -6,6 +6,7 @@ from .metrics_file import METRICS_FILE, MetricsFileCallback, read_metrics
 from .phases import PhaseCallback
 from .progress import RolloutPrinterCallback, RolloutProgressCallback, show_rollouts
 from .records import RolloutRecords
+from .run_length import RunLengthCallback
 from .weights import NonFiniteWeightsError, WeightsCallback, non_finite_parameters
 
 
@@ -20,6 +21,7 @@ __all__ = [
     "RolloutPrinterCallback",
     "RolloutProgressCallback",
     "RolloutRecords",
+    "RunLengthCallback",
     "WeightsCallback",
     "default_alarms",
     "non_finite_parameters",

@@ -95,12 +95,12 @@ def low_acceptance(records: list[Record]) -> str | None:
     accepted = _recent_mean(records, "dynamic_sampling/acceptance_rate")
     if accepted is None or accepted >= 0.1:
         return None
-    right = _recent_mean(records, "dynamic_sampling/frac_all_correct") or 0.0
-    wrong = _recent_mean(records, "dynamic_sampling/frac_all_wrong") or 0.0
-    return (
-        f"Only {accepted:.1%} of the generated groups carry a gradient: {right:.0%} are all right, {wrong:.0%} all "
-        "wrong."
-    )
+    reason = f"Only {accepted:.1%} of the generated groups carry a gradient"
+    right = _recent_mean(records, "dynamic_sampling/frac_all_correct")
+    wrong = _recent_mean(records, "dynamic_sampling/frac_all_wrong")
+    if right is None or wrong is None:  # it is not known what is right
+        return f"{reason}."
+    return f"{reason}: {right:.0%} are all right, {wrong:.0%} all wrong."
 
 
 def many_unscorable(records: list[Record]) -> str | None:
@@ -137,6 +137,14 @@ def verifier_failures(records: list[Record]) -> str | None:
     if failed + stopped <= 0.01:
         return None
     return f"The verifier failed on {failed:.1%} of the answers and ran into its time-out on {stopped:.1%}."
+
+
+def copied_completions(records: list[Record]) -> str | None:
+    """More than 1% of the completions repeat another one of their group that could hardly come twice by chance."""
+    copied = records[-1].get("completions/frac_copied", 0.0)
+    if copied <= 0.01:
+        return None
+    return f"{copied:.1%} of the completions are copies of another one of their group, too improbable for chance."
 
 
 def never_clipped(learning_rate: float) -> Callable[[list[Record]], str | None]:
@@ -268,6 +276,13 @@ def default_alarms(optimizer_steps: int, learning_rate: float, usual_difference:
             sampler_mismatch(usual_difference),
             "Start the server with the command that --print-vllm-command prints, from the very files that the trainer "
             "loads and without quantization; train without dropout; let no other run use the server.",
+        ),
+        Alarm(
+            "copied_completions",
+            copied_completions,
+            "Something samples twice with the same random numbers, so that groups are smaller than they seem: check "
+            "that the vLLM server takes the seeds of the requests (nothing between it and the trainer may drop them), "
+            "and that no two engines or processes have the same seed.",
         ),
     ]
     if optimizer_steps > 1:

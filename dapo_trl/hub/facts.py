@@ -15,6 +15,7 @@ from trl.trainer.utils import get_config_model_id
 
 from ..atomic import write_atomically
 from ..data.hub import is_hub_id
+from ..data.prompt_form import ask
 from ..data.prompts import Messages
 from ..data.templates import undo_template
 from ..evaluation.summary import versions
@@ -50,7 +51,7 @@ def gather(trainer: Any, model_name: str, dataset_name: str | None) -> dict[str,
         "license": _license(base),
         "is_adapter": hasattr(trainer.model, "peft_config"),
         "chat_template_kwargs": trainer.args.chat_template_kwargs or {},
-        "prompt": sample_prompt(trainer.train_dataset),
+        "prompt": ask(form, SAMPLE_PROBLEM) if (form := trainer.prompt_form) else sample_prompt(trainer.train_dataset),
         "data": describe_data(dataset_name, trainer.args.output_dir) | {"num_prompts": _size(trainer.train_dataset)},
         "rewards": _rewards(trainer),
         "settings": _settings(trainer.args),

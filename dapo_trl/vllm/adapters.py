@@ -8,7 +8,7 @@ import torch
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
-from peft.utils import ModulesToSaveWrapper, TrainableTokensWrapper
+from peft.utils import AuxiliaryTrainingWrapper, ModulesToSaveWrapper, TrainableTokensWrapper
 from peft.utils.integrations import dequantize_module_weight
 from torch import nn
 
@@ -196,12 +196,19 @@ def _kinds_besides_summands(layer: BaseTunerLayer) -> list[str]:
 
 def _has_one_embedding(model: PeftModel) -> bool:
     """Whether a model of tied embeddings still computes with one matrix, whatever its adapters become."""
-    if not model.config.get_text_config().tie_word_embeddings:
-        return True
     ends = [module for module in (model.get_input_embeddings(), model.get_output_embeddings()) if module is not None]
+    if not set.intersection(*(set(_base_of(module).parameters()) for module in ends)):
+        return True
     if all(getattr(model.peft_config[name], "ensure_weight_tying", False) for name in model.active_adapters):
         return True
-    return len({frozenset(module.parameters()) for module in ends}) <= 1
+    return len({frozenset(module.parameters()) for module in ends}) == 1
+
+
+def _base_of(module: nn.Module) -> nn.Module:
+    """What a module was before it got adapters or a trained copy."""
+    if isinstance(module, AuxiliaryTrainingWrapper):
+        return _base_of(module.original_module)
+    return _base_of(module.base_layer) if isinstance(module, BaseTunerLayer) else module
 
 
 def _is_quantized(module: nn.Module) -> bool:

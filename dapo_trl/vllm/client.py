@@ -15,6 +15,7 @@ from trl.generation.vllm_client import VLLMClient
 from ..config import DAPOConfig
 from ..config_checks import check_waits
 from .claim import Claim, ServerInUseError
+from .groups import MAX_REQUESTS, generate_groups
 from .preflight import PROBE_TIMEOUT, check_running_server
 
 
@@ -71,6 +72,9 @@ class GuardedClient:
             would repeat half of a weight transfer, and its requests end after a time.
         request_timeout (`float`): that time in seconds.
         claim (`Claim`, *optional*): the run's hold on the server.
+
+    Attributes:
+        group_seed (`Callable[[int], int]`, *optional*): while set, every prompt is a request with its own seed.
     """
 
     def __init__(self, client: Any, request_timeout: float, claim: Claim | None = None):
@@ -79,6 +83,7 @@ class GuardedClient:
         self._fault: str | None = None
         self._is_sending = False
         self._are_weights_marked = False
+        self.group_seed: Callable[[int], int] | None = None
         for scheme in ("http://", "https://"):
             client.session.mount(scheme, _TimeoutAdapter(request_timeout))
 
@@ -89,7 +94,10 @@ class GuardedClient:
         """Completions, or none at all after a fault."""
 
         def generate():
-            output = self._client.generate(**kwargs)
+            if self.group_seed is None:
+                output = self._client.generate(**kwargs)
+            else:
+                output = generate_groups(self._client.generate, self.group_seed, **kwargs)
             self._check_mark()
             return output
 
@@ -233,7 +241,7 @@ class _TimeoutAdapter(HTTPAdapter):
 
     def __init__(self, timeout: float):
         self._timeout = timeout
-        super().__init__(pool_maxsize=64)
+        super().__init__(pool_maxsize=MAX_REQUESTS)
 
     def send(self, request, timeout=None, **kwargs):
         longest = PROBE_TIMEOUT if request.method == "GET" else self._timeout

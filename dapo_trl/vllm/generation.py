@@ -20,6 +20,7 @@ from .claim import Claim
 from .client import GuardedClient
 from .command import longest_prompt
 from .comparison import find_difference, text_ids, tolerance
+from .groups import group_seed
 from .preflight import (
     Requirements,
     ServerMismatchError,
@@ -61,15 +62,21 @@ class ServerSettings:
         request_timeout (`float`): seconds after which a request without an answer counts as hung.
         count_prompt_tokens (`Callable`): takes the tokenizer and returns the tokens of the longest prompt.
         needs_processed_logprobs (`bool`): see [`Requirements`].
+        seed (`int`): of the run.
+        global_step (`Callable`): optimizer steps taken so far.
     """
 
     num_retries: int
     request_timeout: float
     count_prompt_tokens: Callable[[Any], int]
     needs_processed_logprobs: bool
+    seed: int
+    global_step: Callable[[], int]
 
 
-def server_settings(args: DAPOConfig, train_dataset: Any, eval_dataset: Any) -> ServerSettings:
+def server_settings(
+    args: DAPOConfig, train_dataset: Any, eval_dataset: Any, global_step: Callable[[], int]
+) -> ServerSettings:
     """What the trainer's arguments say of the server."""
     eval_datasets = eval_dataset.values() if isinstance(eval_dataset, dict) else [eval_dataset]
     datasets = [train_dataset, *eval_datasets]
@@ -78,6 +85,8 @@ def server_settings(args: DAPOConfig, train_dataset: Any, eval_dataset: Any) -> 
         request_timeout=args.vllm_request_timeout,
         count_prompt_tokens=lambda tokenizer: longest_prompt(datasets, tokenizer, args.chat_template_kwargs),
         needs_processed_logprobs=args.vllm_importance_sampling_correction,
+        seed=args.seed,
+        global_step=global_step,
     )
 
 
@@ -100,6 +109,7 @@ class Generation(VLLMGeneration):
     of times with growing pauses; before, the server is waited for, checked again, and gets the weights anew, because
     it may have been restarted. A restart is noticed even if no request fails: the weights that are sent carry a mark,
     and an answer counts only if the server still bears it. The same mark keeps other runs away (see [`Claim`]).
+    Every group of completions is a request with a seed of its own (see [`group_seed`]).
 
     Every process takes part in everything and learns of every fault, because sending weights gathers them.
 
@@ -121,6 +131,7 @@ class Generation(VLLMGeneration):
         self._claim: Claim | None = None
         self._is_connected = False
         self._is_compared = False
+        self._draw: tuple[str, int, int] = ("", 0, 0)
         super().__init__(*args, **kwargs)
 
     def _init_vllm(self):
@@ -156,7 +167,22 @@ class Generation(VLLMGeneration):
     def generate(self, *args, **kwargs):
         if self.mode != "server":
             return super().generate(*args, **kwargs)
-        return self._repeated(partial(super().generate, *args, **kwargs))
+        with self._seeded():
+            return self._repeated(partial(super().generate, *args, **kwargs))
+
+    @contextlib.contextmanager
+    def _seeded(self) -> Iterator[None]:
+        """Inside, groups have the seeds of this draw: the same if it is repeated, also by a run that is resumed."""
+        moment = "training" if self.model.training else "evaluation", self.settings.global_step()
+        self._draw = (*moment, self._draw[-1] + 1 if self._draw[:2] == moment else 0)
+        if not self.accelerator.is_main_process:
+            yield
+            return
+        self.vllm_client.group_seed = partial(group_seed, self.settings.seed, *self._draw)
+        try:
+            yield
+        finally:
+            self.vllm_client.group_seed = None
 
     def release(self) -> None:
         """Lets the next run have the server; what is sent later takes it again."""

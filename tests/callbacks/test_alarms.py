@@ -64,6 +64,8 @@ def entropies(*values: float) -> list[dict[str, float]]:
         ([{"sampling/sampling_logp_difference/mean": 0.061}], ["sampler_mismatch"]),
         ([{"sampling/sampling_logp_difference/mean": 0.06}], []),
         ([{"sampling/sampling_logp_difference/mean": value} for value in (0.01, 0.01, 0.08)], ["sampler_mismatch"]),
+        ([{"completions/frac_copied": 0.02, "completions/frac_distinct": 0.98}], ["copied_completions"]),
+        ([{"completions/frac_copied": 0.01, "completions/frac_distinct": 0.5}], []),  # short answers, mostly
         ([{"clip_ratio/region_mean": 0.0, "learning_rate": 1e-6}] * 20, ["never_clipped"]),
         ([{"cispo_clip_ratio": 0.0, "learning_rate": 1e-6}] * 20, ["never_clipped"]),
         ([{"clip_ratio/region_mean": 0.0, "learning_rate": 1e-6}] * 19, []),
@@ -111,6 +113,11 @@ def test_with_one_optimizer_step_nothing_is_ever_clipped():
             [{"verifier/frac_error": 0.02, "verifier/frac_timeout": 0.1}],
             "failed on 2.0% of the answers and ran into its time-out on 10.0%",
             "raise the timeout of AccuracyReward",
+        ),
+        (
+            [{"completions/frac_copied": 0.375}],
+            "37.5% of the completions are copies of another one of their group",
+            "takes the seeds of the requests",
         ),
         (
             [{"clip_ratio/region_mean": 0.0, "learning_rate": 1e-6}] * 20,

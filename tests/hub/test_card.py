@@ -190,6 +190,14 @@ def test_the_prompt_shown_is_around_a_problem_of_our_own(row, expected):
     assert sample_prompt(Dataset.from_list([row])) == expected
 
 
+def test_a_template_that_is_known_keeps_private_rows_out_of_the_card():
+    trainer = build(DAPOTrainer)
+    trainer.prompt_template = "{problem} ="
+    trainer.create_model_card()
+    text = (Path(trainer.args.output_dir) / "README.md").read_text()
+    assert f"{SAMPLE_PROBLEM} =" in text and "p0=" not in text
+
+
 def test_a_run_on_streamed_data_has_a_card():
     trainer = build(
         DAPOTrainer,

@@ -14,7 +14,7 @@ from peft import LoraConfig
 from tests.helpers import char_tokenizer, encode_prompt
 
 from .client import FileClient
-from .trainers import build, starts_with_a_letter, train_and_compare
+from .trainers import build, num_groups, starts_with_a_letter, train_and_compare
 
 
 MAX_DIFFERENCE = 1e-3
@@ -47,20 +47,21 @@ def test_after_each_sync_the_server_computes_what_the_trainer_does(run, record_p
     assert max(comparison.differences) < MAX_DIFFERENCE
 
 
-def test_rounds_are_requests_and_only_rollouts_are_syncs(run):
+def test_groups_are_requests_with_seeds_and_only_rollouts_are_syncs(run):
     trainer, _ = run
     client = trainer.vllm_generation.vllm_client
     rounds = [record["dynamic_sampling/rounds"] for record in records(trainer)]
     assert len(rounds) == 3 and max(rounds) > 1
     assert client.num_syncs == 3
-    assert len(client.requests) == sum(rounds)
+    seeds = [request["generation_kwargs"]["seed"] for request in client.requests]
+    assert len(set(seeds)) == len(seeds) == num_groups(records(trainer))
 
 
 def test_a_request_asks_for_whole_groups(run):
     trainer, _ = run
     for request in trainer.vllm_generation.vllm_client.requests:
         assert request["n"] == 4
-        assert len({tuple(prompt) for prompt in request["prompts"]}) == len(request["prompts"])
+        assert len(request["prompts"]) == 1
 
 
 def test_metrics_of_sampling(run):
@@ -123,7 +124,8 @@ def test_evaluation_asks_the_server_with_the_weights_of_the_moment(models, serve
         assert 0 <= record["eval_avg@4"] <= 1
     client = trainer.vllm_generation.vllm_client
     prompts = [encode_prompt(text, char_tokenizer()) for text in held_out]
-    assert [request["prompts"] for request in client.requests].count(prompts) == 3
+    asked = [request["prompts"] for request in client.requests]
+    assert [asked.count([prompt]) for prompt in prompts] == [3, 3]
     # Before the first rollout, and after each: what an evaluation has sent serves the rollout that follows.
     assert client.num_syncs == 4
 
@@ -140,6 +142,6 @@ def test_two_processes_train_as_one_does(models, server, tmp_path):
     assert len(first["differences"]) == 3 and first["moved"][-1] > 0.1
     assert max(first["differences"]) < MAX_DIFFERENCE
     assert first["num_syncs"] == 3
-    assert max(first["rounds"]) > 1 and first["num_requests"] == sum(first["rounds"])
+    assert max(first["rounds"]) > 1 and first["num_requests"] == first["num_groups"]
     assert first["requests_of_groups"]
     assert torch.tensor(first["frac_corrected"]).eq(0).all()
