@@ -39,6 +39,9 @@ RUN = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
 
 FREE = "free"
 
+LOCK = threading.Lock()
+"""Held by who writes a mark, so that no claim of this process replaces the mark of another one."""
+
 
 class ServerInUseError(ServerMismatchError):
     """Another run uses the server."""
@@ -57,7 +60,6 @@ class Claim:
 
     def __init__(self, url: str):
         self.url = url
-        self._lock = threading.Lock()  # held by who writes a mark
         self._run = RUN
         self._weights = uuid.uuid4().hex[:8]
         self._beat = 0
@@ -131,14 +133,14 @@ class Claim:
 
     def mark_weights(self, write: Callable[[str], None]) -> None:
         """Marks the weights that the server holds as new ones of this run, by a function that writes the mark."""
-        with self._lock:
+        with LOCK:
             weights = uuid.uuid4().hex[:8]
             write(self._next_mark(weights))
             self._weights = weights
 
     def renew(self) -> None:
         """A new mark, if the old one is still there: it may have been replaced, or the server restarted."""
-        with self._lock:
+        with LOCK:
             if self.is_on(self._read() or ""):
                 self._write(self._next_mark(self._weights) if self.is_taken else f"{self.prefix}{FREE}")
 
