@@ -28,7 +28,8 @@ _ELEMENT = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL)
 _LEAD_IN = re.compile(
     r"(?i)^(?:[^0-9=<>^_]{0,200}\b(?:is|are|was|were|equals|has|have|had|makes?|made|needs?|gets?|got|costs?|earns?|pays?"
     r"|paid|spends?|spent|takes?|took|saves?|saved|sold|sells?|ate|eats?|bought|total(?: of)?|exactly)\b:?"
-    r"|(?:final )?answer\b:?)(?=[ $\\*}]+[^ $*}])(?! (?:not|in|at|either)\b)"
+    r"|(?:final )?answer\b:?|(?:therefore|thus|hence|so)\b,?|we (?:find|get|have)(?: that)?\b:?)"
+    r"(?=[ $\\*}]+[^ $*}])(?! (?:not|in|at|either)\b)"
 )
 # Words that make the value after them another one, or leave open which it is.
 _CHANGES = re.compile(

@@ -10,7 +10,10 @@ MAX_CANDIDATES = 16
 
 _COMMANDS = ("\\boxed", "\\fbox")
 _SPACE = r"(?:[\s$]|\\quad|\\qquad|\\[()])*"
-_AND = re.compile(rf"{_SPACE}(?:,|;|,? ?and|,? ?or|\\text *\{{ *,? ?(?:and|or) *\}}){_SPACE}")
+_AND = re.compile(
+    rf"{_SPACE}(?:,|;|,? ?and|,? ?or|\\text *\{{[^{{}}]{{0,40}}(?:and|or) *\}})"
+    rf"{_SPACE}(?:[A-Za-z](?:_\{{?\w+\}}?)? *= *)?"
+)
 
 
 def boxes(text: str) -> Iterator[tuple[int, int, str]]:

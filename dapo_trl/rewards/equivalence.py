@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from .outcome import Outcome, Reason
-from .plain_numbers import Number, equal_numbers, read_number
+from .plain_numbers import ROUNDED_DIGITS, Number, equal_numbers, read_number
 from .spelling import neutral, unwrapped, without_spaces
 from .words import split_names, without_unit
 
@@ -52,7 +52,8 @@ class Reading:
     @property
     def is_plain(self) -> bool:
         """Whether everything is decided by the cheap rules if this is the gold."""
-        return self.is_text or self.minutes is not None or (self.number is not None and self.number.is_lowest)
+        is_exact = self.number is not None and self.number.is_lowest and (self.number.places or 0) < ROUNDED_DIGITS
+        return self.is_text or self.minutes is not None or is_exact
 
 
 @lru_cache(maxsize=10_000)
@@ -63,7 +64,7 @@ def read(text: str) -> Reading:
     if match := _TIME.fullmatch(unwrapped(value)):
         hour, minute, half = int(match[1] or match[4]), int(match[2] or match[5] or 0), (match[3] or "").lower()
         return Reading(whole, value, name, minutes=(hour % 12 + 12 * (half == "p") if half else hour) * 60 + minute)
-    value = without_unit(value)
+    value = without_unit(re.sub(r"^\\\{ ?[a-z] ?(?:\||:|\\mid) ?(.*)\\\}$", r"\1", value))  # {x | x > 2}
     plain = unwrapped(value)
     bare = re.sub(r"^(?i:negative|minus) ", "-", plain)
     number = read_number(re.sub(r"^(?:\\?\{|\() *(.*?) *(?:\\?\}|\))$", r"\1", bare))
@@ -110,7 +111,7 @@ def _split_option(text: str) -> tuple[str, str]:
 
 
 def _compare(answer: Reading, gold: Reading) -> Outcome | None:
-    if answer.name and gold.name and answer.name != gold.name:
+    if answer.name and gold.name and sorted(answer.name.split(",")) != sorted(gold.name.split(",")):
         return WRONG
     if gold.minutes is not None or gold.is_text:
         return RIGHT if (answer.minutes, answer.letters) == (gold.minutes, gold.letters) else WRONG

@@ -22,9 +22,10 @@ def _braced(text: str) -> str:
 _REWRITES = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
-        (r"(?<!\\)\\! *|\{,\}(?=[0-9])|(?<=,)\{\}", lambda match: "," if match[0] == "{,}" else ""),
+        (r"(?<!\\)\\! *|(?<=,)\{\}", ""),
+        (r" ?\{ ?, ?\}(?=[0-9])", ","),
         # Not the spaces after \\, which ends the row of a matrix.
-        (r"(?<!\\)\\(?:left|right|displaystyle|limits|quad|qquad|[Bb]igg?[lr]?)(?![A-Za-z])|(?<!\\)\\[,;:> ]|~", " "),
+        (r"(?<!\\)\\(?:left|right|displaystyle|limits|[Bb]igg?[lr]?)(?![A-Za-z])|(?<!\\)\\(?:[,;:> ]|q?quad)|~", " "),
         (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
         (
             r"\\frac *(\{[^{}]*\}|[0-9]|\\pi) *(\{[^{}]*\}|[0-9])",
@@ -40,7 +41,7 @@ _REWRITES = tuple(
         (r"\\geq(?:slant)?(?![A-Za-z])|>=", r"\\ge "),
         (r"\\lt(?![A-Za-z])", "<"),
         (r"\\gt(?![A-Za-z])", ">"),
-        (r"\\?%|\\text\{(?:%|per ?cent)\}|\bper ?cent\b", "%"),
+        (r"\\?%|\\text\{(?:%|per ?cent)\}|\b(?:per ?cent(?:age)?|pct)\b", "%"),
         (r"(?<!\\)\\?\$|(?<!\\)\\[()\[\]]", " "),
         (r"\*\*", "^"),
         (r"\s+", " "),

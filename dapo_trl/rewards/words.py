@@ -26,13 +26,17 @@ _TAIL = re.compile(
     rf"(?: ?{_POWER})?[.,)]?)+$"
 )
 _ORDINAL = re.compile(r"(?<=[0-9]) ?\^? ?\{? ?(?:\\text\{)?(?:st|nd|rd|th)\}* ?\}?$")
-_NAME = re.compile(
+_ATOM = (
     r"(?:m ?)?(?:\\(?:angle|triangle|overline|vec|sin|cos|tan|cot|sec|csc|log|ln)(?![A-Za-z]) *)?\{? ?"
     r"(?:[A-Za-z](?: ?\+ ?[a-z]){0,2}|[A-Z]{2,4}|\\(?!frac|text|sqrt)[A-Za-z]+|\[[A-Z]{3,6}\]"
     r"|(?:(?:\\text\{[^{}]*\}|[A-Za-z]{4,}|of|the|in) *)+)"
     r" ?\}?'*(?:_ ?(?:\{[^{}]*\}|\w))?(?:\^\{-1\})?'*(?: ?\([^()=<>]{1,20}\))?"
 )
-_EQUALS = re.compile(r"(?<![<>!\\])=|\\in(?![A-Za-z])")
+_NAME = re.compile(
+    rf"{_ATOM}|\| ?{_ATOM} ?\||\( ?[a-z](?: ?, ?[a-z])+ ?\)|{_ATOM} ?[:/] ?{_ATOM}"
+    rf"|\\frac\{{[A-Z]{{2,3}}\}}\{{[A-Z]{{2,3}}\}}"
+)
+_EQUALS = re.compile(r"(?<![<>!\\])=|\\(?:in|approx)(?![A-Za-z])")
 _SEPARATOR = re.compile(r"[,;]|\\text\{ ?(?:and|or) ?\}|(?<=[ }])(?:and|or)(?= )")
 
 
@@ -63,13 +67,15 @@ def split_names(text: str) -> tuple[str, str]:
     `x = 1, y = 2`, which is `(1, 2)`.
 
     A sum of letters that was asked for (`m + n = 34`) is a name too. The left side of `xy = 6` or `x^2 = 4` is none,
-    but part of what is said: then the names are empty.
+    but part of what is said: then the names are empty. An approximation after the value says nothing more.
     """
     parts = _SEPARATOR.split(text)
     parts = [_EQUALS.split(part) for part in (parts if len(_EQUALS.findall(text)) == len(parts) else [text])]
     if not all(len(part) == 2 and _NAME.fullmatch(part[0].strip()) for part in parts):
-        return "", text
-    parts = sorted(((name.replace(" ", ""), value.strip()) for name, value in parts), key=lambda part: part[0])
-    names = dict.fromkeys(name for name, _ in parts)
-    values = ", ".join(value for _, value in parts)
+        value = text.rpartition("\\approx")[0].strip()
+        return split_names(value) if value else ("", text)
+    names = list(dict.fromkeys(re.sub("[ (){}|]", "", name) for name, _ in parts))
+    values = ", ".join(value.strip() for _, value in parts)
+    if len(names) > 1 and {name.partition("_")[0] for name in names} == {names[0].partition("_")[0]}:
+        return names[0].partition("_")[0], values  # x_1 and x_2, in any order
     return ",".join(names), f"({values})" if len(names) > 1 else values

@@ -104,7 +104,11 @@ def _is_equal(answer: Reading, gold: Reading) -> bool:
         one of `_INCOMPARABLE`: if sympy cannot compare the two.
     """
     answer_is_equation, gold_is_equation = (not one.name and "=" in one.whole for one in (answer, gold))
-    if gold_is_equation or (answer_is_equation and gold.name):
+    if (
+        gold_is_equation
+        or (answer_is_equation and gold.name)
+        or (answer.name and gold.name and answer.name != gold.name)
+    ):
         return "=" in answer.whole and _verify(_parse(gold.whole), _parse(answer.whole))
     if not answer_is_equation:
         return _verify(_parse(gold.text), _parse(answer.text))
@@ -148,5 +152,6 @@ def _parse(text: str) -> Basic | MatrixBase | None:
     takes the last letters of `5h` and `5ab` for such.
     """
     text = re.sub(r"\\sqrt *\(", "sqrt(", text)
+    text = re.sub(r"([^,]*[^, ] *)\\pm([^,]*)", r"\1+\2, \1-\2", text)  # within a fraction it cannot
     trees = parse(f"${text}$", _EXTRACTION, fallback_mode="no_fallback", parsing_timeout=None, raise_on_error=True)
     return trees[0] if trees else None
