@@ -132,7 +132,7 @@ def clean_answer(answer: str) -> str | None:
     '\\frac{1}{2}'
     ```
     """
-    answer = answer[: 2 * MAX_ANSWER_CHARS]
+    answer = answer[: 2 * MAX_ANSWER_CHARS].replace('\\"', "")
     for _ in range(MAX_CANDIDATES):
         before = answer
         answer = _END.sub("", _SIGN_OFF.sub("", answer.strip().lstrip("}").strip(_MARKUP + " ")))

@@ -22,7 +22,7 @@ RIGHT, WRONG = Outcome(True, Reason.RULE), Outcome(False, Reason.RULE)
 UNFINISHED = Outcome(False, Reason.UNFINISHED)
 
 _INTEGER = re.compile(r"-?[0-9]{1,1000}")
-_OPTION = re.compile(r"\(([A-J])\) *(.*)|([A-J])(?:[):] *|\. )(.+)|([A-J])")
+_OPTION = re.compile(r"(?:\(([A-J])\)|([A-J])(?:[):]|\. ))(?! *(?:or|and|[,;/]|\(?[A-J]\b)) *(.*)|([A-J])")
 _TIME = re.compile(r"(?i)([0-9]{1,2})(?::([0-5][0-9]))?(?::00)? ?([ap])\.? ?m\b\.?|([0-9]{1,2}):([0-5][0-9])(?::00)?")
 _WORDS = re.compile(r"[A-Za-z0-9 ,.'&()-]+")
 
@@ -107,7 +107,7 @@ def _split_option(text: str) -> tuple[str, str]:
     match = _OPTION.fullmatch(re.sub(r"^\\text\{([^{}]*)\}|^\(\\text\{([A-J])\}\)", r"\1\2", neutral(text)))
     if not match:
         return "", text
-    return match[1] or match[3] or match[5], match[2] or match[4] or ""
+    return match[1] or match[2] or match[4], match[3] or ""
 
 
 def _compare(answer: Reading, gold: Reading) -> Outcome | None:

@@ -4,8 +4,8 @@ Is an answer finished, or does something in it still have to be computed?
 math-verify evaluates what it compares, so that a copy from the problem (`513^2 - 487^2`) equals the gold. Here an
 expression is finished if evaluating it, operation by operation, finds nothing to merge:
 
-- a sum has no like terms (`19x + 1 - 4x`, `\pi + \pi`) and one product of sums at most, a product no numbers or
-  powers to multiply (`2 \cdot 3`, `x \cdot x`, `\frac{2\sqrt{3}}{4}`);
+- a sum has no like terms (`19x + 1 - 4x`, `\pi + \pi`), and beside a product of sums numbers at most; a product has no
+  numbers or powers to multiply (`2 \cdot 3`, `x \cdot x`, `\frac{2\sqrt{3}}{4}`);
 - a number has no power but `1/n` and roots from which nothing can be taken (`\sqrt{2}`, not `3^2`, `\sqrt{12}`);
 - a function has no value that sympy knows (`\log_2 3`, not `\log_2 8`, `5!`, `\arcsin 1`), and there is no binomial,
   sum, product, limit or integral sign;
@@ -102,10 +102,15 @@ def _evaluate(node: Basic | MatrixBase) -> Basic:
         done = node.func(*args)
     if isinstance(node, Add):
         terms = [term for part in args for term in _terms(part)]
-        is_product = sum(num_sums(part) and not isinstance(part.as_coeff_Mul()[1], Add) for part in args) > 1
+        products = [part for part in args if num_sums(part) and not isinstance(part.as_coeff_Mul()[1], Add)]
+        is_product = bool(products) and any(part.free_symbols for part in args if part is not products[0])
         is_merged = is_product or len(Add.make_args(Add(*terms))) < len(terms)
     elif isinstance(node, Mul):
-        is_merged = any(_num_factors(done, kind) < sum(_num_factors(part, kind) for part in args) for kind in (0, 1))
+        contents = [part.primitive()[0] for part in args if isinstance(part, Add)]
+        is_reducible = any(math.gcd(content.p, Rational(done.as_coeff_Mul()[0]).q) > 1 for content in contents)
+        is_merged = is_reducible or any(
+            _num_factors(done, kind) < sum(_num_factors(part, kind) for part in args) for kind in (0, 1)
+        )
     elif isinstance(node, Pow):
         is_merged = _is_computed_power(*args, done)
     else:

@@ -64,7 +64,7 @@ def _is_unit_word(word: str) -> bool:
 def split_names(text: str) -> tuple[str, str]:
     r"""
     Names and values of a neutral `x = 5`, `f(2) = 5`, `\angle ABC = 30`, `x \in [0, 1]`, `x = 1 or x = 2`, or of
-    `x = 1, y = 2`, which is `(1, 2)`.
+    `x = 1, y = 2; x = 3, y = 4`, which is `(1, 2), (3, 4)`.
 
     A sum of letters that was asked for (`m + n = 34`) is a name too. The left side of `xy = 6` or `x^2 = 4` is none,
     but part of what is said: then the names are empty. An approximation after the value says nothing more.
@@ -75,7 +75,10 @@ def split_names(text: str) -> tuple[str, str]:
         value = text.rpartition("\\approx")[0].strip()
         return split_names(value) if value else ("", text)
     names = list(dict.fromkeys(re.sub("[ (){}|]", "", name) for name, _ in parts))
-    values = ", ".join(value.strip() for _, value in parts)
-    if len(names) > 1 and {name.partition("_")[0] for name in names} == {names[0].partition("_")[0]}:
-        return names[0].partition("_")[0], values  # x_1 and x_2, in any order
-    return ",".join(names), f"({values})" if len(names) > 1 else values
+    values = [value.strip() for _, value in parts]
+    if {name.partition("_")[0] for name in names} == {names[0].partition("_")[0]}:
+        return (names[0] if len(names) == 1 else names[0].partition("_")[0]), ", ".join(
+            values
+        )  # x_1 and x_2 are roots
+    groups = (values[at : at + len(names)] for at in range(0, len(values), len(names)))
+    return ",".join(names), ", ".join(f"({', '.join(group)})" for group in groups)

@@ -152,6 +152,7 @@ def _parse(text: str) -> Basic | MatrixBase | None:
     takes the last letters of `5h` and `5ab` for such.
     """
     text = re.sub(r"\\sqrt *\(", "sqrt(", text)
-    text = re.sub(r"([^,]*[^, ] *)\\pm([^,]*)", r"\1+\2, \1-\2", text)  # within a fraction it cannot
     trees = parse(f"${text}$", _EXTRACTION, fallback_mode="no_fallback", parsing_timeout=None, raise_on_error=True)
+    if not trees and r"\pm" in text:  # within a fraction it cannot
+        return _parse(re.sub(r"([^,]*)\\pm([^,]*)", r"\1+\2, \1-\2", text))
     return trees[0] if trees else None

@@ -95,10 +95,19 @@ def test_a_gold_that_times_out_is_tried_twice_and_then_unreadable():
 
 
 def test_whether_a_gold_can_be_read_does_not_depend_on_the_answer():
-    gold = "\\{x | 1 < x < 2\\}"
+    gold = "\\begin{cases} a + b = 1 \\\\ a - b = 2 \\end{cases}"
     completions = [f"\\boxed{{{gold}}}", "\\boxed{5}", "no answer"]
     outcomes = Verifier()(completions, [gold] * 3)
     assert [outcome.reason for outcome in outcomes] == [Reason.GOLD_UNREADABLE] * 3
+
+
+def test_sets_in_other_words():
+    assert verdicts(["(1, 2)", "1 < x < 2", "[1, 2]"], "\\{x | 1 < x < 2\\}") == [True, True, False]
+    assert verdicts(["1 + \\sqrt{2}, 1 - \\sqrt{2}", "1 + \\sqrt{2}"], "x = \\frac{2 \\pm \\sqrt{8}}{2}") == [
+        True,
+        False,
+    ]
+    assert verdicts(["(3, 4), (1, 2)", "3, 4, 1, 2"], "x = 1, y = 2; x = 3, y = 4") == [True, False]
 
 
 def test_equations():
