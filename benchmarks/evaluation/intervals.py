@@ -72,10 +72,11 @@ def bootstrap(values: np.ndarray, rng: np.random.Generator) -> Intervals:
 def judge(intervals: Intervals, truth: float) -> dict[str, float]:
     """Coverage (no interval covers nothing), share without an interval, mean width of the others."""
     low, high = intervals.T
+    is_there = ~np.isnan(low)
     return {
         "coverage": float(np.mean((low <= truth) & (truth <= high))),
-        "none": float(np.isnan(low).mean()),
-        "width": float(np.nanmean(high - low)),
+        "none": float(1 - is_there.mean()),
+        "width": float((high - low)[is_there].mean()) if is_there.any() else float("nan"),
     }
 
 
@@ -90,7 +91,7 @@ def measure_one(problems: int, measure: str, mean: float, experiments: int, seed
         judged = {"ours": judge(ours(values), truth), "bootstrap": judge(bootstrap(values, rng), truth)}
         by_shape[f"a + b = {concentration:g}"] = judged | {"truth": truth}
     found = {name: [shape[name] for shape in by_shape.values()] for name in ("ours", "bootstrap")}
-    widths = {name: np.mean([judged["width"] for judged in values]) for name, values in found.items()}
+    widths = {name: np.nanmean([judged["width"] for judged in values]) for name, values in found.items()}
     return {
         "problems": problems,
         "measure": measure,
