@@ -23,8 +23,8 @@ ABOUT = """\
 
 Completions of 2,000 tokens (8,000 characters) of reasoning that end in a boxed answer, right in half of them, each
 with a gold of its own, so that no verdict is remembered: answers of MATH (the test set, https://github.com/hendrycks/math,
-MIT), or integers. `accuracy` on all cores against TRL's `accuracy_reward`. *Right*: verdicts that are
-as they should be. *Ratio*: TRL's seconds over ours.
+MIT), or integers. `accuracy` on all cores against TRL's `accuracy_reward`. Both have been called
+before. *Right*: verdicts that are as they should be. *Ratio*: TRL's seconds over ours.
 """
 SETTINGS = {
     "answers": "",
@@ -72,6 +72,8 @@ def compare(kind: str, num_rows: int) -> dict[str, Any]:
         for gold, right in zip(golds, is_right, strict=True)
     ]
     completions = [[{"role": "assistant", "content": completion(rng, answer)}] for answer in answers]
+    accuracy(completions=[r"\boxed{x+1}"], solution=["1+x"])  # starts its processes, once in a run
+    accuracy_reward([[{"content": r"\boxed{x+1}"}]], ["$1+x$"])
     ours, our_seconds = timed(accuracy, completions=completions, solution=golds)
     theirs, their_seconds = timed(accuracy_reward, completions, [f"${gold}$" for gold in golds])
 
