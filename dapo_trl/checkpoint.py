@@ -5,36 +5,58 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
+from transformers import TrainingArguments
 from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from . import __version__
+from .atomic import write_atomically
+from .data.prompt_form import PromptForm
 from .loss import Lengths, Row
 from .rollout import Rollout, RolloutPlan
+from .secret_values import mask_values
 
 
 FORMAT_VERSION = 1
 TRAINER_STATE = "trainer_state.json"
 METADATA = "dapo_trl.json"
+FINISHED = "FINISHED"
+PROMPT_FORM = "prompt"
+CHAT_TEMPLATE_KWARGS = "chat_template_kwargs"
 
 
 class CheckpointError(RuntimeError):
     """The trainer's own state in a checkpoint cannot be used."""
 
 
-def save_metadata(directory: str, rewards: dict[str, Callable]) -> None:
+def save_metadata(
+    directory: str,
+    rewards: dict[str, Callable],
+    prompt_form: PromptForm | None = None,
+    chat_template_kwargs: dict[str, Any] | None = None,
+) -> None:
     """
-    Writes `dapo_trl.json` beside the weights: the version of this package, and the rule by which rewards read answers.
+    Writes `dapo_trl.json` beside the weights: the version of this package, the rule by which rewards read answers, and
+    how problems are asked.
 
     Args:
         directory (`str`): directory of the checkpoint or the final model.
         rewards (`dict[str, Callable]`): reward functions by name; those with an `answer_rule` tell it.
+        prompt_form (`str` or `list[dict]`, *optional*): see [`~dapo_trl.data.prompt_form.find_form`]; None: unknown.
+        chat_template_kwargs (`dict`, *optional*): arguments of the chat template.
     """
     rules = {name: function.answer_rule for name, function in rewards.items() if hasattr(function, "answer_rule")}
-    metadata = {"dapo_trl_version": __version__, "rewards": list(rewards), "answer_rules": rules}
-    (Path(directory) / METADATA).write_text(json.dumps(metadata, indent=2) + "\n")
+    metadata = {
+        "dapo_trl_version": __version__,
+        "rewards": list(rewards),
+        "answer_rules": rules,
+        PROMPT_FORM: prompt_form,
+        CHAT_TEMPLATE_KWARGS: chat_template_kwargs or {},
+    }
+    (Path(directory) / METADATA).write_text(json.dumps(mask_values(metadata), indent=2) + "\n")
 
 
 def state_path(checkpoint: str, process: int) -> Path:
@@ -146,6 +168,50 @@ def is_complete(checkpoint: str | Path) -> bool:
     except (OSError, json.JSONDecodeError, TypeError):
         return False
     return True
+
+
+def mark_finished(output_dir: str, state: TrainerState, hub_address: str | None) -> None:
+    """
+    Leaves the file `FINISHED`: a run that is resumed ends at once (see [`is_finished`]).
+
+    Args:
+        output_dir (`str`): the run's output directory, with the final model.
+        state (`TrainerState`): where training has ended.
+        hub_address (`str`, *optional*): where the final model has been pushed to.
+    """
+    weights = {path.name: path.stat().st_size for path in sorted(Path(output_dir).glob("*.safetensors"))}
+    end = {"global_step": state.global_step, "epoch": state.epoch, "hub_address": hub_address, "weights": weights}
+    write_atomically(Path(output_dir, FINISHED), json.dumps(end) + "\n")
+
+
+def unmark_finished(output_dir: str) -> None:
+    """Before anything of the final model may change: the run counts as unfinished."""
+    Path(output_dir, FINISHED).unlink(missing_ok=True)
+
+
+def is_finished(args: TrainingArguments, checkpoint: str | None = None) -> bool:
+    """
+    Whether a run has nothing left to do: trained to its end, the final model saved whole, and pushed if asked.
+
+    Args:
+        args (`TrainingArguments`): of the run, which may be to end elsewhere than before.
+        checkpoint (`str`, *optional*): one to go on from, which must be at the end, too.
+    """
+    output_dir = Path(args.output_dir)
+    try:
+        end = json.loads((output_dir / FINISHED).read_text(encoding="utf-8"))
+        is_whole = all((output_dir / name).stat().st_size == size for name, size in end["weights"].items())
+        is_at_end = _is_at_end(args, end["global_step"], end["epoch"])
+    except (OSError, ValueError, KeyError):
+        return False
+    if checkpoint is not None:
+        state = TrainerState.load_from_json(str(Path(checkpoint, TRAINER_STATE)))
+        is_at_end = is_at_end and _is_at_end(args, state.global_step, state.epoch)
+    return is_whole and is_at_end and not (args.push_to_hub and end["hub_address"] is None)
+
+
+def _is_at_end(args: TrainingArguments, global_step: int, epoch: float | None) -> bool:
+    return global_step >= args.max_steps if args.max_steps > 0 else (epoch or 0.0) >= args.num_train_epochs
 
 
 def mark_incomplete(checkpoint: str) -> None:

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 
 import yaml
 
-
-USAGE_ERROR = 2
-"""Exit status after a mistake of the user, as argparse's own."""
+from .exit_codes import USAGE_ERROR
+from .secret_values import mask_text, masking_errors
 
 
 @contextlib.contextmanager
@@ -18,7 +17,7 @@ def errors_in_one_line(*kinds: type[Exception]) -> Iterator[None]:
     Turns errors that a user can mend into one line on stderr and exit status 2.
 
     These are values, files, installed packages and YAML that do not fit. `DAPO_TRL_TRACEBACK=1` in the environment
-    keeps the traceback.
+    keeps the traceback. Secrets are left out of all errors.
 
     Args:
         *kinds (`type[Exception]`): further errors of a command whose messages are meant for its user.
@@ -27,10 +26,11 @@ def errors_in_one_line(*kinds: type[Exception]) -> Iterator[None]:
         SystemExit: in place of the error.
     """
     try:
-        yield
+        with masking_errors():
+            yield
     except (ValueError, OSError, ImportError, yaml.YAMLError, *kinds) as error:
         if os.environ.get("DAPO_TRL_TRACEBACK") == "1":
             raise
         message = " ".join(str(error).split()) or type(error).__name__
-        sys.stderr.write(f"error: {message}\n")
+        sys.stderr.write(f"error: {mask_text(message)}\n")
         sys.exit(USAGE_ERROR)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from .collection import GeneratedRow
+from .secret_values import mask_values
 
 
 def reset_table(logs: dict[str, Any], num_rows: int) -> None:
@@ -65,6 +66,14 @@ def length_columns(completion_ids: list[list[int]], end_ids: set[int]) -> dict[s
         "num_tokens": [len(ids) for ids in completion_ids],
         "is_truncated": [ids[-1] not in end_ids for ids in completion_ids],
     }
+
+
+def mask_table(logs: dict[str, Any]) -> None:
+    """Takes secrets out of all texts, such as what a reward function has logged."""
+    for column in _columns(logs):
+        masked = mask_values(list(column))
+        column.clear()
+        column.extend(masked)
 
 
 def _columns(logs: dict[str, Any]) -> Iterable[deque]:

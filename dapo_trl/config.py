@@ -5,7 +5,10 @@ from dataclasses import dataclass, field
 
 from trl import GRPOConfig
 
-from .config_checks import check_combinations, warn_about
+from .config_checks import check_combinations
+from .config_warnings import warn_about
+from .generation_kwargs import check_generation_kwargs
+from .secret_values import mask_values, remember
 
 
 @dataclass
@@ -35,9 +38,14 @@ class DAPOConfig(GRPOConfig):
         dynamic_sampling (`bool`, *optional*, defaults to `True`):
             Train only on groups in which some completions are right and some are not (Sec. 3.2), and draw further
             prompts until a rollout is full of them.
-        dynamic_sampling_metric (`str`, *optional*):
-            Name of the reward function that decides whether a completion is right. May be left out with exactly one
-            reward function.
+        dynamic_sampling_metric (`str` or `list[str]`, *optional*):
+            Name of the reward function that decides whether a completion is right. Several names, where each function
+            scores the completions of its own task and returns None for the others: the first of them that scores a
+            completion decides. May be left out with exactly one reward function.
+        correct_threshold (`float`, *optional*):
+            A completion counts as correct if its deciding reward is above this. `None`: above 0, as long as the
+            deciding reward has one value for right and one for wrong; of a graded one nobody knows what is correct,
+            and no accuracy is reported. Groups are filtered on differences in any case.
         max_rounds (`int`, *optional*, defaults to `10`):
             Generation rounds per rollout before it counts as a shortage.
         on_shortage (`str`, *optional*, defaults to `"train_partial"`):
@@ -61,9 +69,9 @@ class DAPOConfig(GRPOConfig):
             longest has ended: the same distribution in less time, with other random numbers. Without effect if
             `dynamic_sampling` and `balance_micro_batches` are both off, with vLLM or continuous batching, under
             DeepSpeed ZeRO-3 and FSDP, and for caches from which no rows can be taken (static, quantized, state-space).
-        vllm_request_timeout (`float`, *optional*, defaults to `1800.0`):
+        vllm_request_timeout (`float`, *optional*, defaults to `1200.0`):
             Seconds after which a request to the vLLM server without an answer counts as hung. One request generates a
-            whole round.
+            whole round. With several processes it must end before `ddp_timeout` does.
         vllm_max_retries (`int`, *optional*, defaults to `4`):
             Further attempts, with growing pauses, when the vLLM server fails. Before each, the server is waited for
             up to `vllm_server_timeout` seconds and gets the weights anew.
@@ -82,6 +90,8 @@ class DAPOConfig(GRPOConfig):
     > - `logging_steps`: `None`, one record per rollout.
     > - `metric_for_best_model`: with `load_best_model_at_end`, `"eval_avg@k"` instead of `"loss"`; the letter k stands
     >   for `num_generations_eval`.
+    > - `disable_dropout`: `True` instead of `False`: with dropout, importance ratios are not 1 at the start of a
+    >   rollout.
     > - `num_generations_eval`: fitted to the evaluation batch if not given.
     > - `vllm_importance_sampling_mode`: `"token_truncate"` instead of `"sequence_mask"`, with
     >   `vllm_importance_sampling_clip_max` `2.0`: a correction by sequence masks long completions.
@@ -106,11 +116,19 @@ class DAPOConfig(GRPOConfig):
         default=True,
         metadata={"help": "Train only on groups with right and wrong completions (DAPO Sec. 3.2)."},
     )
-    dynamic_sampling_metric: str | None = field(
+    # In this order, the command line takes one name or several.
+    dynamic_sampling_metric: list[str] | None | str = field(
         default=None,
         metadata={
-            "help": "Name of the reward function that decides whether a completion is right. May be left out with "
-            "exactly one reward function."
+            "help": "Name of the reward function that decides whether a completion is right; or several names, of "
+            "which the first that does not return None decides. May be left out with exactly one reward function."
+        },
+    )
+    correct_threshold: float | None = field(
+        default=None,
+        metadata={
+            "help": "A completion counts as correct if its deciding reward is above this. None: above 0, and no "
+            "accuracy is reported if the reward turns out to be graded. Groups are filtered on differences anyway."
         },
     )
     max_rounds: int = field(
@@ -156,7 +174,7 @@ class DAPOConfig(GRPOConfig):
         },
     )
     vllm_request_timeout: float = field(
-        default=1800.0,
+        default=1200.0,
         metadata={"help": "Seconds after which a request to the vLLM server without an answer counts as hung."},
     )
     vllm_max_retries: int = field(
@@ -174,6 +192,13 @@ class DAPOConfig(GRPOConfig):
         },
     )
 
+    disable_dropout: bool = field(
+        default=True,
+        metadata={
+            "help": "Switch off dropout in the model and its adapters: completions are generated without, so that the "
+            "policy that is trained would not be the one that generated."
+        },
+    )
     logging_steps: float | None = field(
         default=None,
         metadata={
@@ -198,6 +223,7 @@ class DAPOConfig(GRPOConfig):
     )
 
     def __post_init__(self):
+        remember(self)
         self._check_own_fields()
         if self.steps_per_generation is None and self.generation_batch_size is None:
             self.steps_per_generation = self.updates_per_rollout * self.gradient_accumulation_steps
@@ -233,7 +259,12 @@ class DAPOConfig(GRPOConfig):
         if (self.metric_for_best_model or "").endswith("avg@k"):
             self.metric_for_best_model = f"{self.metric_for_best_model[:-1]}{self.num_generations_eval}"
         check_combinations(self)
+        check_generation_kwargs(self)
         warn_about(self)
+
+    def to_dict(self):
+        """As the parent's, without secrets: this is what trackers and cards get."""
+        return mask_values(super().to_dict())
 
     @property
     def prompts_per_rollout(self) -> int:
@@ -277,6 +308,12 @@ class DAPOConfig(GRPOConfig):
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown. Set {name} to one of {list(allowed)}.")
+        if self.correct_threshold is not None and not math.isfinite(self.correct_threshold):
+            raise ValueError(
+                f"correct_threshold={self.correct_threshold} must be a finite number: a completion is correct if its "
+                "deciding reward is above it. Set correct_threshold to a value between those of wrong and right "
+                "completions, or to null."
+            )
         cache = self.soft_punish_cache
         if cache is not None and not 0 < cache <= (self.max_completion_length or 0):
             raise ValueError(

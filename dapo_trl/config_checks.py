@@ -1,7 +1,7 @@
-"""Settings that cannot be combined, and settings that work, but probably not as meant."""
+"""Settings that cannot be combined."""
 
-import warnings
 from typing import TYPE_CHECKING
+from urllib.parse import urlparse
 
 
 if TYPE_CHECKING:
@@ -14,8 +14,14 @@ OWN_LOSS_TYPES = ("dapo", "cispo", "grpo", "dr_grpo")
 TOKEN_LOSS_TYPES = ("dapo", "cispo")
 """Losses that sum over tokens and divide by a count of them."""
 
-LONG_COMPLETION = 1024
-"""Tokens from which correcting the sampler's mismatch by whole sequences masks a sizeable share of them."""
+CLIPPED_LOSS_TYPES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo")
+"""Losses whose ratio is held between 1 - epsilon and 1 + epsilon_high."""
+
+CISPO_BOUND = 5.0
+"""Upper bound of the importance weight in the ScaleRL paper, which TRL recommends."""
+
+LATE_ANSWERS = 60
+"""Seconds that the main process may need, beside the time it waits for the server, to find the server gone."""
 
 
 def check_combinations(config: "DAPOConfig") -> None:
@@ -46,8 +52,16 @@ def check_combinations(config: "DAPOConfig") -> None:
             f"averages in its own way. Set loss_type to one of {list(TOKEN_LOSS_TYPES)}, or token_normalization "
             "to 'step'."
         )
+    if config.neftune_noise_alpha is not None:
+        raise ValueError(
+            f"neftune_noise_alpha={config.neftune_noise_alpha} adds noise to the embeddings in training, but not in "
+            "generation: the policy that is trained would not be the one that generated. Set neftune_noise_alpha to "
+            "null; it is meant for supervised training."
+        )
     if config.balance_micro_batches:
         _check_balancing(config)
+    _check_bounds(config)
+    _check_trainer_fields(config)
     is_row_mean = config.loss_type in OWN_LOSS_TYPES and config.loss_type not in TOKEN_LOSS_TYPES
     if config.dynamic_sampling and is_row_mean and config.beta != 0 and config.on_shortage == "train_partial":
         raise ValueError(
@@ -55,6 +69,50 @@ def check_combinations(config: "DAPOConfig") -> None:
             "of the rows ride on the advantages and would not reach the KL term. Set on_shortage to 'raise', beta "
             "to 0, or loss_type to 'dapo'."
         )
+    if config.use_vllm and config.vllm_mode == "server":
+        _check_address(config.vllm_server_base_url)
+        check_waits(config, config.ddp_timeout)
+
+
+def _check_address(url: str | None) -> None:
+    if url is None:
+        return
+    parts = urlparse(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.endswith(("/", "/v1")):
+        raise ValueError(
+            f"vllm_server_base_url={url!r} must be the root of the server, such as http://localhost:8000, with its "
+            "scheme and without /v1 or a slash at its end. Correct it, or set vllm_server_host and vllm_server_port."
+        )
+
+
+def check_waits(config: "DAPOConfig", seconds: float) -> None:
+    """
+    With several processes, the others must wait for longer than the main one waits for the server, or they end the run
+    before it can repeat a request.
+
+    Each wait counts by itself: the processes meet after every attempt, and pause together.
+
+    Args:
+        config (`DAPOConfig`): the configuration of a run with a server.
+        seconds (`float`): how long processes wait for each other.
+
+    Raises:
+        ValueError: the message says what to change.
+    """
+    if config.world_size == 1:
+        return
+    limit, remedy = f"ddp_timeout={config.ddp_timeout}", ", or raise ddp_timeout to {} or more"
+    if seconds != config.ddp_timeout:
+        limit, remedy = f"the {seconds:g} seconds of use_cpu, under which ddp_timeout has no effect", ""
+    for name in ("vllm_request_timeout", "vllm_server_timeout"):
+        value, longest = getattr(config, name), seconds - LATE_ANSWERS
+        if value > longest:
+            raise ValueError(
+                f"{name}={value:g} is too long for {limit}: while the main one of {config.world_size} processes waits "
+                "for the vLLM server, the others wait for it, and would end the run before it tries again. The rule "
+                f"is {name} + {LATE_ANSWERS} <= ddp_timeout: lower {name} to {longest:g} or less"
+                f"{remedy.format(f'{value + LATE_ANSWERS:g}')}."
+            )
 
 
 def _check_balancing(config: "DAPOConfig") -> None:
@@ -72,42 +130,66 @@ def _check_balancing(config: "DAPOConfig") -> None:
             )
 
 
-def warn_about(config: "DAPOConfig") -> None:
-    """
-    Warns of a checked configuration's oddities.
+def _check_bounds(config: "DAPOConfig") -> None:
+    """Bounds of ratios, which are 1 where nothing has changed, and other numbers that would make the loss constant."""
+    upper = config.epsilon if config.epsilon_high is None else config.epsilon_high
+    if config.loss_type == "cispo" and upper < 1:
+        raise ValueError(
+            f"epsilon_high={config.epsilon_high} cannot be combined with loss_type='cispo': there it bounds the "
+            f"importance weight itself, not its distance from 1, so that nearly every weight would be the constant "
+            f"{upper}. Set epsilon_high to {CISPO_BOUND}, or loss_type to 'dapo'."
+        )
+    if config.delta is not None and config.delta <= 1 and config.loss_type in CLIPPED_LOSS_TYPES:
+        raise ValueError(
+            f"delta={config.delta} must be above 1: it bounds the ratio from above, and a bound below 1 leaves tokens "
+            f"with a positive advantage without gradient. Set delta above 1 + epsilon_high={1 + upper}, or to null."
+        )
+    if config.use_vllm and config.vllm_importance_sampling_correction:
+        lower, upper = config.vllm_importance_sampling_clip_min, config.vllm_importance_sampling_clip_max
+        if (upper is not None and upper < 1) or (lower is not None and lower > 1):
+            raise ValueError(
+                f"vllm_importance_sampling_clip_min={lower} and vllm_importance_sampling_clip_max={upper} do not "
+                "enclose 1, the ratio of a server that computes what the trainer computes: all tokens would be "
+                "truncated to a constant, or masked. Set them below and above 1 (null and 2.0 by default)."
+            )
+    if config.temperature <= 0:
+        raise ValueError(
+            f"temperature={config.temperature} must be above 0: log-probabilities are those of the logits divided by "
+            "it, and without sampling all completions of a prompt are equal. Set temperature to 1.0 (the paper's "
+            "value)."
+        )
+    if config.off_policy_mask_threshold is not None and config.off_policy_mask_threshold <= 0:
+        raise ValueError(
+            f"off_policy_mask_threshold={config.off_policy_mask_threshold} must be above 0: completions with a "
+            "negative advantage are masked where the divergence is larger. Set it to 0.5, say, or to null."
+        )
+    if config.loss_type == "dr_grpo" and config.max_completion_length is None:
+        raise ValueError(
+            "loss_type='dr_grpo' divides by max_completion_length, which is None. Set max_completion_length to a "
+            "number of tokens, or loss_type to 'dapo'."
+        )
 
-    Args:
-        config (`DAPOConfig`): the configuration, at the end of its `__post_init__`.
-    """
-    if config.updates_per_rollout * config.num_iterations == 1 and config.epsilon_high != config.epsilon:
-        _warn_user(
-            f"Clip-higher (epsilon_high={config.epsilon_high}) has no effect: with one optimizer step per rollout "
-            "the policy that trains is the one that generated, and every ratio is 1. Raise updates_per_rollout "
-            "(16 in the paper)."
-        )
-    if config.mask_truncated_completions and config.soft_punish_cache is not None:
-        _warn_user(
-            "mask_truncated_completions=True takes truncated completions out of the loss, so that the largest "
-            f"punishment of soft_punish_cache={config.soft_punish_cache} never trains them. The paper's best runs "
-            "use the soft punishment alone: set mask_truncated_completions to false."
-        )
-    is_by_sequence = config.vllm_importance_sampling_mode.startswith("sequence")
-    is_corrected = config.use_vllm and config.vllm_importance_sampling_correction
-    if is_corrected and is_by_sequence and config.max_completion_length >= LONG_COMPLETION:
-        _warn_user(
-            f"vllm_importance_sampling_mode={config.vllm_importance_sampling_mode!r} with "
-            f"max_completion_length={config.max_completion_length}: the ratio of a whole sequence leaves its "
-            "bounds from the rounding of many tokens alone, so that long completions are masked or truncated. "
-            "Set vllm_importance_sampling_mode to 'token_truncate' and vllm_importance_sampling_clip_max to 2."
-        )
-    if config.balance_micro_batches and config.gradient_accumulation_steps == 1:
-        _warn_user(
-            "balance_micro_batches=True with gradient_accumulation_steps=1: an optimizer step is one micro-batch, "
-            "so there is nothing to balance; micro-batches are only trimmed to their longest row. Lower "
-            "per_device_train_batch_size and raise gradient_accumulation_steps to save padding."
-        )
 
-
-def _warn_user(message: str) -> None:
-    # 5: this function, `warn_about`, `__post_init__`, the generated `__init__`, and the caller.
-    warnings.warn(message, UserWarning, stacklevel=5)
+def _check_trainer_fields(config: "DAPOConfig") -> None:
+    """Fields of Trainer that would be passed over, or contradict how TRL deals out prompts."""
+    accelerator = config.accelerator_config
+    refused = {
+        "label_smoothing_factor": (
+            config.label_smoothing_factor,
+            "there are no labels to smooth, and it would have no effect",
+            "0",
+        ),
+        "accelerator_config.split_batches": (
+            accelerator.split_batches,
+            "TRL's batches are those of one process, so that every process would get a part of its groups",
+            "false",
+        ),
+        "accelerator_config.dispatch_batches": (
+            accelerator.dispatch_batches,
+            "prompts are texts, and the main process can send tensors only",
+            "null",
+        ),
+    }
+    for name, (value, reason, remedy) in refused.items():
+        if value:
+            raise ValueError(f"{name}={value} is not supported: {reason}. Set {name} to {remedy}.")

@@ -16,6 +16,7 @@ from typing import Any
 
 from .command_line import errors_in_one_line
 from .estimation import Hardware, Question, estimate, find_remedy, format_estimate, format_problems, read_sharding
+from .train import make_parser as make_training_parser
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -57,6 +58,8 @@ def _add(parser: argparse.ArgumentParser, name: str, help: str, **options: Any) 
 def read_question(argv: list[str] | None = None) -> Question:
     """The command line as a question."""
     parser = make_parser()
+    argv = sys.argv[1:] if argv is None else argv
+    make_training_parser().refuse_unknown_flags(argv, parser._option_string_actions)
     options, fields = parser.parse_known_args(argv)
     for name in ("gpus", "gpu_memory", "prompt_length", "peak", "bandwidth"):
         if getattr(options, name) <= 0:

@@ -24,6 +24,7 @@ from .evaluation.run import evaluate, output_dir
 from .evaluation.summary import read_summary
 from .evaluation.tables import describe_comparison, describe_summary
 from .recipe_parser import RecipeParser
+from .secret_values import mask_logs
 
 
 INTERRUPTED = 130
@@ -32,8 +33,9 @@ INTERRUPTED = 130
 
 def main(argv: list[str] | None = None) -> None:
     """Parse, evaluate or compare, print."""
-    (config,) = RecipeParser(EvaluateConfig, prog="python -m dapo_trl.evaluate").parse_args_and_config(argv)
+    (config,) = RecipeParser(EvaluateConfig, prog="python -m dapo_trl.evaluate").parse(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    mask_logs()
     for noisy in ("httpx", "datasets"):  # one line per request
         logging.getLogger(noisy).setLevel(logging.WARNING)
     transformers_logging.disable_progress_bar()

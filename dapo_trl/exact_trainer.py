@@ -1,12 +1,14 @@
 """GRPOTrainer with exact normalization, micro-batches without needless padding, and exact resuming."""
 
 import contextlib
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from accelerate.logging import get_logger
+from accelerate.utils import set_seed
 from transformers.integrations import is_deepspeed_zero3_enabled
 from trl import GRPOTrainer
 from trl.trainer.utils import shuffle_sequence_dict
@@ -19,17 +21,20 @@ from .checkpoint import (
     rollout_state,
     save_state,
 )
+from .completions_table import mask_table, reset_table
 from .config import DAPOConfig
 from .config_checks import TOKEN_LOSS_TYPES
+from .dropout import check_dropout
 from .exchange import assert_agreement
 from .generation import dropping_ended_rows
+from .generation_kwargs import end_tokens
 from .lm_head import small_tiles
-from .loss import Lengths, pad_rows, score_in_pieces
+from .loss import Lengths, loss_mask, neutral_logps, pad_rows, score_in_pieces
 from .metrics import MicroBatchMetrics
 from .phases import PhaseTimer
 from .preemption import PreemptedError, Preemption
 from .random_state import get_random_state, set_random_state
-from .requirements import warn_if_updates_vanish
+from .requirements import warn_if_updates_vanish, warn_of_rate
 from .rollout import Rollout, RolloutPlan, buffered_denominators, gather_lengths
 
 
@@ -50,15 +55,27 @@ class ExactGRPOTrainer(GRPOTrainer):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
+        self._makes_optimizer = self.optimizer is None
+        self._has_trained = False
+        vocab_size = self.model.config.get_text_config().vocab_size
+        self.eos_token_ids = end_tokens(self.args, self.eos_token_ids, vocab_size)
+        if self.use_vllm:  # whatever the server has been told of the model: it ends where this trainer sees an end
+            self.vllm_generation.generation_kwargs = {
+                **(self.args.generation_kwargs or {}),
+                "stop_token_ids": self.eos_token_ids,
+            }
+        self._has_learnt = False  # a rollout had a gradient
         if self.args.balance_micro_batches and self.aux_loss_enabled:
             raise ValueError(
                 f"router_aux_loss_coef={self.router_aux_loss_coef} cannot be combined with balance_micro_batches: the "
                 "load-balancing loss is computed per micro-batch. Set router_aux_loss_coef to 0, or "
                 "balance_micro_batches to false."
             )
+        check_dropout(self.model, is_off=self.args.disable_dropout)
         computes_in_half = self.args.bf16 or self.args.fp16
         if not (self.is_deepspeed_enabled or (self.is_fsdp_enabled and computes_in_half)):
             warn_if_updates_vanish(self.model, self.args.learning_rate)
+        warn_of_rate(self.model, self.args)
         self.preemption = Preemption()
         self.phases = PhaseTimer()
         self._is_ending = False
@@ -66,6 +83,7 @@ class ExactGRPOTrainer(GRPOTrainer):
         self._rollout: Rollout | None = None
         self._num_rows_to_train: int | None = None  # rows of the rollout that are no fillers; None: all
         self._micro_batch_metrics = MicroBatchMetrics()
+        self._loss_mask: torch.Tensor | None = None  # of the micro-batch whose loss is being computed
 
     # Generation with Transformers
 
@@ -209,9 +227,12 @@ class ExactGRPOTrainer(GRPOTrainer):
             and not any(value is not None and value is not False for value in kwargs.values())
         )
         if not (is_scoring_pass and self.args.balance_micro_batches):
-            return super()._get_per_token_logps_and_entropies(
+            logps, *others = super()._get_per_token_logps_and_entropies(
                 model, input_ids, attention_mask, logits_to_keep, batch_size, **kwargs
             )
+            if self._loss_mask is not None:
+                logps = logps.where(self._loss_mask, 0)  # see `neutral_logps`
+            return logps, *others
         # Old and reference log-probabilities: as many forward passes as the parent's, with less padding.
         score = super()._get_per_token_logps_and_entropies
         num_pieces = -(-input_ids.size(0) // batch_size)
@@ -225,6 +246,13 @@ class ExactGRPOTrainer(GRPOTrainer):
         return logps, None, None
 
     def _compute_loss(self, model, inputs):
+        self._loss_mask = loss_mask(inputs).bool()
+        try:
+            return self._compute_own_loss(model, neutral_logps(inputs))
+        finally:
+            self._loss_mask = None
+
+    def _compute_own_loss(self, model, inputs):
         if "num_trained_tokens" not in inputs:
             return super()._compute_loss(model, inputs)
         with self._recorded_metrics() as recorded:
@@ -238,9 +266,35 @@ class ExactGRPOTrainer(GRPOTrainer):
         if self.model.training:
             for name, value in self._micro_batch_metrics.flush().items():
                 self._metrics["train"][name] = [value]
+        if self.log_completions and self.accelerator.is_main_process:
+            mask_table(self._logs)
         super().log(logs, start_time)
 
-    # Stopping and resuming
+    # Beginning, stopping and resuming
+
+    def _begin_afresh(self) -> None:
+        """
+        Before every `train()`: nothing of an earlier one is left, however it ended, but the weights.
+
+        The second `train()` of a trainer is the first one of a new trainer with these weights. An optimizer that was
+        passed to the trainer keeps its state; Trainer would keep its own, too, with the moments of the earlier run.
+        """
+        self._step, self._has_learnt = 0, False
+        self._buffered_inputs = self._rollout = self._num_rows_to_train = self._resumed_random_state = None
+        self._micro_batch_metrics = MicroBatchMetrics()
+        self._current_train_step_time = 0.0
+        for waiting in (*self._metrics.values(), self._pending_extra_logs, self._pending_metrics):
+            waiting.clear()
+        reset_table(self._logs, self.args.generation_batch_size)
+        self.entropy_coef, self._last_world_entropy = self.args.entropy_coef, math.inf
+        self._last_loaded_step = -1  # a vLLM engine holds the weights of another step, or of a step before
+        if self.preemption.is_agreed:
+            self.preemption.is_requested = self.preemption.is_agreed = False
+        if self._has_trained:
+            if self._makes_optimizer:
+                self.optimizer = None
+            set_seed(self.args.seed, device_specific=True)  # as in the parent's constructor
+        self._has_trained = True
 
     def _stop_if_preempted(self) -> None:
         """Every process stops if any of them has been told to."""
@@ -254,12 +308,14 @@ class ExactGRPOTrainer(GRPOTrainer):
         super()._save_rng_state(output_dir)
         if not self.args.owns_batches:
             return
-        is_in_use = self._rollout is not None and self._step % self._micro_steps_per_rollout != 0
+        # By optimizer steps that are done: one that an alarm has broken off is to be repeated.
+        is_in_use = self._rollout is not None and self.state.global_step % self._optimizer_steps_per_rollout != 0
         state = {
             "num_processes": self.accelerator.num_processes,
             "optimizer_steps_per_rollout": self._optimizer_steps_per_rollout,
             "is_ending": self._is_ending,
             "rollout": rollout_state(self._rollout) if is_in_use else None,
+            "has_learnt": self._has_learnt,
         }
         save_state(state | self._sampling_state(), output_dir, self.accelerator.process_index)
         # What the main process writes next tells that the checkpoint is complete.
@@ -267,7 +323,10 @@ class ExactGRPOTrainer(GRPOTrainer):
 
     def _load_rng_state(self, checkpoint):
         super()._load_rng_state(checkpoint)
-        if checkpoint is None or not self.args.owns_batches:
+        if checkpoint is None:
+            return
+        self._has_learnt = self.state.global_step > 0  # as far as is known
+        if not self.args.owns_batches:
             return
         self._step = self.state.global_step * self.args.gradient_accumulation_steps
         self._rollout = None
@@ -276,6 +335,7 @@ class ExactGRPOTrainer(GRPOTrainer):
         assert_agreement({"global_step": self.state.global_step, **found}, self.accelerator)
         if state:
             check_same_rollouts(state, checkpoint, self._optimizer_steps_per_rollout)
+            self._has_learnt = state.get("has_learnt", self._has_learnt)
             if state["is_ending"]:
                 # It was written when the data loader had begun, and a loader that begins uses the random state.
                 self._resumed_random_state = get_random_state()

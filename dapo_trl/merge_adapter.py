@@ -6,15 +6,18 @@ python -m dapo_trl.merge_adapter --adapter outputs/my-run --output outputs/my-ru
 ```
 """
 
-import argparse
+import shutil
 import sys
 from pathlib import Path
 
 import torch
 from peft import AutoPeftModelForCausalLM, PeftConfig
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
+from transformers.utils.hub import cached_file
 
+from .checkpoint import METADATA
 from .command_line import errors_in_one_line
+from .recipe_parser import StrictParser
 
 
 def merge_adapter(adapter: str, output: str, dtype: str = "auto", base: str | None = None) -> None:
@@ -53,6 +56,9 @@ def merge_adapter(adapter: str, output: str, dtype: str = "auto", base: str | No
     merged = model.merge_and_unload(safe_merge=True)
     merged.to(getattr(torch, str(result_dtype or "float32").removeprefix("torch."))).save_pretrained(output)
     tokenizer.save_pretrained(output)
+    metadata = cached_file(adapter, METADATA, _raise_exceptions_for_missing_entries=False)
+    if metadata:  # how the model was asked and rewarded
+        shutil.copyfile(metadata, Path(output, METADATA))
 
 
 def _load_base_config(base: str) -> PreTrainedConfig:
@@ -73,16 +79,14 @@ def _load_base_config(base: str) -> PreTrainedConfig:
 
 def main(argv: list[str] | None = None) -> None:
     """Parse and merge."""
-    parser = argparse.ArgumentParser(
-        prog="python -m dapo_trl.merge_adapter", description=__doc__.strip().splitlines()[0]
-    )
+    parser = StrictParser(prog="python -m dapo_trl.merge_adapter", description=__doc__.strip().splitlines()[0])
     parser.add_argument("--adapter", required=True, help="directory or Hub id of the adapter")
     parser.add_argument("--output", required=True, help="directory for the merged model")
     parser.add_argument("--base", help="base model, if it is not where the adapter's configuration says")
     parser.add_argument(
         "--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"], help="type of the result"
     )
-    args = parser.parse_args(argv)
+    args = parser.parse(argv)
     merge_adapter(args.adapter, args.output, args.dtype, args.base)
     sys.stdout.write(f"Merged model saved to {args.output}.\n")
 

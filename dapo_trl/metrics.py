@@ -24,6 +24,13 @@ EXTREMES = {"clip_ratio/low_min": min, "clip_ratio/high_max": max}
 """Metrics of `_compute_loss` that are the extreme row of one micro-batch of every process."""
 
 
+IMPROBABLE = -20.0
+"""
+Nats: a completion that a policy gives once in 500 million times. Short answers and those of a policy that has become
+certain are more probable than that, and come twice.
+"""
+
+
 class MicroBatchMetrics:
     """What `_compute_loss` recorded over micro-batches of different sizes, as if they had been one."""
 
@@ -118,6 +125,37 @@ def _merge(name: str, weighted: list[tuple[float, float]]) -> float:
     return sum(weight * value for weight, value in weighted) / sum(weight for weight, _ in weighted)
 
 
+def means_of_numbers(metrics: dict[str, list[float]]) -> dict[str, float]:
+    """Mean of each metric without its NaN; a metric without any number is left out."""
+    numbers = {name: [value for value in values if not math.isnan(value)] for name, values in metrics.items()}
+    return {name: sum(values) / len(values) for name, values in numbers.items() if values}
+
+
+def count_copies(
+    completions: torch.Tensor, logps: torch.Tensor | None, num_generations: int
+) -> tuple[float, float | None]:
+    """
+    How much of what was generated repeats another completion of its group.
+
+    Args:
+        completions (`torch.Tensor` of shape `(P * G,)`): a hash of each completion, groups contiguous.
+        logps (`torch.Tensor` of shape `(P * G,)`, *optional*): log-probability of each completion, in nats.
+        num_generations (`int`): G.
+
+    Returns:
+        `tuple[float, float]`: distinct completions of a group over G, averaged over groups; and the share of
+        completions that repeat an earlier one of their group although they are too improbable
+        ([`IMPROBABLE`]) to come twice by chance, or None without log-probabilities.
+    """
+    groups = completions.view(-1, num_generations)
+    is_equal = groups[:, :, None] == groups[:, None, :]
+    is_copy = is_equal.tril(diagonal=-1).any(dim=2)
+    frac_distinct = 1 - is_copy.float().mean().item()
+    if logps is None:
+        return frac_distinct, None
+    return frac_distinct, (is_copy & (logps.view_as(groups) < IMPROBABLE)).float().mean().item()
+
+
 def total_rewards(rewards_per_func: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """
     Weighted sum of the rewards of each row.
@@ -163,6 +201,46 @@ def reward_metrics(
     return metrics
 
 
+def only_value(values: torch.Tensor) -> float | None:
+    """The value that all elements have which are not NaN; None if they differ, or there is none."""
+    values = values[~values.isnan()]
+    return values[0].item() if len(values) and values.max() == values.min() else None
+
+
+def why_no_signal(
+    rewards_per_func: torch.Tensor, weights: torch.Tensor, num_generations: int, num_tokens: float
+) -> str | None:
+    """
+    Why a rollout can teach nothing, as a sentence; None if it can.
+
+    Args:
+        rewards_per_func (`torch.Tensor` of shape `(P * G, F)`): rewards of the rows to train on, groups contiguous.
+        weights (`torch.Tensor` of shape `(F,)`): weights of the functions.
+        num_generations (`int`): G.
+        num_tokens (`float`): tokens to train on.
+    """
+    total = total_rewards(rewards_per_func, weights)
+    if total.isnan().all():
+        return (
+            "In the last rollout no reward function scored any completion, all returned None (or NaN): check the gold "
+            "answers and the columns that the reward functions need."
+        )
+    groups = total.view(-1, num_generations)
+    if not (groups.nan_to_num(-torch.inf).amax(dim=1) > groups.nan_to_num(torch.inf).amin(dim=1)).any():
+        value = only_value(total)
+        what = "all completions of a prompt have the same reward" if value is None else f"every reward is {value:g}"
+        return (
+            f"In the last rollout {what}, so that no completion is better than another: check the reward functions on "
+            "a few right and wrong completions, and that sampling is on (temperature)."
+        )
+    if num_tokens == 0:
+        return (
+            "In the last rollout every completion was cut off, and mask_truncated_completions leaves such completions "
+            "out of the loss: raise max_completion_length."
+        )
+    return None
+
+
 def constant_value(rewards_per_func: torch.Tensor, weights: torch.Tensor, deciding: int) -> float | None:
     """
     The value of a deciding reward that never varies although the total reward does: a sign of a broken reward.
@@ -175,8 +253,5 @@ def constant_value(rewards_per_func: torch.Tensor, weights: torch.Tensor, decidi
     Returns:
         `float`, or None if the deciding reward varies, is missing everywhere, or the total reward is constant too.
     """
-    values, total = rewards_per_func[:, deciding], total_rewards(rewards_per_func, weights)
-    values, total = values[~values.isnan()], total[~total.isnan()]
-    if len(values) and values.max() == values.min() and total.max() > total.min():
-        return values[0].item()
-    return None
+    total = total_rewards(rewards_per_func, weights)
+    return None if only_value(total) is not None else only_value(rewards_per_func[:, deciding])

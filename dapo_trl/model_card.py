@@ -7,7 +7,6 @@ python -m dapo_trl.model_card --run outputs/my-run --evaluation outputs/my-run/e
 ```
 """
 
-import argparse
 import logging
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ from .command_line import errors_in_one_line
 from .hub.card import last_step, write_card
 from .hub.facts import FactsError, read_facts
 from .hub.publisher import Publisher, Push, PushError
+from .recipe_parser import StrictParser
 
 
 def push_run(run_dir: Path, repo_id: str | None, private: bool) -> str:
@@ -41,7 +41,7 @@ def push_run(run_dir: Path, repo_id: str | None, private: bool) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     """Parse, write, push if asked."""
-    parser = argparse.ArgumentParser(prog="python -m dapo_trl.model_card", description=__doc__.strip().splitlines()[0])
+    parser = StrictParser(prog="python -m dapo_trl.model_card", description=__doc__.strip().splitlines()[0])
     parser.add_argument("--run", required=True, type=Path, help="output_dir of the run")
     parser.add_argument(
         "--evaluation",
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--push", action="store_true", help="push the model and its card")
     parser.add_argument("--repo_id", help="where to; by default where the run pushed")
     parser.add_argument("--private", action="store_true", help="make a new repository private")
-    args = parser.parse_args(argv)
+    args = parser.parse(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     sys.stdout.write(f"Model card: {write_card(args.run, args.evaluation)}\n")
     if args.push:

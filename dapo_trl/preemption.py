@@ -9,13 +9,11 @@ from pathlib import Path
 
 from accelerate.logging import get_logger
 
+from .exit_codes import PREEMPTED as EXIT_CODE
 from .peers import has_lost_peers
 
 
 logger = get_logger(__name__)
-
-EXIT_CODE = 128 + signal.SIGTERM
-"""Exit code of a process that ended on SIGTERM, as shells report it."""
 
 MARKER = "PREEMPTED"
 """File in the output directory that tells so: launchers hide the exit codes of their workers."""

@@ -25,12 +25,14 @@ from .data.prepare_config import PrepareConfig
 from .data.tokens import load_tokenizer
 from .recipe_parser import RecipeParser
 from .rewards import load_reward
+from .secret_values import mask_logs
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Parses the command line, prepares, checks, pushes. Exits with status 1 if the check fails."""
-    (config,) = RecipeParser(PrepareConfig, prog="python -m dapo_trl.prepare_data").parse_args_and_config(arguments)
+    (config,) = RecipeParser(PrepareConfig, prog="python -m dapo_trl.prepare_data").parse(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    mask_logs()
     try:
         run(config)
     except CheckFailedError as error:

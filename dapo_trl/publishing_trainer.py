@@ -1,6 +1,7 @@
 """GRPOTrainer whose checkpoints and final model go to the Hub."""
 
 import contextlib
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from transformers.utils.hub import PushInProgress, hf_api
 from .hub.card import write_card
 from .hub.facts import gather, write_facts
 from .hub.publisher import Publisher, Push
+from .secret_values import mask_values, remember
 from .stoppable_trainer import StoppableGRPOTrainer
 
 
@@ -46,6 +48,7 @@ class PublishingGRPOTrainer(StoppableGRPOTrainer):
         if not self.is_world_process_zero():
             return
         token = token or self.args.hub_token
+        remember({"hub_token": token})
         is_private = kwargs.get("private")
         if is_private is None:
             is_private = self.args.hub_private_repo
@@ -74,7 +77,9 @@ class PublishingGRPOTrainer(StoppableGRPOTrainer):
             whole_checkpoint=folders.get(strategy),
         )
         is_busy = self.push_in_progress is not None and not self.push_in_progress.is_done()
-        if self.preemption.is_agreed:
+        if self.reason_untrained:
+            self._publisher.leave_out(push, "nothing has been trained yet.")
+        elif self.preemption.is_agreed:
             self._publisher.leave_out(push, "the run has been told to end. Resume it to go on.")
         elif is_busy and not self.args.hub_always_push:
             self._publisher.leave_out(push, "the push before is still under way. Set hub_always_push to wait in line.")
@@ -125,7 +130,7 @@ class PublishingGRPOTrainer(StoppableGRPOTrainer):
             write_card(run_dir, tags=tags, with_curves=self.args.push_to_hub)
 
     def _save(self, output_dir=None, state_dict=None):
-        with self._settings_for_generation():
+        with self._settings_for_generation(), self._args_without_secrets():
             super()._save(output_dir, state_dict)
             if is_peft_model(self.model) and self.args.should_save:  # newer Transformers call this on every process
                 self.model.generation_config.save_pretrained(output_dir or self.args.output_dir)
@@ -140,6 +145,18 @@ class PublishingGRPOTrainer(StoppableGRPOTrainer):
             yield
         finally:
             config.use_cache, generation_config.eos_token_id = use_cache, eos_token_id
+
+    @contextlib.contextmanager
+    def _args_without_secrets(self) -> Iterator[None]:
+        """Inside, `args` are what may be written: the parent pickles them beside the weights (`training_args.bin`)."""
+        args = self.args
+        remember(args)
+        self.args = copy.copy(args)
+        vars(self.args).update(mask_values(vars(args)))
+        try:
+            yield
+        finally:
+            self.args = args
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 from .command_line import errors_in_one_line
+from .recipe_parser import StrictParser
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -38,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """The settings of the command."""
-    parser = argparse.ArgumentParser(prog="python -m dapo_trl.report", description=__doc__.strip().splitlines()[0])
+    parser = StrictParser(prog="python -m dapo_trl.report", description=__doc__.strip().splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path, metavar="run_dir", help="output_dir of a run")
     parser.add_argument("--output_dir", type=Path, help="default: `report` in the run, or beside several runs")
     parser.add_argument("--title", help="heading of the page; default: the names of the runs")
@@ -50,7 +51,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         metavar="SUMMARY.json",
         help="further results of dapo_trl.evaluate, such as of the model before training; those of the runs are found",
     )
-    return parser.parse_args(argv)
+    return parser.parse(argv)
 
 
 def default_output_dir(runs: list[Path]) -> Path:

@@ -12,10 +12,20 @@ from transformers import PreTrainedModel
 from trl.trainer.utils import get_config_model_id
 
 from .config import DAPOConfig
+from .reward_values import LARGEST
 from .rewards.overlong import SoftOverlongPunishment
 
 
 logger = get_logger(__name__)
+
+LEAST_ADAPTER_RATE = 5e-6
+"""Learning rate below which adapters hardly learn: they need about ten times that of all weights."""
+
+LARGEST_FULL_RATE = 2e-5
+"""Learning rate above which training all weights of a language model with a reward usually destroys it."""
+
+LARGE_MODEL = 10**8
+"""Parameters from which the usual rates hold."""
 
 USUAL_WEIGHT = 0.02
 """Size of a weight in a layer some thousand wide."""
@@ -82,8 +92,21 @@ def check_reward_weights(args: DAPOConfig, num_rewards: int) -> None:
     One weight for each of the user's reward functions; the overlong punishment has a weight of its own.
 
     Raises:
-        ValueError: if the numbers differ.
+        ValueError: if the numbers differ, or a weight is no number to multiply with, or all are zero.
     """
+    weights = [*(args.reward_weights or []), args.overlong_weight]
+    if not all(abs(weight) <= LARGEST for weight in weights):
+        raise ValueError(
+            f"reward_weights={args.reward_weights} and overlong_weight={args.overlong_weight} must be finite numbers "
+            f"of at most {LARGEST:g} in size: rewards are multiplied with them. Set them to the shares that the "
+            "rewards are to have, such as 1.0."
+        )
+    used = weights if args.soft_punish_cache is not None else weights[:-1]
+    if args.reward_weights and not any(used):
+        raise ValueError(
+            f"reward_weights={args.reward_weights} are all zero: every reward would be zero, and nothing would be "
+            "trained. Give the reward that is to be trained on a weight above 0."
+        )
     if args.reward_weights is not None and len(args.reward_weights) != num_rewards:
         raise ValueError(
             f"reward_weights={args.reward_weights} has {len(args.reward_weights)} weights for {num_rewards} reward "
@@ -107,20 +130,20 @@ def add_overlong_punishment(args: DAPOConfig, reward_funcs: list, processing_cla
         processing_classes.append(None)
 
 
-def deciding_reward(args: DAPOConfig, all_names: list[str], num_task_rewards: int) -> int | None:
+def deciding_rewards(args: DAPOConfig, all_names: list[str], num_task_rewards: int) -> list[int]:
     """
-    Index of the reward function that says whether a completion is right, and so which groups are informative.
+    Indices of the reward functions that say whether a completion is right, and so which groups are informative.
 
     Args:
-        args (`DAPOConfig`): `dynamic_sampling_metric` names it, or is None.
+        args (`DAPOConfig`): `dynamic_sampling_metric` names them, or is None.
         all_names (`list[str]`): names of all reward functions, the user's first.
         num_task_rewards (`int`): how many are the user's.
 
     Returns:
-        `int`, or None without dynamic sampling if nothing tells: accuracy is not reported then.
+        `list[int]`: empty without dynamic sampling if nothing tells: accuracy is not reported then.
 
     Raises:
-        ValueError: if the name is missing with several functions or unknown, or names are not unique.
+        ValueError: if names are missing with several functions, unknown, given twice, or not unique.
     """
     metric, names = args.dynamic_sampling_metric, all_names[:num_task_rewards]
     if not args.dynamic_sampling and metric is None and (len(names) != 1 or len(set(all_names)) < len(all_names)):
@@ -130,25 +153,29 @@ def deciding_reward(args: DAPOConfig, all_names: list[str], num_task_rewards: in
                 f"completion is right, but there are {len(names)} reward functions: {names}. Set "
                 "dynamic_sampling_metric to one of them, or metric_for_best_model to 'eval_reward'."
             )
-        return None
+        return []
     if len(set(all_names)) < len(all_names):
         raise ValueError(
             f"The reward functions have the names {all_names}, one of them more than once: their metrics could not be "
             "told apart. Give every function a name of its own."
         )
     if metric is None and len(names) == 1:
-        return 0
+        return [0]
     if metric is None:
         raise ValueError(
             f"dynamic_sampling_metric is not set, but there are {len(names)} reward functions: {names}. Set it to the "
-            "one that says whether a completion is right: groups are filtered on correctness, not on a sum of rewards."
+            "one that says whether a completion is right: groups are filtered on correctness, not on a sum of "
+            "rewards. If each scores the completions of its own task and returns None for the others, list them all."
         )
-    if metric not in names:
+    chosen = as_list(metric)
+    if not chosen or any(name not in names for name in chosen):
         raise ValueError(
-            f"dynamic_sampling_metric={metric!r} must be the name of a reward function, but there are {names}. Set it "
-            "to one of them."
+            f"dynamic_sampling_metric={metric!r} must be the name of a reward function, or a list of such names, but "
+            f"there are {names}. Set it to one of them, or to those that score tasks of their own."
         )
-    return names.index(metric)
+    if len(set(chosen)) < len(chosen):
+        raise ValueError(f"dynamic_sampling_metric={metric!r} holds a name twice. Give each name once.")
+    return [names.index(name) for name in chosen]
 
 
 def warn_if_updates_vanish(model: torch.nn.Module, learning_rate: float) -> None:
@@ -174,6 +201,30 @@ def warn_if_updates_vanish(model: torch.nn.Module, learning_rate: float) -> None
             f"small that most updates are lost in rounding: a weight of {USUAL_WEIGHT} does not change by less than "
             f"{least:.0e}. Load the model with dtype 'float32' (with bf16=true it computes in bfloat16 all the same), "
             "start with DeepSpeed, which keeps float32 weights, or train adapters (use_peft)."
+        )
+
+
+def warn_of_rate(model: torch.nn.Module, args: DAPOConfig) -> None:
+    """
+    Warns of a learning rate for all weights where adapters are trained, and the other way round.
+
+    Args:
+        model (`torch.nn.Module`): the model that is trained.
+        args (`DAPOConfig`): `learning_rate`, and `optim`: the usual rates are those of Adam.
+    """
+    if "adam" not in str(getattr(args.optim, "value", args.optim)):
+        return
+    num_parameters = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in model.parameters())
+    rate = args.learning_rate
+    if is_peft_model(model) and 0 < rate < LEAST_ADAPTER_RATE:
+        logger.warning(
+            f"learning_rate={rate:g} suits the training of all weights; adapters (use_peft) hardly move with less "
+            f"than {LEAST_ADAPTER_RATE:g}. Set learning_rate to about ten times what all weights would get: 1e-5, say."
+        )
+    elif not is_peft_model(model) and rate > LARGEST_FULL_RATE and num_parameters >= LARGE_MODEL:
+        logger.warning(
+            f"learning_rate={rate:g} suits adapters (use_peft); all weights are trained here, which usually falls "
+            f"apart above {LARGEST_FULL_RATE:g}. Set learning_rate to 1e-6 (the paper's value), or train adapters."
         )
 
 

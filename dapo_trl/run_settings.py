@@ -2,20 +2,14 @@
 
 import dataclasses
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 from .atomic import write_atomically
+from .secret_values import mask_values, remember
 
 
 SETTINGS_FILE = "settings.json"
-
-SECRET_NAME = r"(?!eos_|pad_)\w*(?:token|key|secret|password)"
-"""Names of settings whose values nobody else is to see, in any case of letters; `eos_token` is none."""
-
-NOT_PUBLISHED = "not-published"
-"""Stands for such a value."""
 
 
 def write_settings(output_dir: str | Path, *parts: Any) -> None:
@@ -24,28 +18,17 @@ def write_settings(output_dir: str | Path, *parts: Any) -> None:
 
     Args:
         output_dir (`str` or `Path`): the run's output directory; made if it does not exist.
-        parts (dataclasses): settings, such as the training arguments. Access tokens are left out at any depth.
+        parts (dataclasses): settings, such as the training arguments. Secrets are left out at any depth.
     """
+    remember(*parts)
     content: dict[str, dict[str, Any]] = {"settings": {}, "defaults": {}}
     for part in parts:
         settings = part.to_dict() if hasattr(part, "to_dict") else dataclasses.asdict(part)
-        content["settings"] |= _without_secrets(settings)
+        content["settings"] |= settings
         content["defaults"] |= defaults_of(type(part))
     path = Path(output_dir, SETTINGS_FILE)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(content, indent=1, default=str, ensure_ascii=False) + "\n")
-
-
-def _without_secrets(value: Any) -> Any:
-    """Of the fields, and of dictionaries in them, such as `model_init_kwargs`."""
-    if not isinstance(value, dict):
-        return value
-    return {
-        name: NOT_PUBLISHED
-        if isinstance(item, str) and re.fullmatch(SECRET_NAME, str(name), re.IGNORECASE)
-        else _without_secrets(item)
-        for name, item in value.items()
-    }
+    write_atomically(path, json.dumps(mask_values(content), indent=1, default=str, ensure_ascii=False) + "\n")
 
 
 def read_settings(output_dir: str | Path) -> tuple[dict[str, Any], dict[str, Any]] | None:

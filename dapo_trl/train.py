@@ -17,25 +17,29 @@ from dataclasses import dataclass, field
 
 import torch
 from accelerate.logging import get_logger
+from accelerate.utils import broadcast_object_list
 from datasets import Dataset
-from torch.distributed.elastic.multiprocessing.errors import record
+from torch.distributed.elastic.multiprocessing.errors import get_error_handler, record
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.hf_argparser import string_to_bool
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
-from .checkpoint import is_complete, last_complete_checkpoint
+from .checkpoint import is_complete, is_finished, last_complete_checkpoint, mark_finished, unmark_finished
 from .command_line import errors_in_one_line
 from .config import DAPOConfig
 from .data import check_dataset, load_prompts
+from .exit_codes import NOTHING_TRAINED
 from .hub.recipe import save_recipe
-from .peers import failing_after_peers
+from .peers import failing_after_peers, follow_launcher
 from .preemption import EXIT_CODE, mark_preempted, unmark_preempted
 from .quantization import check_quantization
 from .recipe_parser import RecipeParser
 from .rewards import AccuracyReward, load_reward
 from .run_settings import write_settings
+from .secret_values import mask_logs, mask_text, mask_words, masking_errors
+from .stoppable_trainer import NothingTrainedError
 from .trainer import DAPOTrainer
-from .vllm import format_command, longest_prompt, server_command
+from .vllm import check_weight_transfer, format_command, longest_prompt, server_command
 
 
 logger = get_logger(__name__)
@@ -109,7 +113,9 @@ class DAPOScriptArguments:
 
 def make_parser() -> RecipeParser:
     """The parser of this command: unknown keys, on the command line or in a recipe, are errors."""
-    return RecipeParser((DAPOScriptArguments, DAPOConfig, ModelConfig), prog="python -m dapo_trl.train")
+    parser = RecipeParser((DAPOScriptArguments, DAPOConfig, ModelConfig), prog="python -m dapo_trl.train")
+    parser.set_defaults(lora_dropout=0.0)  # TRL's 0.05 is for supervised training
+    return parser
 
 
 def load_tokenizer(model_args: ModelConfig, training_args: DAPOConfig) -> PreTrainedTokenizerBase:
@@ -203,10 +209,20 @@ def checkpoint_to_resume(value: str | bool | None, output_dir: str) -> str | Non
     return value
 
 
+def is_nothing_left(checkpoint: str | None, training_args: DAPOConfig) -> bool:
+    """Whether a run is resumed that is finished. Without a checkpoint, too: they may have been deleted since."""
+    value = str(training_args.resume_from_checkpoint).lower()
+    if checkpoint is None and value != "true":
+        return False
+    # The main process's answer: the others may see another file system.
+    return broadcast_object_list([is_finished(training_args, checkpoint if value != "true" else None)])[0]
+
+
 def build_trainer(script_args: DAPOScriptArguments, training_args: DAPOConfig, model_args: ModelConfig) -> DAPOTrainer:
     """The trainer of a recipe, with its model, data and rewards."""
     if model_args.model_name_or_path is None:
         raise ValueError("model_name_or_path is not set. Set it to a model id on the Hub or a local directory.")
+    check_weight_transfer(training_args)
     check_quantization(training_args, model_args)
     training_args.model_init_kwargs = {
         "revision": model_args.model_revision,
@@ -270,11 +286,22 @@ def train(
 
     Returns:
         `bool`: whether training came to its end, rather than being told to end (SIGTERM).
+
+    Raises:
+        NothingTrainedError: if no rollout had a gradient; no model is saved or pushed then.
     """
     checkpoint = checkpoint_to_resume(training_args.resume_from_checkpoint, training_args.output_dir)
+    if is_nothing_left(checkpoint, training_args):
+        if training_args.process_index == 0:
+            sys.stdout.write(
+                f"The run in {training_args.output_dir} is finished and its model saved: nothing is done. Raise "
+                "max_steps or num_train_epochs to train on, or give another output_dir.\n"
+            )
+        return True
     trainer = build_trainer(script_args, training_args, model_args)
-    trainer.data_name = script_args.dataset_name
+    trainer.data_name, trainer.prompt_template = script_args.dataset_name, script_args.prompt_template
     unmark_preempted(training_args.output_dir)
+    unmark_finished(training_args.output_dir)
     if training_args.process_index == 0:
         save_recipe(argv, training_args.output_dir)
         write_settings(training_args.output_dir, model_args, script_args, training_args)
@@ -286,36 +313,55 @@ def train(
         return False
 
     trainer.save_state()  # with the log of the run, also if no checkpoint was to be saved
+    if trainer.reason_untrained:
+        raise NothingTrainedError(
+            f"Nothing has been trained, so no model is saved to {training_args.output_dir} or pushed. "
+            f"{trainer.reason_untrained}"
+        )
     if training_args.push_to_hub:
         trainer.push_to_hub()
         trainer.accelerator.print(f"Model pushed to {trainer.hub_address}.")
     else:
         trainer.save_model(training_args.output_dir)
+    if training_args.process_index == 0:
+        mark_finished(training_args.output_dir, trainer.state, trainer.hub_address)
     trainer.accelerator.print(f"Model saved to {training_args.output_dir}.")
     return True
 
 
 @record  # a launcher reports the error of the process that failed first
 @failing_after_peers()
+@masking_errors()
 def main(
     argv: list[str] | None = None,
     while_parsing: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
 ) -> None:
     """Parse, then train or print. Errors while parsing are those of `while_parsing`, all others go to the launcher."""
+    mask_logs()
+    follow_launcher()
     argv = sys.argv[1:] if argv is None else argv
     # The command may be printed on a machine without GPUs, where bfloat16 is refused otherwise.
     for_no_gpu = ["--use_cpu", "true"] if asks_for_server_command(argv) else []
     with while_parsing():
-        script_args, training_args, model_args = make_parser().parse_args_and_config([*argv, *for_no_gpu])
+        script_args, training_args, model_args = make_parser().parse([*argv, *for_no_gpu])
+    sys.argv[1:] = mask_words(sys.argv[1:])  # trackers publish it
     if script_args.print_vllm_command:
         print_server_command(script_args, training_args, model_args)
         return
-    is_finished = train(script_args, training_args, model_args, argv)
+    last_line = ""
+    try:
+        status = 0 if train(script_args, training_args, model_args, argv) else EXIT_CODE
+    except NothingTrainedError as error:
+        get_error_handler().record_exception(error)  # for a launcher, which ends with it
+        status, last_line = NOTHING_TRAINED, f"error: {mask_text(str(error))}\n"
     # Only now that the trainer is gone: DDP may hang when it lets go of a group that is destroyed already.
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
-    if not is_finished:
-        sys.exit(EXIT_CODE)
+    if last_line and training_args.process_index == 0:
+        sys.stdout.flush()
+        sys.stderr.write(last_line)
+    if status:
+        sys.exit(status)
 
 
 if __name__ == "__main__":

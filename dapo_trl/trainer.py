@@ -7,6 +7,7 @@ from accelerate.logging import get_logger
 from datasets import Dataset
 from tqdm.auto import tqdm
 
+from .best_metric import check_best_metric
 from .collection import (
     FATE_COLUMN,
     Collection,
@@ -18,8 +19,11 @@ from .collection import (
 )
 from .completions_table import reset_table
 from .config import DAPOConfig
+from .data_checks import check_datasets, check_prompts
 from .exchange import assert_agreement
 from .loss import deal_rows
+from .metrics import only_value
+from .model_checks import check_model, check_optimizers, check_policy
 from .preemption import PreemptedError
 from .publishing_trainer import PublishingGRPOTrainer
 from .random_state import get_random_state, set_random_state
@@ -29,22 +33,26 @@ from .requirements import (
     check_dataset_size,
     check_reward_weights,
     check_supported,
-    deciding_reward,
+    deciding_rewards,
     own_args,
 )
+from .reward_checks import check_callbacks, check_rewards
+from .reward_values import RewardValueError
 from .rollout import weigh_by_group
 from .sampling import (
     AcceptanceRate,
     GroupPool,
+    Hints,
     Outcome,
     PromptStream,
     check_filled,
+    deciding_values,
     equal_share_multiple,
     group_outcomes,
     prompts_fingerprint,
     round_size,
 )
-from .vllm import ServerError, generating_with, server_settings
+from .vllm import ServerError, check_weight_transfer, generating_with, server_settings
 
 
 logger = get_logger(__name__)
@@ -86,18 +94,27 @@ class DAPOTrainer(PublishingGRPOTrainer):
     - `_generate_and_score_completions`: fills the rollout with informative groups first, then lets the parent score
       exactly these.
     - `_generate`, `_calculate_rewards`: answer from the collected rows while the parent scores them. These two and
-      the one before are timed.
+      the one before are timed. Rewards that training cannot use are refused.
     - `evaluation_loop`: adds avg@k, and puts the random state back.
     - `_generate_single_turn`: where Transformers generates, completions that have ended leave the batch.
-    - `_get_per_token_logps_and_entropies`: old and reference log-probabilities without needless padding.
+    - `_get_per_token_logps_and_entropies`: old and reference log-probabilities without needless padding; in the loss,
+      0 for tokens that are not trained on, whose exponentials could overflow before TRL masks them.
     - `training_step`: on a CPU, the LM head works in small tiles; when memory runs out, the error says which fields
       lower the need.
     - `_compute_loss`: weighs the parent's metrics by tokens, and takes the probabilities that
-      `_get_per_token_logps_and_entropies` computed. `log`: hands these metrics over.
-    - `_run_epoch`: a rollout that cannot be filled, an alarm, SIGTERM, or a vLLM server that is lost ends the run
-      with a checkpoint. `_evaluate`: SIGTERM in an evaluation before the first step, too.
-    - `_save`: beside the weights, by which rule the rewards read answers, and what generation needs to know.
-    - `_save_checkpoint`: a checkpoint that is written again counts as half-written until its end.
+      `_get_per_token_logps_and_entropies` computed. `log`: hands these metrics over, and takes secrets out of the
+      table of completions.
+    - `_get_grad_norm`: loss and gradient of an optimizer step are known, and no weight has changed: a step that is not
+      finite raises an alarm, and is left out.
+    - `train`: begins afresh whatever was trained before, and ends at once if the checkpoint is the end of the run, as
+      `_prepare_for_training` finds out.
+    - `_run_epoch`: a rollout that cannot be filled, an alarm, a reward that training cannot use, SIGTERM, or a vLLM
+      server that is lost ends the run with a checkpoint. `_evaluate`: SIGTERM in an evaluation before the first step,
+      too.
+    - `_save`: beside the weights, by which rule the rewards read answers, and what generation needs to know; no
+      secret is pickled.
+    - `_save_checkpoint`: weights that are not finite are not saved; a checkpoint that is written again counts as
+      half-written until its end.
     - `_save_rng_state`, `_load_rng_state`: the prompt stream and the rollout in use are saved and restored where the
       random state is.
     - `init_hf_repo`, `_push_from_checkpoint`, `_finish_current_push`, `push_to_hub`: pushes are complete, go to a
@@ -129,15 +146,22 @@ class DAPOTrainer(PublishingGRPOTrainer):
         environment_factory=None,
     ):
         # The parent changes arguments in place; the caller's objects stay as they are.
+        check_model(model, processing_class, getattr(args, "trust_remote_code", False))
         args, reward_funcs = own_args(args, model), as_list(reward_funcs)
+        check_weight_transfer(args)
+        is_generated_elsewhere = rollout_func is not None or environment_factory is not None
         check_supported(args, train_dataset, tools, environment_factory)
+        datasets = check_datasets(args, train_dataset, eval_dataset)
+        check_rewards(reward_funcs, args, datasets, is_generated_elsewhere)
+        check_callbacks(callbacks)
+        check_optimizers(optimizers)
         check_dataset_size(args, train_dataset)
         check_reward_weights(args, len(reward_funcs))
         num_task_rewards = len(reward_funcs)
         reward_processing_classes = as_list(reward_processing_classes) or None
         if args.soft_punish_cache is not None:
             add_overlong_punishment(args, reward_funcs, reward_processing_classes)
-        with generating_with(server_settings(args, train_dataset, eval_dataset)):
+        with generating_with(server_settings(args, train_dataset, eval_dataset, lambda: self.state.global_step)):
             super().__init__(
                 model=model,
                 reward_funcs=reward_funcs,
@@ -154,10 +178,19 @@ class DAPOTrainer(PublishingGRPOTrainer):
                 rollout_func=rollout_func,
                 environment_factory=environment_factory,
             )
+        check_policy(self.model, self._tokenizer, self.optimizer, args)
+        check_prompts(datasets, self.processing_class, self.model, args, is_generated_elsewhere)
         self._replayed: Replay | None = None
         self._overlong_reward = num_task_rewards if args.soft_punish_cache is not None else None
-        self._deciding_reward = deciding_reward(args, self.reward_func_names, num_task_rewards)
+        self._deciding_rewards = deciding_rewards(args, self.reward_func_names, num_task_rewards)
+        check_best_metric(args, eval_dataset, reward_funcs, self.reward_func_names, bool(self._deciding_rewards))
         if args.dynamic_sampling:
+            self._open_prompt_stream()
+
+    def _begin_afresh(self):
+        super()._begin_afresh()
+        self._replayed = None
+        if self.args.dynamic_sampling:
             self._open_prompt_stream()
 
     # Dynamic sampling: Algorithm 1, lines 2 to 8
@@ -175,6 +208,7 @@ class DAPOTrainer(PublishingGRPOTrainer):
             scored = self._generate_and_score_informative_groups()
         else:
             scored = super()._generate_and_score_completions(inputs)
+            self._note_training(self._generated_rewards, scored["num_items_in_batch"].item())
         if self.use_vllm and self.vllm_importance_sampling_correction:
             self._record_correction(scored)
         if self.args.token_normalization == "group":
@@ -186,7 +220,7 @@ class DAPOTrainer(PublishingGRPOTrainer):
         before = self._prompt_stream.state_dict(), self._acceptance.state_dict(), get_random_state()
         try:
             pool, collection = self._collect_informative_groups()
-        except (PreemptedError, ServerError):
+        except (PreemptedError, RewardValueError, ServerError):
             # The rollout in the making is abandoned: resumed, the run makes the very same one.
             self._prompt_stream.load_state_dict(before[0])
             self._acceptance.load_state_dict(before[1])
@@ -203,6 +237,9 @@ class DAPOTrainer(PublishingGRPOTrainer):
             scored = super()._generate_and_score_completions(replay.inputs())
         finally:
             self._replayed = None
+        # Each filler is a token.
+        num_tokens = scored["num_items_in_batch"].item() - replay.num_fillers
+        self._note_training(replay.rewards[: replay.num_rows], num_tokens)
         self._record_collection(pool, collection)
         self._metrics["train"]["dynamic_sampling/epoch"] = [self._prompt_stream.epoch]
         if self.log_completions:
@@ -230,17 +267,19 @@ class DAPOTrainer(PublishingGRPOTrainer):
             while indices := self._draw_prompts(pool):  # line 2
                 num_before = collection.num_rows
                 self._generate_and_score_round(indices, collection)  # lines 4 and 5
-                deciding = collection.rewards_per_func()[num_before:, self._deciding_reward]
-                outcomes = group_outcomes(deciding.view(-1, self.num_generations))
+                deciding = deciding_values(collection.rewards_per_func()[num_before:], self._deciding_rewards)
+                outcomes = group_outcomes(deciding.view(-1, self.num_generations), self._correct_threshold)
                 pool.add_round(outcomes)  # line 6
                 self._acceptance.observe(outcomes.count(Outcome.INFORMATIVE), len(outcomes))
                 collection.drop_rejected(pool)
                 self._stop_if_preempted()
                 progress.update(len(pool.accepted) - progress.n)
                 progress.set_postfix(rounds=pool.num_rounds, generated=pool.num_drawn)
-        self._warn_if_constant(collection)
+        if collection.rewards:
+            self._warn_of_deciding_rewards(collection.rewards_per_func())
         shortage = check_filled(
             pool,
+            self._remedy_hints(collection),
             is_partial_allowed=self.args.on_shortage == "train_partial",
             min_groups=-(-self.args.updates_per_rollout // self.num_generations),
             max_rounds=self.args.max_rounds,
@@ -249,6 +288,13 @@ class DAPOTrainer(PublishingGRPOTrainer):
         if shortage:
             logger.warning(shortage)
         return pool, collection
+
+    def _remedy_hints(self, collection: Collection) -> Hints:
+        """What a shortage is to say of the completions beside the outcomes of their groups."""
+        if not collection.rewards:
+            return Hints()
+        deciding = deciding_values(collection.rewards_per_func(), self._deciding_rewards)
+        return Hints(only_value(deciding), collection.completion_metrics()["completions/clipped_ratio"])
 
     def _draw_prompts(self, pool: GroupPool) -> list[int]:
         """Prompts of the next round, as many as will probably fill the rollout; none when no round is to follow."""

@@ -8,11 +8,12 @@ from trl.distributed import DistributedBackend
 
 from dapo_trl.vllm import Generation, ServerSettings
 from dapo_trl.vllm.client import GuardedClient
+from tests.packed_transfer import receive_packed
 
 
 class Recorder:
     """
-    Takes weights as a client of a server or as vLLM's model does.
+    Takes weights as a client of a server does, which copies them last of all, or as vLLM's model, which does at once.
 
     Attributes:
         received (`dict[str, torch.Tensor]`): the latest weights by name.
@@ -26,9 +27,10 @@ class Recorder:
         self.received |= {name: value.clone() for name, value in weights}
 
     def update_named_params(self, metadata, named_params) -> None:
-        sent = [(name, value.clone()) for name, value in named_params]
-        assert metadata == [(name, str(value.dtype)[len("torch.") :], list(value.shape)) for name, value in sent]
-        self.load_weights(sent)
+        names = []
+        sent = (names.append(name) or (name, value) for name, value in named_params)
+        self.received |= receive_packed(metadata, sent)
+        assert names == [name for name, _, _ in metadata]
 
     def reset_prefix_cache(self) -> None:
         pass
@@ -40,7 +42,7 @@ def recording_generation(mode: str, model: torch.nn.Module, accelerator: Acceler
     generation.model, generation.accelerator = model, accelerator
     generation._dist = DistributedBackend(accelerator)
     generation.mode, generation.enable_sleep_mode, generation._weight_metadata = mode, False, None
-    generation.settings = ServerSettings(0, 1.0, lambda tokenizer: 0, True)
+    generation.settings = ServerSettings(0, 1.0, lambda tokenizer: 0, True, seed=42, global_step=lambda: 0)
     runner = SimpleNamespace(model_runner=SimpleNamespace(model=recorder))
     engine = SimpleNamespace(model_executor=SimpleNamespace(driver_worker=runner))
     generation.llm = SimpleNamespace(llm_engine=engine, reset_prefix_cache=lambda: None)

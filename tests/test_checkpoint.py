@@ -225,10 +225,12 @@ def test_metadata_names_the_rule_by_which_answers_are_read(tmp_path):
     class Judge:
         answer_rule = "boxed-1"
 
-    save_metadata(str(tmp_path), {"judge": Judge(), "length": len})
+    save_metadata(str(tmp_path), {"judge": Judge(), "length": len}, "{problem} =", {"think": False})
     metadata = json.loads((tmp_path / METADATA).read_text())
     assert metadata == {
         "dapo_trl_version": dapo_trl.__version__,
         "rewards": ["judge", "length"],
         "answer_rules": {"judge": "boxed-1"},
+        "prompt": "{problem} =",
+        "chat_template_kwargs": {"think": False},
     }

@@ -6,6 +6,8 @@ import pytest
 from trl import GRPOConfig
 
 from dapo_trl import DAPOConfig
+from dapo_trl.secret_values import NOT_PUBLISHED
+from dapo_trl.vllm import check_weight_transfer
 
 
 CPU = {"use_cpu": True, "bf16": False, "report_to": "none"}
@@ -56,6 +58,7 @@ def warnings_of(**fields) -> list[warnings.WarningMessage]:
         ("logging_steps", 16),
         ("eval_rollouts", None),
         ("on_alarm", "warn"),
+        ("disable_dropout", True),
     ],
 )
 def test_defaults(field, value):
@@ -64,6 +67,7 @@ def test_defaults(field, value):
 
 def test_everything_else_is_as_in_grpo():
     ours, theirs = DAPOConfig(**CPU).to_dict(), GRPOConfig(**CPU).to_dict()
+    assert ours.pop("hub_token") == NOT_PUBLISHED and theirs.pop("hub_token") == "<HUB_TOKEN>"
     assert {name for name, value in theirs.items() if ours[name] != value} == {
         "epsilon_high",
         "num_generations",
@@ -75,6 +79,7 @@ def test_everything_else_is_as_in_grpo():
         "warmup_steps",
         "vllm_importance_sampling_mode",
         "vllm_importance_sampling_clip_max",
+        "disable_dropout",
     }
 
 
@@ -201,6 +206,38 @@ def test_a_given_num_generations_eval_must_fit():
             {"loss_type": "dr_grpo", "beta": 0.1},
             "loss_type='dr_grpo' with beta=0.1 cannot train on a partial rollout: .* Set on_shortage to 'raise'",
         ),
+        (
+            {"loss_type": "cispo"},
+            "epsilon_high=0.28 cannot be combined with loss_type='cispo': .* the constant 0.28. Set epsilon_high to 5",
+        ),
+        ({"loss_type": "cispo", "epsilon_high": None}, "epsilon_high=None .* constant 0.2. Set epsilon_high to 5.0"),
+        ({"loss_type": "cispo", "dynamic_sampling": False, "balance_micro_batches": False}, "epsilon_high=0.28 "),
+        ({"delta": 1.0}, "delta=1.0 must be above 1: .* Set delta above 1 \\+ epsilon_high=1.28, or to null"),
+        (
+            {"use_vllm": True, "vllm_importance_sampling_clip_max": 0.28},
+            "clip_min=None and vllm_importance_sampling_clip_max=0.28 do not enclose 1.* Set them below and above 1",
+        ),
+        (
+            {
+                "use_vllm": True,
+                "vllm_importance_sampling_mode": "token_mask",
+                "vllm_importance_sampling_clip_min": 1.5,
+            },
+            "vllm_importance_sampling_clip_min=1.5 and vllm_importance_sampling_clip_max=2.0 do not enclose 1",
+        ),
+        ({"temperature": 0.0}, "temperature=0.0 must be above 0: .* Set temperature to 1.0"),
+        ({"off_policy_mask_threshold": 0.0}, "off_policy_mask_threshold=0.0 must be above 0: .* Set it to 0.5"),
+        (
+            {"loss_type": "dr_grpo", "max_completion_length": None},
+            "loss_type='dr_grpo' divides by max_completion_length, which is None. Set max_completion_length to a",
+        ),
+        ({"label_smoothing_factor": 0.1}, "label_smoothing_factor=0.1 is not supported: .* Set label_smoothing_facto"),
+        (
+            {"accelerator_config": {"split_batches": True}},
+            "accelerator_config.split_batches=True is not supported: .* Set accelerator_config.split_batches to false",
+        ),
+        ({"accelerator_config": {"dispatch_batches": True}}, "accelerator_config.dispatch_batches=True is not suppor"),
+        ({"auto_find_batch_size": True}, "auto_find_batch_size .* lower per_device_train_batch_size instead"),  # TRL
     ],
 )
 def test_what_cannot_work_is_refused(fields, message):
@@ -230,7 +267,15 @@ def test_other_losses_are_refused(loss_type, own):
     "fields",
     [
         {"loss_type": "sapo", "dynamic_sampling": False, "balance_micro_batches": False},
-        {"loss_type": "cispo", "token_normalization": "group"},
+        {"loss_type": "cispo", "epsilon_high": 5.0, "token_normalization": "group"},
+        {"loss_type": "cispo", "epsilon_high": 1.0},
+        {"delta": 1.3},
+        {"importance_sampling_level": "sequence", "epsilon": 3e-4, "epsilon_high": 4e-4},
+        {"use_vllm": True, "vllm_importance_sampling_clip_min": 0.5},
+        {"use_vllm": True, "top_p": 0.9},
+        {"temperature": 0.6},
+        {"ignore_data_skip": True},
+        {"multi_objective_aggregation": "normalize_then_sum"},
         {"loss_type": "dr_grpo"},
         {"loss_type": "grpo", "beta": 0.1, "on_shortage": "raise"},
         {"loss_type": "grpo", "beta": 0.1, "dynamic_sampling": False},
@@ -265,6 +310,34 @@ def test_what_can_be_combined(fields):
             {"gradient_accumulation_steps": 1},
             "balance_micro_batches=True with gradient_accumulation_steps=1: an optimizer step is one micro-batch",
         ),
+        ({"epsilon_high": 0.1}, "epsilon_high=0.1 is below epsilon=0.2: the reverse of clip-higher"),
+        ({"epsilon_high": 5.0, "epsilon": 3.0}, "epsilon=3.0: the ratio is never below 1 - epsilon"),
+        (
+            {"importance_sampling_level": "sequence"},
+            "epsilon=0.2 and epsilon_high=0.28 with importance_sampling_level='sequence': the ratio of a sequence",
+        ),
+        ({"delta": 1.28}, "delta=1.28 is not above 1 + epsilon_high=1.28: it takes the place of epsilon_high"),
+        (
+            {"multi_objective_aggregation": "normalize_then_sum", "soft_punish_cache": 8},
+            "multi_objective_aggregation='normalize_then_sum' with soft_punish_cache=8",
+        ),
+        ({"top_p": 0.9, "top_k": 50}, "top_p=0.9, top_k=50: completions are drawn from another distribution"),
+        ({"repetition_penalty": 1.1}, "repetition_penalty=1.1: completions are drawn from another distribution"),
+        ({"min_p": 0.1}, "min_p=0.1: completions are drawn from another distribution"),
+        ({"use_vllm": True, "vllm_importance_sampling_correction": False, "top_k": 9}, "top_k=9: completions are dr"),
+        ({"logging_strategy": "epoch"}, "logging_strategy='epoch': rollouts are not logged one by one"),
+        ({"loss_type": "cispo", "epsilon_high": 5.0, "epsilon": 0.1}, "epsilon=0.1 has no effect with loss_type='ci"),
+        ({"loss_type": "cispo", "epsilon_high": 5.0, "delta": 0.5}, "delta=0.5 has no effect with loss_type='cispo'"),
+        ({"vespo_k_pos": 1.0}, "vespo_k_pos=1.0 has no effect with loss_type='dapo'. Leave out vespo_k_pos"),
+        ({"overlong_weight": 0.5}, "overlong_weight=0.5 has no effect with soft_punish_cache=None"),
+        ({"dynamic_sampling": False, "max_rounds": 3}, "max_rounds=3 has no effect with dynamic_sampling=False"),
+        ({"ref_model_sync_steps": 64}, "ref_model_sync_steps=64 has no effect with sync_ref_model=False"),
+        (
+            {"updates_per_rollout": 1, "epsilon_high": 0.2, "off_policy_mask_threshold": 0.5},
+            "off_policy_mask_threshold=0.5 has no effect with one optimizer step per rollout",
+        ),
+        ({"data_seed": 3}, "data_seed=3 has no effect"),
+        ({"include_num_input_tokens_seen": "all"}, "include_num_input_tokens_seen=all has no effect with TRL"),
     ],
 )
 def test_a_warning_is_given_once_and_points_to_the_caller(fields, message):
@@ -325,3 +398,53 @@ def test_the_best_model_is_that_of_the_best_accuracy():
     other = config(metric_for_best_model="eval_reward", load_best_model_at_end=True, eval_rollouts=1, save_steps=6)
     assert other.metric_for_best_model == "eval_reward"
     assert config(metric_for_best_model="gsm8k_avg@k", num_generations_eval=4).metric_for_best_model == "gsm8k_avg@4"
+
+
+# Waits for a vLLM server
+
+
+@pytest.fixture
+def two_processes(monkeypatch):
+    monkeypatch.setattr(DAPOConfig, "world_size", 2)
+
+
+SERVER = {"use_vllm": True, "vllm_mode": "server"}
+
+
+def test_several_processes_and_a_server_need_no_other_settings(two_processes):
+    assert not warnings_of(**SERVER)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"vllm_request_timeout": 1800},
+            "vllm_request_timeout=1800 is too long for ddp_timeout=1800: while the main one of 2 processes waits.*"
+            "lower vllm_request_timeout to 1740 or less, or raise ddp_timeout to 1860 or more",
+        ),
+        ({"vllm_server_timeout": 900, "vllm_request_timeout": 60, "ddp_timeout": 600}, "vllm_server_timeout=900 is"),
+    ],
+)
+def test_processes_that_would_not_wait_for_the_server(two_processes, fields, message):
+    with pytest.raises(ValueError, match=message):
+        config(**SERVER | fields)
+
+
+def test_processes_that_wait_as_long_as_they_must(two_processes, monkeypatch):
+    config(**SERVER, vllm_request_timeout=3540, vllm_server_timeout=3540, ddp_timeout=3600)
+    config(use_vllm=True, vllm_mode="colocate", vllm_request_timeout=1800)
+    monkeypatch.setattr(DAPOConfig, "world_size", 1)
+    config(**SERVER, vllm_request_timeout=1800, vllm_server_timeout=3600)
+
+
+def test_on_a_cpu_processes_wait_half_an_hour_whatever_is_set(two_processes):
+    """Which a configuration does not refuse, because recipes are read, and estimated, on machines without GPUs."""
+    with pytest.raises(ValueError, match="vllm_request_timeout=1800 is too long for the 1800 seconds of use_cpu"):
+        check_weight_transfer(config(**SERVER, vllm_request_timeout=1800, ddp_timeout=7200))
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "http://node:8000/", "http://node:8000/v1", "ftp://node", ""])
+def test_an_address_that_is_no_servers(url):
+    with pytest.raises(ValueError, match=f"vllm_server_base_url='{url}' must be the root of the server"):
+        config(**SERVER, vllm_server_base_url=url)

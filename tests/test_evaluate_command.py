@@ -12,12 +12,16 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dapo_trl import train as train_module
 from dapo_trl.evaluate import main
 from dapo_trl.evaluation import run as run_module
+from dapo_trl.evaluation.compare import NotComparableError
 from dapo_trl.evaluation.completions_file import CompletionsFile
 from dapo_trl.evaluation.summary import read_summary
+from dapo_trl.merge_adapter import merge_adapter
 
-from .command import save_model, write_problems
+from .command import save_model, write_problems, write_recipe
+from .helpers import char_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -222,6 +226,80 @@ def test_the_rule_of_the_training_is_the_default(arguments, tmp_path, caplog):
     assert summary["judging"] == {"answer_rule": "math_dapo-1", "answer_rule_from": "model"}
     assert summary["model"]["metadata"] == {"answer_rules": {"accuracy": "math_dapo-1"}}
     assert "Answer rule: math_dapo-1, with which the model was trained." in caplog.text
+
+
+# The form of the prompts
+
+
+@pytest.fixture(scope="module")
+def trained_run(base, tmp_path_factory) -> dict[str, str]:
+    """Directories of what a run on messages has left: a checkpoint, the final adapter, and the merged model."""
+    directory = tmp_path_factory.mktemp("trained")
+    model, out = save_model(directory / "model"), directory / "out"
+    template = "{% if brief %}<{% endif %}{% for m in messages %}{{ m.content }}|{% endfor %}"
+    char_tokenizer(template).save_pretrained(model)
+    data = [
+        {"prompt": [{"role": "system", "content": "0"}, {"role": "user", "content": f"{a}+4"}], "solution": "5"}
+        for a in range(8)
+    ]
+    (directory / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in data))
+    fields = {"model_name_or_path": model, "dataset_name": str(directory / "data.jsonl"), "output_dir": str(out)}
+    fields |= {
+        "use_peft": True,
+        "lora_target_modules": ["q_proj", "v_proj"],
+        "lora_dropout": 0.0,
+        "max_steps": 1,
+        "prompt_template": "={problem}=",
+    }
+    fields |= {"chat_template_kwargs": {"brief": True}}
+    train_module.main(["--config", write_recipe(directory / "recipe.yaml", fields)])
+    merge_adapter(str(out), str(directory / "merged"))
+    return {"checkpoint": f"{out}/checkpoint-1", "adapter": str(out), "merged": f"{directory}/merged", "base": model}
+
+
+def prompts_of(directory: Path) -> dict:
+    (path,) = files(directory, "summary-*")
+    return read_summary(path)["prompts"]
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "adapter", "merged"])
+def test_a_trained_model_is_asked_as_in_its_training(arguments, trained_run, sampled, tmp_path, kind):
+    main(arguments(model=trained_run[kind], prompt_template=None, num_problems=1, k=1))
+    prompts = prompts_of(tmp_path / "out")
+    # The template, the system prompt and the chat template's argument of the run, around the evaluation's problem.
+    assert prompts["example"]["sent"] == "<0|=0+0==|"
+    assert sampled[0].prompt == [{"role": "system", "content": "0"}, {"role": "user", "content": "=0+0=="}]
+    assert (prompts["form_from"], prompts["chat_template_kwargs"]) == ("model", {"brief": True})
+
+
+def test_a_base_model_is_asked_like_a_trained_one_and_compared(arguments, trained_run, tmp_path, caplog):
+    common = {"prompt_template": None, "num_problems": 2, "k": 1}
+    for name, fields in {
+        "A": {"model": trained_run["adapter"]},
+        "B": {},
+        "C": {"like": trained_run["adapter"]},
+    }.items():
+        main(arguments(**common | {"model": trained_run["base"], "output_dir": str(tmp_path / name)} | fields))
+    prompts = prompts_of(tmp_path / "C")
+    assert prompts | {"form_from": "model"} == prompts_of(tmp_path / "A") and prompts["form_from"] == "like"
+    (a,), (b,), (c,) = (files(tmp_path / name, "summary-*") for name in "ABC")
+    with pytest.raises(NotComparableError, match=f"{trained_run['base']} with --like {trained_run['adapter']}[.]$"):
+        main(["--compare", str(b), str(a)])
+    main(["--compare", str(c), str(a)])
+
+
+def test_a_given_template_is_warned_of(arguments, trained_run, tmp_path, caplog):
+    main(arguments(model=trained_run["adapter"], prompt_template="{problem}", num_problems=1, k=1))
+    assert prompts_of(tmp_path / "out")["example"]["sent"] == "<0|0+0=|"
+    assert "prompt_template='{problem}' is not what the model was trained with, '={problem}='" in caplog.text
+
+
+def test_dialogues_stay_as_they_are(arguments, trained_run, tmp_path, caplog):
+    turns = [{"role": role, "content": role[0]} for role in ("user", "assistant", "user")]
+    (tmp_path / "dialogues.jsonl").write_text(json.dumps({"prompt": turns, "solution": "1"}) + "\n")
+    data = str(tmp_path / "dialogues.jsonl")
+    main(arguments(model=trained_run["adapter"], data=data, prompt_template=None, num_problems=1, k=1))
+    assert "1 of the 1 prompts are conversations of several turns, and stay as they are" in caplog.text
 
 
 # What is refused

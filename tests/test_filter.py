@@ -49,7 +49,8 @@ def kept_prompts(trainer: DAPOTrainer, step: int = 1) -> list[str]:
 )
 def test_only_informative_groups_are_trained_on(dropped, reason):
     second = ["3", "33", "3", "1"]  # differs in the deciding reward, all above zero
-    trainer = train_on([dropped, MIXED, second, dropped, dropped], {"log_completions": True})
+    config = {"log_completions": True, "correct_threshold": 0.0}
+    trainer = train_on([dropped, MIXED, second, dropped, dropped], config)
     assert kept_prompts(trainer) == ["p01"] * 4 + ["p02"] * 4
     table = read_table(trainer.args.output_dir, 1)
     fates = [(row["prompt"], row["dynamic_sampling"]) for row in table[8::4]]

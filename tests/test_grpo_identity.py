@@ -60,8 +60,8 @@ def sampled() -> dict:
 
 @pytest.mark.parametrize("loss_type", LOSS_TYPES)
 def test_loss_types(loss_type):
-    level = "sequence" if loss_type == "luspo" else "token"
-    assert_identical({"loss_type": loss_type, "importance_sampling_level": level})
+    fields = {"luspo": {"importance_sampling_level": "sequence"}, "cispo": {"epsilon_high": 5.0}}
+    assert_identical({"loss_type": loss_type, **fields.get(loss_type, {})})
 
 
 @pytest.mark.parametrize("loss_type", ["dapo", "grpo", "vespo"])

@@ -3,11 +3,12 @@
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
 from dapo_trl import peers
-from dapo_trl.peers import LAUNCHER_SECONDS, failing_after_peers
+from dapo_trl.peers import LAUNCHER_SECONDS, failing_after_peers, is_accelerate
 from tests.distributed.launcher import ENVIRONMENT
 
 
@@ -46,3 +47,48 @@ def test_an_error_waits_for_the_launcher_only_after_another_process_is_gone(
     with pytest.raises(RuntimeError, match="connection closed by peer"), failing_after_peers():
         raise RuntimeError("connection closed by peer")
     assert (LAUNCHER_SECONDS in pauses) == is_held_back
+
+
+@pytest.mark.parametrize(
+    ("command", "is_launcher"),
+    [
+        ("/venv/bin/python3.11 /venv/bin/accelerate launch -m dapo_trl.train", True),
+        ("/venv/bin/python -u /venv/bin/accelerate launch -m dapo_trl.train", True),
+        ("python /venv/bin/accelerate-launch -m dapo_trl.train", True),
+        ("python -m accelerate.commands.launch -m dapo_trl.train", True),
+        ("python -m accelerate.commands.accelerate_cli launch -m dapo_trl.train", True),
+        ("bash train_with_accelerate.sh", False),
+        ("bash -c accelerate launch -m dapo_trl.train", False),
+        ("sh accelerate", False),
+        ("python sweep.py --launcher accelerate", False),
+        ("-bash", False),
+        ("", False),
+    ],
+)
+def test_which_parents_are_followed(command, is_launcher):
+    assert is_accelerate(command.split()) == is_launcher
+
+
+def test_a_run_outlives_the_shell_that_started_it(tmp_path):
+    """`nohup python -m dapo_trl.train ... &`, and the shell is closed."""
+    worker = tmp_path / "accelerate.py"
+    worker.write_text(
+        "import os, sys, time\n"
+        "from pathlib import Path\n"
+        "from dapo_trl import peers\n"
+        "peers.NOTICE_SECONDS = 0.05\n"
+        "shell = os.getppid()\n"
+        "peers.follow_launcher()\n"
+        "Path(sys.argv[1]).touch()\n"
+        "while os.getppid() == shell: time.sleep(0.05)\n"
+        "time.sleep(0.5)\n"
+        "Path(sys.argv[2]).touch()\n"
+    )
+    started, survived = tmp_path / "started", tmp_path / "survived"
+    script = f'nohup "{sys.executable}" "{worker}" "{started}" "{survived}" > /dev/null 2>&1 & '
+    script += f'while [ ! -e "{started}" ]; do sleep 0.1; done'
+    subprocess.run(["bash", "-c", script], env=os.environ | ENVIRONMENT, check=True)
+    deadline = time.monotonic() + 60
+    while not survived.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert survived.exists()

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -77,8 +78,8 @@ def command(tmp_path):
     return ["-m", "dapo_trl.train", "--config", recipe]
 
 
-def sigterm_while_training(command: list[str], output_dir: Path) -> int:
-    """Runs the command, sends it SIGTERM when it scores its second rollout; returns its exit code."""
+def signal_while_training(command: list[str], output_dir: Path, signum: int = signal.SIGTERM) -> tuple[int, list]:
+    """Runs the command, sends it a signal when it scores its second rollout; returns its exit code and children."""
     scoring = output_dir.parent / "scoring"
     process = subprocess.Popen(
         command,
@@ -90,8 +91,17 @@ def sigterm_while_training(command: list[str], output_dir: Path) -> int:
     while not scoring.exists():
         assert process.poll() is None, "ended before it scored anything"
         time.sleep(0.1)
-    process.terminate()
-    return process.wait(timeout=120)
+    children = psutil.Process(process.pid).children()
+    process.send_signal(signum)
+    return process.wait(timeout=120), children
+
+
+def is_running(process: psutil.Process) -> bool:
+    """Not so if it waits for a parent that reaps it, which an orphan in a container may not have."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def final_step(output_dir: Path) -> int:
@@ -100,7 +110,22 @@ def final_step(output_dir: Path) -> int:
 
 def test_one_process_exits_with_143(command, tmp_path):
     output_dir = tmp_path / "out"
-    assert sigterm_while_training([sys.executable, *command], output_dir) == 143
+    assert signal_while_training([sys.executable, *command], output_dir)[0] == 143
+    assert (output_dir / MARKER).read_text() == "Ended on SIGTERM after optimizer step 2; resume to go on.\n"
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_one_process_ends_with_accelerate_launch(signum, command, tmp_path):
+    """Which passes no signal on to a single process."""
+    output_dir = tmp_path / "out"
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1"]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--cpu", *command]
+    exit_code, (trainer,) = signal_while_training(launch, output_dir, signum)
+    assert exit_code != 0
+    deadline = time.monotonic() + 120
+    while is_running(trainer):
+        assert time.monotonic() < deadline, "left behind"
+        time.sleep(0.1)
     assert (output_dir / MARKER).read_text() == "Ended on SIGTERM after optimizer step 2; resume to go on.\n"
 
 
@@ -108,9 +133,14 @@ def test_a_launcher_leaves_the_marker(command, tmp_path):
     output_dir = tmp_path / "out"
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *command]
     launch += ["--ddp_backend", "gloo", "--gradient_accumulation_steps", "1"]
-    assert sigterm_while_training(launch, output_dir) != 0
+    assert signal_while_training(launch, output_dir)[0] != 0
     assert (output_dir / MARKER).read_text() == "Ended on SIGTERM after optimizer step 2; resume to go on.\n"
     finished = run(launch)
     assert_success(finished)
     assert not (output_dir / MARKER).exists()
     assert final_step(output_dir) == 6
+    before = {path: path.stat().st_mtime_ns for path in output_dir.rglob("*")}
+    finished = run(launch)
+    assert_success(finished)
+    assert finished.stdout.count("is finished and its model saved: nothing is done") == 1
+    assert {path: path.stat().st_mtime_ns for path in output_dir.rglob("*")} == before

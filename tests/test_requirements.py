@@ -11,7 +11,7 @@ from transformers import Qwen2MoeConfig, Qwen2MoeForCausalLM
 from trl import GRPOConfig
 
 from dapo_trl import DAPOConfig, DAPOTrainer
-from dapo_trl.requirements import deciding_reward
+from dapo_trl.requirements import deciding_rewards
 
 from .helpers import BASE_CONFIG, EOS, VOCABULARY, build, correct, prompt_dataset, tiny_model
 
@@ -123,16 +123,34 @@ def test_the_punishment_has_a_weight_of_its_own():
     assert trainer.reward_func_names == ["correct", "soft_overlong_punishment"]
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), 1e30])
+@pytest.mark.parametrize("field", ["reward_weights", "overlong_weight"])
+def test_weights_are_numbers(field, value):
+    config = {"soft_punish_cache": 4, field: [value] if field == "reward_weights" else value}
+    with pytest.raises(
+        ValueError, match=rf"{field}=\[?{re.escape(str(value))}.*must be finite numbers of at most 1e\+15"
+    ):
+        build(DAPOTrainer, config)
+
+
+def test_some_reward_has_a_weight():
+    with pytest.raises(ValueError, match=r"reward_weights=\[0.0\] are all zero"):
+        build(DAPOTrainer, {"reward_weights": [0.0]})
+    build(DAPOTrainer, {"reward_weights": [0.0], "soft_punish_cache": 4})
+
+
 # The deciding reward
 
 
-def metric_config(metric: str | None) -> DAPOConfig:
+def metric_config(metric: str | list[str] | None) -> DAPOConfig:
     return DAPOConfig(**BASE_CONFIG | {"warmup_rollouts": 0, "dynamic_sampling_metric": metric})
 
 
 def test_deciding_reward():
-    assert deciding_reward(metric_config(None), ["correct"], 1) == 0
-    assert deciding_reward(metric_config("correct"), ["brevity", "correct"], 2) == 1
+    assert deciding_rewards(metric_config(None), ["correct"], 1) == [0]
+    assert deciding_rewards(metric_config("correct"), ["brevity", "correct"], 2) == [1]
+    assert deciding_rewards(metric_config(["correct"]), ["brevity", "correct"], 2) == [1]
+    assert deciding_rewards(metric_config(["code", "math"]), ["math", "brevity", "code"], 3) == [2, 0]  # as listed
 
 
 @pytest.mark.parametrize(
@@ -149,12 +167,15 @@ def test_deciding_reward():
             ["correct", "brevity"],
             r"dynamic_sampling_metric='right' must be the name of .* but there are \['correct', 'brevity'\]",
         ),
+        (["correct", "right"], ["correct", "brevity"], r"dynamic_sampling_metric=\['correct', 'right'\] must be"),
+        ([], ["correct", "brevity"], r"dynamic_sampling_metric=\[\] must be the name of a reward function"),
+        (["correct", "correct"], ["correct", "brevity"], r"\['correct', 'correct'\] holds a name twice"),
         ("correct", ["correct", "correct"], r"names \['correct', 'correct'\], one of them more than once"),
     ],
 )
 def test_the_deciding_reward_must_be_named(metric, names, message):
     with pytest.raises(ValueError, match=message):
-        deciding_reward(metric_config(metric), names, len(names))
+        deciding_rewards(metric_config(metric), names, len(names))
 
 
 @pytest.mark.parametrize("metric", [None, "right", "soft_overlong_punishment"])
@@ -166,12 +187,12 @@ def test_a_trainer_lists_the_names_there_are(metric):
 
 def test_the_punishment_is_no_task_reward():
     trainer = build(DAPOTrainer, {"soft_punish_cache": 4})
-    assert trainer._deciding_reward == 0
+    assert trainer._deciding_rewards == [0]
 
 
 def test_no_deciding_reward_is_needed_without_dynamic_sampling():
     trainer = build(DAPOTrainer, {"dynamic_sampling": False}, reward_funcs=[correct, brevity])
-    assert trainer._deciding_reward is None
+    assert trainer._deciding_rewards == []
 
 
 # The caller's objects
@@ -217,6 +238,8 @@ def build_with(args: DAPOConfig | GRPOConfig | None, **arguments) -> DAPOTrainer
 def test_args_must_be_a_dapo_config():
     with pytest.raises(TypeError, match="args is a GRPOConfig, but DAPOTrainer needs a DAPOConfig"):
         build_with(GRPOConfig(use_cpu=True, bf16=False))
+    with pytest.raises(TypeError, match="args is a dict, but DAPOTrainer needs a DAPOConfig"):
+        build_with({"output_dir": "out"})
 
 
 def test_no_reward_function_is_refused():

@@ -102,7 +102,7 @@ def test_across_the_end_of_a_pass_over_the_data():
 
 @pytest.mark.parametrize("step", [2, 4])
 def test_with_lora(step):
-    config = SAMPLED | {"max_steps": 6, "save_steps": 2}
+    config = SAMPLED | {"max_steps": 6, "save_steps": 2, "disable_dropout": False}
     peft_config = LoraConfig(r=4, lora_dropout=0.1, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
     whole = train(DAPOTrainer, config, **arguments_of(peft_config=peft_config))
     # The checkpoint holds the adapter alone: the base model is the caller's.

@@ -98,9 +98,11 @@ def test_everything_on_the_command_line(recipe, base, tmp_path, trainers):
 
 
 def test_prompts_and_rewards_come_from_the_data(recipe, trainers, tmp_path):
-    main(recipe(reward_funcs=["accuracy"], prompt_template="boxed", max_steps=1, max_rounds=1, log_completions=True))
+    fields = {"reward_funcs": ["accuracy"], "prompt_template": "boxed", "max_steps": 1, "max_rounds": 1}
+    with pytest.raises(SystemExit):
+        main(recipe(**fields, log_completions=True))
     (trainer,) = trainers
-    # A random model gets nothing right: the run ends cleanly, having asked the right questions.
+    # A random model gets nothing right: the run ends before its first step, having asked the right questions.
     assert trainer.state.global_step == 0
     assert trainer.reward_func_names == ["accuracy"]
     row = trainer.train_dataset[7]
@@ -254,3 +256,10 @@ def test_parser_reads_every_kind_of_value(recipe):
     assert {name: getattr(training_args, name) for name in fields} == fields
     assert script_args.reward_funcs == ["tests.command.starts_low"]
     assert model_args.dtype == "float32"
+
+
+def test_a_server_that_takes_no_weights_from_a_cpu(tmp_path):
+    """Said before model or data are looked for."""
+    fields = {"model_name_or_path": "no/model", "dataset_name": "no/data", "use_vllm": True, "vllm_mode": "server"}
+    with pytest.raises(ValueError, match="cannot train on the device 'cpu'.*use_cpu: false.*or set use_vllm to false"):
+        main(["--config", write_recipe(tmp_path / "recipe.yaml", fields)])

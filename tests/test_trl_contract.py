@@ -36,6 +36,8 @@ PARAMETERS = {
     "num_tiles image_sizes token_type_ids mm_token_type_ids image_position_ids",
     "_compute_loss": "self model inputs",
     "log": "self logs start_time",
+    "train": "self resume_from_checkpoint trial ignore_keys_for_eval",
+    "_prepare_for_training": "self max_steps train_dataloader resume_from_checkpoint",
     "_run_epoch": "self model epoch train_dataloader steps_in_epoch num_update_steps_per_epoch trial "
     "ignore_keys_for_eval start_time resume_from_checkpoint epochs_trained steps_trained_in_current_epoch",
     "_evaluate": "self trial ignore_keys_for_eval skip_scheduler",
@@ -51,6 +53,7 @@ PARAMETERS = {
     "push_to_hub": "self commit_message blocking token revision kwargs",
     "_remove_unused_columns": "self dataset description",
     "training_step": "self model inputs num_items_in_batch",
+    "_get_grad_norm": "self model grad_norm",
 }
 """Parameters of the methods that are overridden or called."""
 

@@ -1,15 +1,33 @@
-"""Adapters reach the server merged, and the base weights stay what they were, bit for bit."""
+"""
+Adapters reach the server merged, and the base weights stay what they were, bit for bit.
+
+Everything is received as vLLM's client does it, which copies what it was handed after all of it was handed out.
+"""
 
 import contextlib
 
 import pytest
 import torch
 from accelerate import Accelerator
-from peft import LoraConfig, get_peft_model
+from peft import (
+    AdaLoraConfig,
+    IA3Config,
+    LNTuningConfig,
+    LoHaConfig,
+    LoraConfig,
+    OFTConfig,
+    PromptTuningConfig,
+    TrainableTokensConfig,
+    get_peft_model,
+)
+from peft.tuners.lora import Linear
+from torch.distributed.fsdp import fully_shard
+from torch.multiprocessing.reductions import StorageWeakRef
 from trl.generation.vllm_generation import VLLMGeneration
 
-from dapo_trl.vllm.adapters import merged_params, restored_base_weights
-from tests.helpers import tiny_model
+from dapo_trl.vllm.adapters import check_adapters, merged_params, restored_base_weights
+from tests.helpers import largest_difference, tiny_model
+from tests.packed_transfer import receive_packed
 from tests.recording_vllm import recording_generation
 
 
@@ -22,14 +40,51 @@ CONFIGS = {
     "saved modules": {"target_modules": ["q_proj"], "modules_to_save": ["norm"]},
     "parameters": {"target_modules": ["q_proj"], "target_parameters": ["k_proj.weight", "v_proj.weight"]},
 }
+KINDS = {
+    "lora": (True, LoraConfig(r=4, target_modules=LINEAR)),
+    "lora, untied": (False, LoraConfig(r=4, target_modules=LINEAR)),
+    "rslora": (True, LoraConfig(r=4, target_modules=LINEAR, use_rslora=True)),
+    "dora": (True, LoraConfig(r=4, target_modules=LINEAR, use_dora=True)),
+    "dora of the embedding": (False, LoraConfig(r=4, target_modules=["embed_tokens", "q_proj"], use_dora=True)),
+    "bias": (True, LoraConfig(r=4, target_modules=["q_proj", "v_proj"], lora_bias=True)),
+    "all biases": (True, LoraConfig(r=4, target_modules=["q_proj", "v_proj"], bias="all")),
+    "embedding and head": (False, LoraConfig(r=4, target_modules=["embed_tokens", "lm_head", "q_proj"])),
+    "embedding and head, tied": (True, LoraConfig(r=4, target_modules=["embed_tokens"], ensure_weight_tying=True)),
+    "saved norm": (True, LoraConfig(r=4, target_modules=LINEAR, modules_to_save=["norm"])),
+    "saved embedding": (False, LoraConfig(r=4, target_modules=LINEAR, modules_to_save=["embed_tokens"])),
+    "saved head": (False, LoraConfig(r=4, target_modules=LINEAR, modules_to_save=["lm_head"])),
+    "saved embedding and head, tied": (
+        True,
+        LoraConfig(r=4, target_modules=LINEAR, modules_to_save=["lm_head"], ensure_weight_tying=True),
+    ),
+    "parameters": (True, LoraConfig(r=4, target_modules=["q_proj"], target_parameters=["k_proj.weight"])),
+    "tokens": (True, LoraConfig(r=4, target_modules=["q_proj"], trainable_token_indices=[3, 5, 20])),
+    "tokens, untied": (False, LoraConfig(r=4, target_modules=["q_proj"], trainable_token_indices=[3, 5, 20])),
+    "tokens alone": (True, TrainableTokensConfig(token_indices=[3, 5, 20])),
+    "adalora": (True, AdaLoraConfig(target_modules=LINEAR, total_step=10)),
+    "ia3": (True, IA3Config(target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"])),
+    "loha": (True, LoHaConfig(r=4, target_modules=LINEAR)),
+    "oft": (True, OFTConfig(r=0, oft_block_size=4, target_modules=LINEAR)),
+    "norms": (True, LNTuningConfig(target_modules=["input_layernorm", "norm"])),
+}
+"""Whether embeddings and head are tied, and the adapters."""
+TRAINED_APART = {
+    "embedding": {"target_modules": ["embed_tokens", "q_proj"]},
+    "head": {"target_modules": ["lm_head", "q_proj"]},
+    "embedding and head": {"target_modules": ["embed_tokens", "lm_head", "q_proj"]},
+    "saved embedding": {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"]},
+    "saved head": {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]},
+    "saved embedding and head": {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens", "lm_head"]},
+}
 
 
-def adapted_model(dtype: torch.dtype = torch.bfloat16, is_tied: bool = True, **config):
+def adapted_model(dtype: torch.dtype = torch.bfloat16, is_tied: bool = True, peft_config=None, **config):
     """A tiny model with adapters that do something."""
-    model = get_peft_model(tiny_model(dtype=dtype, tie_word_embeddings=is_tied), LoraConfig(r=4, **config))
+    peft_config = peft_config or LoraConfig(r=4, **config)
+    model = get_peft_model(tiny_model(dtype=dtype, tie_word_embeddings=is_tied), peft_config)
     torch.manual_seed(1)
-    for name, parameter in model.named_parameters():
-        if "lora_" in name:
+    for parameter in model.parameters():
+        if parameter.requires_grad:
             parameter.data.add_(torch.randn_like(parameter) * 0.1)
     return model
 
@@ -38,8 +93,9 @@ def no_gather(parameters):
     return contextlib.nullcontext()
 
 
-def sent(model) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in merged_params(model, no_gather)}
+def sent(model, **options) -> dict[str, torch.Tensor]:
+    metadata = [(name, str(value.dtype)[6:], list(value.shape)) for name, value in merged_params(model, no_gather)]
+    return receive_packed(metadata, merged_params(model, no_gather), **options)
 
 
 def trl_generation(model) -> VLLMGeneration:
@@ -72,12 +128,78 @@ def test_what_is_sent_is_what_trl_sends(config, is_tied):
         torch.testing.assert_close(actual[name], expected[name], rtol=0, atol=1e-6)
 
 
-def test_what_is_sent_loads_into_the_base_model_and_computes_the_same():
-    model = adapted_model(torch.float32, target_modules=LINEAR)
-    plain = tiny_model(seed=5)
-    plain.load_state_dict(sent(model), strict=False)
-    ids = torch.arange(10, 30)[None]
-    torch.testing.assert_close(plain(ids).logits, model(ids).logits, rtol=0, atol=1e-5)
+@pytest.mark.parametrize("buffer_size", [1024**3, 20_000], ids=["one buffer", "many buffers"])
+@pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
+def test_what_is_sent_loads_into_the_base_model_and_computes_the_same(config, buffer_size):
+    is_tied, peft_config = config
+    model = adapted_model(torch.float32, is_tied, peft_config).eval()
+    check_adapters(model, "server")
+    assert_computes_the_same(model, is_tied, sent(model, buffer_size=buffer_size))
+
+
+def assert_computes_the_same(model, is_tied: bool, received: dict[str, torch.Tensor]) -> None:
+    """The weights are all that a base model has, and with them it computes what the adapted one does."""
+    plain, ids = tiny_model(seed=5, tie_word_embeddings=is_tied).eval(), torch.arange(3, 30)[None]
+    assert list(received) == [name for name, _ in plain.named_parameters()]
+    plain.load_state_dict(received, strict=False)
+    with torch.no_grad(), model.disable_adapter():
+        without = model(ids).logits
+    with torch.no_grad():
+        expected, actual = model(ids).logits, plain(ids).logits
+    assert largest_difference(actual, expected) < 1e-5
+    assert largest_difference(without, expected) > 1e-3
+
+
+def test_a_second_adapter_is_not_sent():
+    """TRL adds a copy of the adapter as the reference, and trained copies of modules come with it."""
+    config = LoraConfig(r=4, target_modules=["q_proj"], modules_to_save=["norm"])
+    model = adapted_model(torch.float32, peft_config=config).eval()
+    model.add_adapter("ref", config)
+    assert_computes_the_same(model, True, sent(model))
+
+
+def test_adapters_of_one_module_add_up():
+    model = adapted_model(torch.float32, target_modules=LINEAR).eval()
+    model.add_adapter("second", LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False))
+    first = sent(model)
+    model.base_model.set_adapter(["default", "second"])
+    both = sent(model)
+    assert_computes_the_same(model, True, both)
+    changed = [name for name in both if not torch.equal(both[name], first[name])]
+    assert changed == [f"model.layers.{i}.self_attn.q_proj.weight" for i in range(2)]
+
+
+def test_what_the_receiver_lets_go_of_is_freed():
+    """So that more than vLLM's buffer and a layer is never held."""
+    model = adapted_model(target_modules=LINEAR)
+    own = {parameter.data_ptr() for parameter in model.parameters()}
+    handed_out = []
+    for _, value in merged_params(model, no_gather):
+        assert all(reference.expired() for reference in handed_out)
+        if value.data_ptr() not in own:
+            handed_out.append(StorageWeakRef(value.untyped_storage()))
+        del value
+    assert len(handed_out) == 20  # seven weights and three biases in each of two blocks
+
+
+@pytest.mark.parametrize("config", TRAINED_APART.values(), ids=TRAINED_APART)
+@pytest.mark.parametrize("mode", ["server", "colocate"])
+def test_adapters_that_part_tied_embeddings_are_refused(config, mode):
+    with pytest.raises(ValueError, match="tie_word_embeddings is true.*ensure_weight_tying=True"):
+        check_adapters(adapted_model(**config), mode)
+    check_adapters(adapted_model(is_tied=False, **config), mode)
+
+
+def test_adapters_that_are_no_weights_are_refused():
+    model = get_peft_model(tiny_model(), PromptTuningConfig(num_virtual_tokens=3, task_type="CAUSAL_LM"))
+    with pytest.raises(ValueError, match="PromptTuningConfig cannot be merged.*use_vllm to false"):
+        check_adapters(model, "server")
+
+
+def test_layers_that_cannot_be_merged_are_refused(monkeypatch):
+    monkeypatch.delattr(Linear, "merge")
+    with pytest.raises(ValueError, match="kind Linear cannot be merged"):
+        check_adapters(adapted_model(target_modules=["q_proj"]), "server")
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
@@ -129,6 +251,34 @@ def test_only_one_layer_is_gathered_at_a_time():
     for _ in merged_params(model, gather):
         pass
     assert max(gathered) < 0.5 * sum(parameter.numel() for parameter in model.parameters())
+
+
+# Sharded models (more of them in tests/distributed)
+
+
+@pytest.fixture
+def alone():
+    """A process group of this process."""
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("is_adapted", [True, False])
+def test_one_process_of_fsdp_hands_out_no_views_of_its_own_shard(alone, is_adapted):
+    """Its shard is the whole weight, which is not copied when it is gathered, and is unmerged at the end."""
+    config = {"target_modules": LINEAR, "modules_to_save": ["norm"]}
+    model = adapted_model(torch.float32, **config) if is_adapted else tiny_model()
+    expected = sent(model) if is_adapted else {name: value.clone() for name, value in model.named_parameters()}
+    generation, recorder = recording_generation("server", model, Accelerator(cpu=True))
+    generation._dist.fsdp_version = 2
+    fully_shard(model)
+    generation.sync_weights()
+    assert recorder.received.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(recorder.received[name], value.data, rtol=0, atol=1e-6)
+    own = {parameter.to_local().data_ptr() for parameter in model.parameters()}
+    assert not own & {value.data_ptr() for _, value in list(generation._iter_named_params())}
 
 
 # Through the generation of both modes, as far as a CPU can

@@ -133,3 +133,14 @@ def test_sending_weights_is_a_phase_of_its_own(colocated):
     records = [record for record in trainer.state.log_history if "time/rollout" in record]
     assert [record["time/weight_sync"] for record in records] == [7, 7, 7]
     assert [record["time/generation"] for record in records] == [0, 0, 0]
+
+
+def test_a_second_train_sends_its_weights(colocated):
+    """Both runs begin at step 0, and what was sent at step 0 is old."""
+    trainer = colocated(is_sleeping=False)
+    trainer.args.max_steps = 2  # one rollout
+    trainer.train()
+    trainer.train()
+    engine = trainer.vllm_generation.llm
+    assert engine.syncs == 2
+    assert max(engine.errors) == 0

@@ -40,7 +40,7 @@ def test_the_whole_command():
         *("--tensor-parallel-size", "2", "--data-parallel-size", "4"),
         *("--logprobs-mode", "processed_logprobs", "--max-logprobs", "-1"),
         *("--weight-transfer-config", '{"backend": "nccl"}'),
-        *("--host", "0.0.0.0", "--port", "8000"),
+        *("--host", "127.0.0.1", "--port", "8000"),
     ]
 
 
@@ -69,9 +69,26 @@ def test_fields_of_the_recipe():
     assert words[-1] == "--trust-remote-code"
 
 
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, ("127.0.0.1", "8000")),
+        ({"vllm_server_host": "0.0.0.0"}, ("127.0.0.1", "8000")),
+        ({"vllm_server_base_url": "http://0.0.0.0:9000"}, ("127.0.0.1", "9000")),
+        ({"vllm_server_base_url": "http://localhost:9000"}, ("localhost", "9000")),
+        ({"vllm_server_host": "::"}, ("::1", "8000")),
+    ],
+)
+def test_without_another_machine_nobody_else_can_send_weights(fields, expected):
+    words = command(**fields)
+    assert (option(words, "--host"), option(words, "--port")) == expected
+
+
 def test_address():
     words = command(vllm_server_base_url="http://10.0.0.7:9000")
     assert (option(words, "--host"), option(words, "--port")) == ("10.0.0.7", "9000")
+    words = command(vllm_server_base_url="http://user:pass@[::1]")
+    assert (option(words, "--host"), option(words, "--port")) == ("::1", "80")
     words = command(vllm_server_host="gpu-1", vllm_server_port=8100)
     assert (option(words, "--host"), option(words, "--port")) == ("gpu-1", "8100")
 

@@ -11,9 +11,11 @@ from trl.generation.vllm_client import VLLMClient
 from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer import grpo_trainer
 
-from dapo_trl.vllm import Generation
+from dapo_trl import DAPOTrainer
+from dapo_trl.vllm import Generation, check_weight_transfer
 from dapo_trl.vllm.client import NOTHING_GENERATED
 from tests.helpers import EOS, FIRST_CHARACTER, build
+from tests.packed_transfer import receive_packed
 
 
 SERVER = {"use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": "http://server", "max_steps": 3}
@@ -32,8 +34,9 @@ class RecordingClient:
         return {"model_config": {"logprobs_mode": "processed_logprobs"}}
 
     def update_named_params(self, metadata, named_params):
-        sent = [(name, value.dtype, value.shape) for name, value in named_params]
-        self.calls.append(("update_named_params", {"metadata": metadata, "sent": sent}))
+        self.calls.append(
+            ("update_named_params", {"metadata": metadata, "received": receive_packed(metadata, named_params)})
+        )
 
     def reset_prefix_cache(self):
         self.calls.append(("reset_prefix_cache", {}))
@@ -140,17 +143,66 @@ def test_weights_are_described_once_and_sent_in_this_order(trainer):
     trainer.train()
     calls = trainer.vllm_generation.vllm_client.calls
     updates = [arguments for name, arguments in calls if name == "update_named_params"]
-    expected = [(name, value.dtype, value.shape) for name, value in trainer.model.named_parameters()]
+    expected = [(name, "float32", list(value.shape)) for name, value in trainer.model.named_parameters()]
     for update in updates:
-        assert update["sent"] == expected
-        assert update["metadata"] == [(name, "float32", list(shape)) for name, _, shape in expected]
+        assert update["metadata"] == expected
         assert update["metadata"] is updates[0]["metadata"]
+
+
+def test_what_is_handed_out_is_still_the_same_when_the_client_copies_it(trainer):
+    """Full fine-tuning hands out the weights themselves, which no one changes meanwhile."""
+    sent = []
+    update = trainer.vllm_generation.vllm_client.update_named_params
+
+    def update_and_compare(metadata, named_params):
+        sent.append({name: value.detach().clone() for name, value in trainer.model.named_parameters()})
+        update(metadata, named_params)
+
+    trainer.vllm_generation.vllm_client.update_named_params = update_and_compare
+    trainer.train()
+    calls = trainer.vllm_generation.vllm_client.calls
+    updates = [arguments["received"] for name, arguments in calls if name == "update_named_params"]
+    assert len(updates) == len(sent) == 3
+    for received, expected in zip(updates, sent, strict=True):
+        assert all(torch.equal(received[name], expected[name]) for name in expected)
 
 
 def test_an_empty_answer_passes(trainer):
     """What the guarded client answers after a fault."""
     trainer.vllm_generation.vllm_client.generate = lambda **kwargs: NOTHING_GENERATED
     assert trainer.vllm_generation.generate([[5, 6]] * 4, None, 4) == ([], [], None, None)
+
+
+# What TRL's client needs
+
+
+def needing(device: str, url: str = "http://127.0.0.1:9") -> SimpleNamespace:
+    fields = {"use_vllm": True, "vllm_mode": "server", "use_cpu": False, "process_index": 0}
+    return SimpleNamespace(**fields, vllm_server_base_url=url, device=torch.device(device))
+
+
+def test_trls_client_sends_from_a_gpu_only(monkeypatch):
+    client = object.__new__(VLLMClient)
+    client.base_url, client.group_port = "http://server", 1
+    client.get_server_info = lambda: {"weight_transfer_config": {"backend": "nccl"}}
+    client.get_world_size = lambda: 1
+    monkeypatch.setattr("trl.generation.vllm_client.get_ip", lambda: "127.0.0.1", raising=False)
+    with pytest.raises(NotImplementedError, match="needs a CUDA device"):
+        client.init_communicator(torch.device("cpu"))
+
+
+def test_what_it_needs_is_asked_for_before_anything_is_loaded(monkeypatch):
+    with pytest.raises(ValueError, match="cannot train on the device 'cpu'"):
+        build(DAPOTrainer, SERVER, model="no/model")
+    with pytest.raises(ValueError, match="cannot train on the device 'mps'"):
+        check_weight_transfer(needing("mps"))
+    monkeypatch.setattr(vllm_generation, "is_vllm_available", lambda: False)
+    with pytest.raises(ImportError, match=r"needs vLLM where the trainer runs too.*pip install trl\[vllm\]"):
+        check_weight_transfer(needing("cuda"))
+    monkeypatch.setattr(vllm_generation, "is_vllm_available", lambda: True)
+    check_weight_transfer(needing("cuda"))
+    monkeypatch.setattr(vllm_generation, "VLLMClient", RecordingClient)  # which needs neither
+    check_weight_transfer(needing("cpu"))
 
 
 # VLLMClient

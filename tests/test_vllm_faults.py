@@ -61,7 +61,7 @@ def pauses(monkeypatch) -> list[float]:
 def generation_with(client: FailingClient, num_retries: int = 3, mismatch: Exception | None = None) -> Generation:
     made = object.__new__(Generation)
     made.accelerator = Accelerator(cpu=True)
-    made.settings = ServerSettings(num_retries, 1.0, lambda tokenizer: 0, True)
+    made.settings = ServerSettings(num_retries, 1.0, lambda tokenizer: 0, True, seed=42, global_step=lambda: 0)
     made.vllm_client = GuardedClient(client, 1.0)
     made._broadcast = lambda value: value
     made._find_mismatch = lambda: mismatch
@@ -101,6 +101,16 @@ def test_a_fault_is_followed_by_weights_and_a_further_attempt(pauses):
 def test_a_restarted_server_is_connected_to_anew(pauses):
     made, client = failing(requests.ConnectionError("gone"))
     client.mark = "default"
+    assert generate(made) == {"completion_ids": [[1]]}
+    assert client.calls == ["generate", "close", "connect", "send", "generate"]
+
+
+def test_a_restarted_server_that_was_claimed_again_is_connected_to_anew(pauses):
+    """It bears a mark of this run, but holds no weights of it."""
+    made, client = failing(requests.ConnectionError("gone"))
+    client.mark = "default"
+    guarded = made.vllm_client
+    made._find_mismatch = lambda: guarded._claim.mark_weights(guarded._write_mark)
     assert generate(made) == {"completion_ids": [[1]]}
     assert client.calls == ["generate", "close", "connect", "send", "generate"]
 

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from dapo_trl.vllm import Requirements, ServerMismatchError, UnreachableError, check_server, preflight, wait_for_server
-from dapo_trl.vllm.preflight import is_local, trainer_gpus, visible_gpus
+from dapo_trl.vllm.preflight import check_running_server, is_local, trainer_gpus, visible_gpus
 
 
 FITTING = Requirements(
@@ -131,6 +131,20 @@ def test_without_development_endpoints(server):
     assert "VLLM_SERVER_DEV_MODE=1" in problems(server)
 
 
+def test_a_server_that_takes_no_weights_is_found_before_anything_is_loaded(server):
+    assert check_running_server(server.url) is None
+    assert server.paths == ["/server_info"]
+    server.info["vllm_config"]["weight_transfer_config"] = None
+    with pytest.raises(ServerMismatchError, match=r"weight transfer is null.*--weight-transfer-config"):
+        check_running_server(server.url)
+    server.info = None
+    with pytest.raises(ServerMismatchError, match="VLLM_SERVER_DEV_MODE=1"):
+        check_running_server(server.url)
+    server.num_failures = 2
+    assert check_running_server(server.url) is None  # it is coming up
+    assert check_running_server("http://127.0.0.1:9") is None
+
+
 def test_raw_logprobs_do_when_nothing_is_corrected(server):
     server.info["vllm_config"]["model_config"]["logprobs_mode"] = "raw_logprobs"
     assert check_server(server.url, replace(FITTING, needs_processed_logprobs=False)) is None
@@ -171,6 +185,21 @@ def test_waits_for_a_server_that_is_not_up_yet(server, monkeypatch):
     server.num_failures = 2
     wait_for_server(server.url, timeout=30)
     assert server.paths == ["/health"] * 3
+
+
+def test_while_it_waits_it_says_so(server, monkeypatch, caplog):
+    """Every half minute, with the address and what is left of the time."""
+    now = [0.0]
+    monkeypatch.setattr(preflight.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(preflight.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    server.num_failures = 25
+    wait_for_server(server.url, timeout=240)
+    assert now == [50.0]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"Waiting for the vLLM server at {server.url} (/health answers 503): {left} seconds are left of "
+        "vllm_server_timeout."
+        for left in (240, 210)
+    ]
 
 
 def test_a_server_that_does_not_come_up(server):

@@ -2,7 +2,7 @@
 What rounds cost: seconds to fill a rollout with dynamic sampling over seconds to generate as many completions at once.
 
 Every second group is informative, whatever the model says, so that a rollout takes twice its completions. After each
-rollout the same prompts are sent again in one request. Needs the environment of `make test-vllm`:
+rollout the same prompts are sent again in one request, without seeds. Needs the environment of `make test-vllm`:
 
     .venv-vllm/bin/python -m benchmarks.vllm.rounds
 """
@@ -84,7 +84,8 @@ def measure(url: str, model: str) -> list[dict[str, float]]:
         seconds = watch.take()
         prompts = [prompt for request in client.requests for prompt in request["prompts"]]
         options = {name: value for name, value in client.requests[0].items() if name != "prompts"}
-        seconds["rounds"] = len(client.requests)
+        options["generation_kwargs"] = {}  # no seed
+        seconds["rounds"] = result[0].num_rounds
         seconds["completions"] = len(prompts) * NUM_GENERATIONS
         started = time.perf_counter()
         client.generate(prompts=prompts, **options)

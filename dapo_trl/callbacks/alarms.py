@@ -1,5 +1,6 @@
 """Signs that a run goes wrong, each with a reason and a remedy."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import fmean
@@ -27,6 +28,10 @@ RECENT_ROLLOUTS = 3
 
 CONSTANT_CLIPPING_ROLLOUTS = 20
 """Rollouts without any clipped token that are too many."""
+
+
+MAX_OVERFLOWS = 20
+"""Gradients in a row that overflow in float16. The first ones do, until the scale of the loss has come down."""
 
 
 class AlarmError(RuntimeError):
@@ -90,11 +95,22 @@ def low_acceptance(records: list[Record]) -> str | None:
     accepted = _recent_mean(records, "dynamic_sampling/acceptance_rate")
     if accepted is None or accepted >= 0.1:
         return None
-    right = _recent_mean(records, "dynamic_sampling/frac_all_correct") or 0.0
-    wrong = _recent_mean(records, "dynamic_sampling/frac_all_wrong") or 0.0
+    reason = f"Only {accepted:.1%} of the generated groups carry a gradient"
+    right = _recent_mean(records, "dynamic_sampling/frac_all_correct")
+    wrong = _recent_mean(records, "dynamic_sampling/frac_all_wrong")
+    if right is None or wrong is None:  # it is not known what is right
+        return f"{reason}."
+    return f"{reason}: {right:.0%} are all right, {wrong:.0%} all wrong."
+
+
+def many_unscorable(records: list[Record]) -> str | None:
+    """More than 10% of the generated groups have a completion without a deciding reward."""
+    unscorable = _recent_mean(records, "dynamic_sampling/frac_unscorable")
+    if unscorable is None or unscorable <= 0.1:
+        return None
     return (
-        f"Only {accepted:.1%} of the generated groups carry a gradient: {right:.0%} are all right, {wrong:.0%} all "
-        "wrong."
+        f"{unscorable:.0%} of the generated groups are unscorable: the deciding reward of some completion is None (or "
+        "NaN), so that nobody knows whether it is right."
     )
 
 
@@ -123,6 +139,14 @@ def verifier_failures(records: list[Record]) -> str | None:
     return f"The verifier failed on {failed:.1%} of the answers and ran into its time-out on {stopped:.1%}."
 
 
+def copied_completions(records: list[Record]) -> str | None:
+    """More than 1% of the completions repeat another one of their group that could hardly come twice by chance."""
+    copied = records[-1].get("completions/frac_copied", 0.0)
+    if copied <= 0.01:
+        return None
+    return f"{copied:.1%} of the completions are copies of another one of their group, too improbable for chance."
+
+
 def never_clipped(learning_rate: float) -> Callable[[list[Record]], str | None]:
     """
     Not a single token clipped in many rollouts.
@@ -146,13 +170,62 @@ def never_clipped(learning_rate: float) -> Callable[[list[Record]], str | None]:
     return find
 
 
-def default_alarms(optimizer_steps: int, learning_rate: float) -> list[Alarm]:
+def non_finite_step(step: int, loss: float, grad_norm: float | None, num_overflows: int) -> tuple[str, str] | None:
+    """
+    What is wrong with an optimizer step whose loss or gradient is NaN or infinite.
+
+    Args:
+        step (`int`): its number, from 1.
+        loss (`float`): summed over micro-batches and processes.
+        grad_norm (`float`, *optional*): the norm before clipping; None if it is not known.
+        num_overflows (`int`): gradients in a row, this one included, whose overflow is the loss scaler's affair.
+
+    Returns:
+        `tuple[str, str]`: name and text of an alarm; None if there is none.
+    """
+    if not math.isfinite(loss):
+        name, reason = "non_finite_loss", f"The loss of optimizer step {step} is {loss}."
+    elif grad_norm is not None and not math.isfinite(grad_norm) and not 0 < num_overflows <= MAX_OVERFLOWS:
+        name, reason = (
+            "non_finite_grad_norm",
+            f"The gradient norm (grad_norm) of optimizer step {step} is {grad_norm}.",
+        )
+    else:
+        return None
+    return name, (
+        f"{reason} The step is left out, because it would make all weights NaN. Lower learning_rate and beta, do not "
+        "sample at a very low temperature, look for huge rewards, and compute in bfloat16 or float32, not in float16."
+    )
+
+
+def sampler_mismatch(usual: float) -> Callable[[list[Record]], str | None]:
+    """
+    vLLM and the trainer disagree on the completions of a rollout by more than rounding.
+
+    Args:
+        usual (`float`): largest mean difference of their log-probabilities that rounding explains, in nats per token.
+    """
+
+    def find(records: list[Record]) -> str | None:
+        found = records[-1].get("sampling/sampling_logp_difference/mean")
+        if found is None or found <= usual:
+            return None
+        return (
+            f"The log-probabilities of vLLM and of the trainer differ by {found:.3g} nats per token, where rounding "
+            f"explains {usual:g}: the policy that is trained is not the one that generated."
+        )
+
+    return find
+
+
+def default_alarms(optimizer_steps: int, learning_rate: float, usual_difference: float = math.inf) -> list[Alarm]:
     """
     The alarms of a run.
 
     Args:
         optimizer_steps (`int`): optimizer steps per rollout; with one, every ratio is 1 and nothing is ever clipped.
         learning_rate (`float`): the highest of the schedule.
+        usual_difference (`float`): see [`sampler_mismatch`].
     """
     alarms = [
         Alarm(
@@ -174,6 +247,13 @@ def default_alarms(optimizer_steps: int, learning_rate: float) -> list[Alarm]:
             "(prepare_data can measure pass rates), or raise num_generations.",
         ),
         Alarm(
+            "many_unscorable",
+            many_unscorable,
+            "With dynamic sampling such groups are generated and dropped: check the data's gold answers and the "
+            "reward function, or, if other functions score these completions, name them in dynamic_sampling_metric "
+            "too.",
+        ),
+        Alarm(
             "many_truncated",
             many_truncated,
             "Answers that are not reached count as wrong: raise max_completion_length, or set soft_punish_cache so "
@@ -190,6 +270,19 @@ def default_alarms(optimizer_steps: int, learning_rate: float) -> list[Alarm]:
             verifier_failures,
             "Rewards become unreliable: look at the column verdict of the completions table (log_completions) for "
             "the answers concerned, raise the timeout of AccuracyReward, or use fewer processes per machine.",
+        ),
+        Alarm(
+            "sampler_mismatch",
+            sampler_mismatch(usual_difference),
+            "Start the server with the command that --print-vllm-command prints, from the very files that the trainer "
+            "loads and without quantization; train without dropout; let no other run use the server.",
+        ),
+        Alarm(
+            "copied_completions",
+            copied_completions,
+            "Something samples twice with the same random numbers, so that groups are smaller than they seem: check "
+            "that the vLLM server takes the seeds of the requests (nothing between it and the trainer may drop them), "
+            "and that no two engines or processes have the same seed.",
         ),
     ]
     if optimizer_steps > 1:
@@ -256,6 +349,22 @@ class AlarmCallback(TrainerCallback):
                 self._last_raised[alarm.name] = record["rollout"]
                 found[alarm.name] = f"{reason} {alarm.remedy}"
         return found
+
+    def raise_now(self, name: str, message: str, global_step: int) -> None:
+        """
+        Warns at once, and not only when the rollout is logged; at most once per rollout.
+
+        Args:
+            name (`str`): of the condition.
+            message (`str`): reason and remedy.
+            global_step (`int`): optimizer steps so far.
+        """
+        rollout = global_step // self.optimizer_steps + 1
+        if self._last_raised.get(name) == rollout:
+            return
+        self._last_raised[name] = rollout
+        self.raised, self.message = [name], message
+        logger.warning(f"Rollout {rollout}: {message}")
 
     def stop_if_raised(self, accelerator: Accelerator) -> None:
         """

@@ -11,6 +11,7 @@ from accelerate.logging import get_logger
 from transformers import TrainerCallback
 
 from ..atomic import write_atomically
+from ..secret_values import mask_values
 
 
 logger = get_logger(__name__)
@@ -86,7 +87,7 @@ class MetricsFileCallback(TrainerCallback):
         path = Path(args.output_dir, METRICS_FILE)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _append(path, json.dumps(record, default=str))
+            _append(path, json.dumps(mask_values(record), default=str))
         except OSError as error:
             self._warn(path, error)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tqdm.auto import tqdm
 
 from ..openai_server import OpenAIServer
+from ..secret_values import mask_text
 from .card import DATA_FILE, write_card
 from .counts import Counts
 from .decontaminate import Decontaminator, read_problems
@@ -84,7 +85,7 @@ def prepare(
         answer_types=answer_types,
         **layout,
     )
-    (directory / "README.md").write_text(card, encoding="utf-8")
+    (directory / "README.md").write_text(mask_text(card), encoding="utf-8")
     return counts
 
 

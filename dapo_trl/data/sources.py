@@ -1,14 +1,21 @@
 """What a source is: a local file, a local directory, or a data set on the Hub; and which files hold its rows."""
 
-from collections.abc import Iterator
+import filecmp
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from datasets import load_dataset_builder
+from datasets.data_files import FILES_TO_IGNORE
 from datasets.exceptions import DatasetNotFoundError
+from huggingface_hub import DatasetCard
 
 
 BUILDERS = {".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+_OTHER_DATA = (".arrow", ".csv", ".feather", ".ndjson", ".orc", ".pkl", ".tsv", ".xlsx", ".xml")
+_ARCHIVES = (".7z", ".bz2", ".gz", ".lz4", ".rar", ".tar", ".tgz", ".xz", ".zip", ".zst")
 
 
 def check_path(source: str) -> Path:
@@ -42,11 +49,15 @@ def find_files(source: str, split: str = "train", config: str | None = None) -> 
 
     Raises:
         FileNotFoundError: if the source is neither a file that exists nor a data set on the Hub.
-        ValueError: if there is no such split, or a directory holds other files.
+        ValueError: if there is no such split, or a directory holds other files, rows that would not be read, the same
+            rows twice, or several splits in one.
     """
     path = check_path(source)
     if path.is_file():
         return [str(path)]
+    held = _data_files(path) if path.is_dir() else []
+    if held:
+        _check_one_kind(path, held)
     with with_both_readings(source):
         builder = load_dataset_builder(str(path) if path.is_dir() else source, config)
     splits = builder.config.data_files or {}
@@ -55,6 +66,9 @@ def find_files(source: str, split: str = "train", config: str | None = None) -> 
             f"split={split!r}: {source!r} has the splits {', '.join(map(str, splits))}. Choose one of them."
         )
     files = [str(file) for file in splits.get(split, ())]
+    if held:
+        _check_all_are_read(path, held, splits)
+        _check_each_is_another(path, [Path(file) for file in files])
     if files and all(file_suffix(file) in BUILDERS for file in files):
         return files
     if path.is_dir():
@@ -62,6 +76,85 @@ def find_files(source: str, split: str = "train", config: str | None = None) -> 
             f"{source!r}: the files in it must end in {', '.join(BUILDERS)}. Convert them to one of these."
         )
     return None
+
+
+def _data_files(directory: Path) -> list[Path]:
+    """
+    The files that seem to hold rows, at any depth, but for hidden ones.
+
+    Empty if the directory's card says which files are read: then the others are left out on purpose.
+    """
+    card = directory / "README.md"
+    if card.is_file() and DatasetCard.load(card, ignore_metadata_errors=True).data.get("configs"):
+        return []
+    endings = {*BUILDERS, *_OTHER_DATA, *_ARCHIVES}
+    return sorted(
+        path
+        for path in directory.rglob("*")
+        if path.is_file()
+        and file_suffix(path.name) in endings
+        and path.name not in FILES_TO_IGNORE
+        and not any(part.startswith((".", "__")) for part in path.relative_to(directory).parts)
+    )
+
+
+def _check_one_kind(directory: Path, held: list[Path]) -> None:
+    kinds: dict[str, list[Path]] = {}
+    for path in held:
+        suffix = file_suffix(path.name)
+        kinds.setdefault(BUILDERS.get(suffix, suffix), []).append(path)
+    if len(kinds) > 1:
+        suffixes = " and ".join(
+            "/".join(sorted({file_suffix(path.name) for path in paths})) for paths in kinds.values()
+        )
+        names = "; ".join(_names(directory, paths) for paths in kinds.values())
+        raise ValueError(
+            f"'{directory}' holds files of several kinds, {suffixes} ({names}), and only one kind would be read. Name "
+            "the file to read, or leave files of one kind in the directory."
+        )
+
+
+def _check_all_are_read(directory: Path, held: list[Path], splits: Mapping[str, Iterable[str]]) -> None:
+    read = [Path(file) for files in splits.values() for file in files]
+    unread = [path for path in held if not {path, path.absolute(), path.resolve()} & set(read)]
+    if read and unread:
+        raise ValueError(
+            f"'{directory}': {_names(directory, unread)} would not be read, because the names of others say the split "
+            f"({', '.join(map(str, splits))}). Name the file to read, put the split into all names (`train-...`), or "
+            "say in the directory's README.md which files are read (`configs`)."
+        )
+
+
+def _check_each_is_another(directory: Path, files: list[Path]) -> None:
+    """Neither copies, nor parts of other splits whose names `datasets` does not understand (`mathtest.jsonl`)."""
+    by_size = defaultdict(list)
+    for file in files:
+        for other in by_size[file.stat().st_size]:
+            if filecmp.cmp(file, other, shallow=False):
+                raise ValueError(
+                    f"'{directory}' holds the same rows twice: {_names(directory, [other, file])} are equal. Take one "
+                    "of them away, or name the file to read."
+                )
+        by_size[file.stat().st_size].append(file)
+    train = [file for file in files if "train" in file.stem.lower()]
+    rest = [file for file in files if file not in train and re.search("test|eval|valid", file.stem.lower())]
+    if train and rest:
+        raise ValueError(
+            f"'{directory}': {_names(directory, train + rest)} would be read as one split, because splits are told by "
+            "words of their own. Name the file to read, or separate the words (`math-train`, `math-test`)."
+        )
+
+
+def _names(directory: Path, paths: list[Path]) -> str:
+    shown = ", ".join(_inside(directory, path) for path in paths[:3])
+    return shown if len(paths) <= 3 else f"{shown} and {len(paths) - 3} more"
+
+
+def _inside(directory: Path, path: Path) -> str:
+    parents = [
+        parent for parent in (directory, directory.absolute(), directory.resolve()) if path.is_relative_to(parent)
+    ]
+    return str(path.relative_to(parents[0])) if parents else path.name
 
 
 def file_suffix(file: str) -> str:

@@ -74,15 +74,16 @@ def compare(first: dict[str, Any], second: dict[str, Any]) -> Comparison:
         [`Comparison`]
 
     Raises:
-        NotComparableError: if problems, golds or answer rules differ.
+        NotComparableError: if problems, golds, answer rules or prompts differ.
     """
     _check_comparable(first, second)
     for name in sorted(first["sampling"].keys() | second["sampling"].keys()):
         values = [summary["sampling"].get(name) for summary in (first, second)]
         if values[0] != values[1]:
             logger.warning("The sampling differs: %s is %r in the first, %r in the second.", name, *values)
-    if first["data"]["prompts_hash"] != second["data"]["prompts_hash"]:
-        logger.warning("The prompts differ: the same problems were asked in other words.")
+    sent = [summary.get("prompts", {}).get("example", {}).get("sent") for summary in (first, second)]
+    if None not in sent and sent[0] != sent[1]:
+        logger.warning("The same messages reach the models as other texts: %r in the first, %r in the second.", *sent)
     values = [_measures(summary) for summary in (first, second)]
     common = [name for name in values[0] if name in values[1]]
     differences = {name: paired_difference(values[0][name], values[1][name]) for name in common}
@@ -104,6 +105,34 @@ def _check_comparable(first: dict[str, Any], second: dict[str, Any]) -> None:
             f"{data[1]['num_problems']} of {data[1]['name']}, and problems or golds are not the same. Evaluate both "
             "models on the same data, with the same --num_problems."
         )
+    kwargs = [summary["sampling"].get("chat_template_kwargs") or {} for summary in (first, second)]
+    if first["data"]["prompts_hash"] != second["data"]["prompts_hash"]:
+        forms = [_form(summary) for summary in (first, second)]
+    elif kwargs[0] != kwargs[1]:
+        forms = [f"chat_template_kwargs {given}" for given in kwargs]
+    else:
+        return
+    raise NotComparableError(
+        f"The first was asked with {forms[0]}, the second with {forms[1]}: a difference would be one of prompts. "
+        f"Evaluate one again as the other was asked{_way_out(first, second)}."
+    )
+
+
+def _way_out(first: dict[str, Any], second: dict[str, Any]) -> str:
+    for one, other in ((first, second), (second, first)):
+        if one.get("prompts", {}).get("form_from") == "model":
+            return f": {other['model']['name']} with --like {one['model']['name']}"
+    return ", with the same --prompt_template and --chat_template_kwargs, or with --like and a model that was trained"
+
+
+def _form(summary: dict[str, Any]) -> str:
+    """How a summary's prompts are made, in a few words."""
+    prompts = summary.get("prompts", {})
+    form = prompts.get("form") or summary["data"].get("prompt_template")
+    if form is not None:
+        return f"prompts of the form {form!r}"
+    sent = prompts.get("example", {}).get("sent")
+    return "prompts as the data has them" + ("" if sent is None else f", such as {sent!r}")
 
 
 def _scorable(summary: dict[str, Any]) -> list[dict[str, Any]]:

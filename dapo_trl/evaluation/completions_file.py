@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ..secret_values import mask_values
 from .samples import Completion, Request
 
 
@@ -29,7 +30,7 @@ class CompletionsFile:
 
     Args:
         path (`Path`): the file; its directory is made.
-        settings (`dict`): what the completions are sampled with.
+        settings (`dict`): what the completions are sampled with; secrets are left out.
 
     Raises:
         CompletionsFileError: on entering, if the file is damaged, holds other settings, or is in use.
@@ -45,7 +46,7 @@ class CompletionsFile:
 
     def __init__(self, path: Path, settings: dict[str, Any]):
         self.path = path
-        self.settings = settings
+        self.settings = mask_values(settings)
         self.done: set[tuple[str, int]] = set()
 
     def __enter__(self) -> "CompletionsFile":

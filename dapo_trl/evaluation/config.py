@@ -43,7 +43,12 @@ class EvaluateConfig:
     prompt_column: str | None = _option(None, "Column with the prompt or problem. Default: found by name.")
     solution_column: str | None = _option(None, "Column with the gold answer. Default: found by name.")
     prompt_template: str | None = _option(
-        None, "`dapo`, `boxed`, `plain`, or text with {problem}. Default: as in training, `dapo` for bare problems."
+        None,
+        "`dapo`, `boxed`, `plain`, or text with {problem}. Default: as the model was trained; for models that this "
+        "package has not trained, as the data has it, and `dapo` for bare problems.",
+    )
+    like: str | None = _option(
+        None, "Ask and judge as in the training of this model (directory or Hub id). Default: as in that of `model`."
     )
     num_problems: int | None = _option(None, "Evaluate the first so many problems only.")
     answer_rule: str | None = _option(
@@ -55,7 +60,9 @@ class EvaluateConfig:
     max_completion_length: int = _option(20480, "Longest completion in tokens.")
     seed: int = _option(42, "Seed, from which every sample's own is made.")
     chat_template_kwargs: dict | str | None = _option(
-        None, "Arguments of the chat template, as JSON: '{\"enable_thinking\": false}'."
+        None,
+        "Arguments of the chat template, as JSON: '{\"enable_thinking\": false}'. Default: those that the model was "
+        "trained with; '{}' for none.",
     )
     backend: str | None = _option(None, "transformers, vllm or server. Default: server with server_url.")
     tokenizer: str | None = _option(None, "Directory or Hub id of the tokenizer. Default: the model's.")

@@ -3,10 +3,12 @@
 import hashlib
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..data.counts import Counts
 from ..data.deduplicate import deduplicate
+from ..data.prompt_form import PromptForm, ask, bare_problem
+from ..data.prompts import Messages
 from ..data.records import Record, RecordReader
 from .presets import DataSource
 
@@ -47,6 +49,7 @@ def load_problems(
     prompt_column: str | None = None,
     solution_column: str | None = None,
     prompt_template: str | None = None,
+    prompt_form: PromptForm | None = None,
     num_problems: int | None = None,
 ) -> Problems:
     """
@@ -57,6 +60,8 @@ def load_problems(
         source ([`DataSource`]): what to read.
         conversational (`bool`): prompts as lists of messages, for models with a chat template.
         prompt_column, solution_column, prompt_template (`str`, *optional*): as for [`load_prompts`].
+        prompt_form (`str` or `list[dict]`, *optional*): the prompt with `{problem}` in it, in place of the data's own.
+            Conversations of several turns stay as they are, with a warning.
         num_problems (`int`, *optional*): take the first so many problems only.
 
     Returns:
@@ -82,7 +87,28 @@ def load_problems(
     records = records[:num_problems]
     if not records:
         raise ValueError(f"data={source.source!r} has no problem that could be evaluated: see the warnings above.")
+    if prompt_form is not None:
+        records = _asked(records, prompt_form, source.name)
     return Problems(source, records, counts.num_read)
+
+
+def _asked(records: list[Record], form: PromptForm, name: str) -> list[Record]:
+    is_dialogue = [isinstance(record.prompt, list) and _num_turns(record.prompt) > 1 for record in records]
+    if any(is_dialogue):
+        logger.warning(
+            "%s: %d of the %d prompts are conversations of several turns, and stay as they are.",
+            name,
+            sum(is_dialogue),
+            len(records),
+        )
+    return [
+        record if stays else replace(record, prompt=ask(form, bare_problem(form, record.problem)))
+        for record, stays in zip(records, is_dialogue, strict=True)
+    ]
+
+
+def _num_turns(messages: Messages) -> int:
+    return sum(message["role"] != "system" for message in messages)
 
 
 def _report(source: DataSource, counts: Counts, num_problems: int) -> None:

@@ -2,13 +2,15 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tqdm.auto import tqdm
 
+from ..data.prompts import as_messages
 from ..rewards import AccuracyReward
+from .asking import Asking, find_asking
 from .backends import PromptEncoder, check_length, make_backend
 from .completions_file import CompletionsFile
 from .config import EvaluateConfig
@@ -42,7 +44,8 @@ class Evaluation:
         files ([`ModelFiles`], *optional*): the model's files; None for a model that only a server has.
         encoder ([`PromptEncoder`], *optional*): makes tokens of prompts; None for a server's chat.
         problems ([`Problems`]): the problems.
-        metadata (`dict`, *optional*): what the trainer wrote beside the model.
+        metadata (`dict`, *optional*): what the trainer wrote beside the model, or beside that to be like.
+        asking ([`Asking`]): how the problems are asked.
     """
 
     config: EvaluateConfig
@@ -50,6 +53,20 @@ class Evaluation:
     encoder: PromptEncoder | None
     problems: Problems
     metadata: dict[str, Any] | None
+    asking: Asking
+
+    @property
+    def prompts(self) -> dict[str, Any]:
+        """The `prompts` part of the summary."""
+        record = min(self.problems.records, key=lambda record: record.id)  # the same in every evaluation of the data
+        return {
+            "form": self.asking.form or self.asking.prompt_template,
+            "form_from": self.asking.origin,
+            "chat_template_kwargs": self.config.chat_template_kwargs or {},
+            "example": {"id": record.id, "sent": self.encoder.text(record.id, record.prompt)}
+            if self.encoder
+            else {"id": record.id, "sent": as_messages(record.prompt)},
+        }
 
     @property
     def sampling(self) -> dict[str, Any]:
@@ -66,7 +83,7 @@ class Evaluation:
             "name": self.config.model,
             "identity": files.identity() if files else f"as served by {self.config.server_url}",
             "base": files.base if files and files.adapter else None,
-            "metadata": self.metadata,
+            "metadata": None if self.config.like else self.metadata,
         }
 
     @property
@@ -90,20 +107,33 @@ def prepare(config: EvaluateConfig) -> Evaluation:
     if config.backend != "server":
         files = find_model(config.model, config.revision, config.trust_remote_code)
     is_chat = config.backend == "server" and config.server_api == "chat"
-    encoder = None if is_chat else PromptEncoder(_tokenizer(config, files), config.chat_template_kwargs)
+    tokenizer = None if is_chat else _tokenizer(config, files)
+    has_chat_template = is_chat or tokenizer.chat_template is not None
+    # A server's name for the model need not be a Hub id.
+    is_on_hub = config.like is not None or config.backend != "server"
+    metadata = read_metadata(
+        config.like or config.model, None if config.like else config.revision, is_on_hub=is_on_hub
+    )
+    asking = find_asking(config, metadata, has_chat_template)
+    config = replace(config, chat_template_kwargs=asking.chat_template_kwargs)
+    if is_chat and isinstance(asking.form, str):
+        logger.warning(
+            "The model was trained on plain text, but server_api='chat' puts the server's chat template around it. "
+            "Give --server_api completions to ask as in the training."
+        )
+    encoder = None if is_chat else PromptEncoder(tokenizer, config.chat_template_kwargs)
     problems = load_problems(
         find_source(config.data, config.data_file, config.data_split, config.data_config),
-        conversational=is_chat or encoder.tokenizer.chat_template is not None,
+        conversational=has_chat_template,
         prompt_column=config.prompt_column,
         solution_column=config.solution_column,
-        prompt_template=config.prompt_template,
+        prompt_template=asking.prompt_template,
+        prompt_form=asking.form,
         num_problems=config.num_problems,
     )
     if files is not None:
         _check_context(config, files, encoder, problems)
-    # A server's name for the model need not be a Hub id.
-    metadata = read_metadata(config.model, config.revision, is_on_hub=config.backend != "server")
-    return Evaluation(config, files, encoder, problems, metadata)
+    return Evaluation(config, files, encoder, problems, metadata, asking)
 
 
 def evaluate(config: EvaluateConfig) -> tuple[dict[str, Any], Path]:
@@ -136,6 +166,7 @@ def evaluate(config: EvaluateConfig) -> tuple[dict[str, Any], Path]:
             "problems_hash": evaluation.problems.problems_hash,
             "prompts_hash": evaluation.problems.prompts_hash,
         },
+        "prompts": evaluation.prompts,
         "sampling": {"k": config.k, **evaluation.sampling},
         "judging": {"answer_rule": reward.answer_rule, "answer_rule_from": rule_from},
         "versions": versions(),
@@ -167,13 +198,16 @@ def sample_missing(evaluation: Evaluation, file: CompletionsFile, requests: Sequ
 
 
 def make_reward(config: EvaluateConfig, metadata: dict[str, Any] | None) -> tuple[AccuracyReward, str]:
-    """The reward that judges, and where its answer rule is from: `given`, `model` or `default`."""
+    """The reward that judges, and where its answer rule is from: `given`, `model`, `like` or `default`."""
     trained = trained_rule(metadata) if config.answer_rule is None else None
     if config.answer_rule is not None:
         reward, rule_from = AccuracyReward(config.answer_rule), "given"
     else:
-        reward, rule_from = AccuracyReward(trained or "auto"), "model" if trained else "default"
+        reward, rule_from = AccuracyReward(trained or "auto"), "default"
+        if trained:
+            rule_from = "like" if config.like else "model"
     reasons = {"given": "as given", "model": "with which the model was trained", "default": "the default"}
+    reasons["like"] = "as in the training of the model to be like"
     logger.info("Answer rule: %s, %s.", reward.answer_rule, reasons[rule_from])
     return reward, rule_from
 

@@ -7,8 +7,11 @@ The result of an evaluation as one JSON file, for people, report pages, model ca
   `dapo_trl.json`
 - `data`: `name`, `source`, `split`, `config`, `prompt_template`, `num_rows`, `num_problems`, `num_unscorable`;
   `problems_hash` of problems and golds, `prompts_hash` of what the model sees
+- `prompts`: `form`, the prompt with `{problem}` in it (null: as the data has it); `form_from`: `given`, `model`,
+  `like` (the training of another model) or `default`; `chat_template_kwargs`; `example`, what was sent for one
+  problem: its `id`, and `sent`, the text with special tokens, or the messages for a server's chat
 - `sampling`: `k`, and every setting that completions depend on
-- `judging`: `answer_rule` with its version, `answer_rule_from` (`given`, `model` or `default`)
+- `judging`: `answer_rule` with its version, `answer_rule_from` (as `form_from`)
 - `versions`: of Python and of the libraries that matter
 - `bootstrap`: `confidence`, `num_resamples`, `seed`
 - `measures`: by name (`avg@32`, `maj@32`, `pass@1`, ...) `mean`, `low`, `high`; the ends are null for one
@@ -38,6 +41,7 @@ from ..atomic import write_atomically
 from ..data.records import Record
 from ..data.tokens import length_statistics
 from ..rewards.outcome import Reason
+from ..secret_values import mask_values
 from .judge import Verdicts
 from .statistics import CONFIDENCE, NUM_RESAMPLES, estimate, majority_at_k, measures
 
@@ -131,8 +135,8 @@ def now() -> str:
 
 
 def write_summary(summary: dict[str, Any], path: Path) -> None:
-    """There is a whole summary or none."""
-    write_atomically(path, json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+    """There is a whole summary or none; secrets are left out."""
+    write_atomically(path, json.dumps(mask_values(summary), indent=1, ensure_ascii=False) + "\n")
 
 
 def read_summary(path: str | Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from ..evaluation.config import EvaluateConfig
 from ..reporting.highlights import format_seconds, highlights, num_rollouts
 from ..reporting.runs import ReportError, Run, RunGroup, load_run
+from ..secret_values import mask_text, mask_values
 from .facts import read_facts
 from .files import CURVES_FILE, DATA_CARD_FILE, RECIPE_FILE
 from .results import eval_results, find_summaries, result_rows, sampling_line
@@ -46,15 +47,16 @@ def write_card(
     Raises:
         FactsError: if the directory is no run's.
     """
-    facts = read_facts(run_dir)
+    facts = mask_values(read_facts(run_dir))
     run = _load_run(run_dir)
     if with_curves and run and importlib.util.find_spec("matplotlib"):
         from .curves import draw_curves
 
         draw_curves(run, run_dir / CURVES_FILE)
-    summaries = find_summaries(run_dir, evaluations)
+    summaries = mask_values(find_summaries(run_dir, evaluations))
     path = run_dir / "README.md"
-    render(facts, summaries, run, run_dir, tags).save(path)
+    card = render(facts, summaries, run, run_dir, tags)
+    path.write_text(mask_text(str(card)), encoding="utf-8")
     return path
 
 

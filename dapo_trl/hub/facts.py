@@ -15,10 +15,12 @@ from trl.trainer.utils import get_config_model_id
 
 from ..atomic import write_atomically
 from ..data.hub import is_hub_id
+from ..data.prompt_form import ask
 from ..data.prompts import Messages
 from ..data.templates import undo_template
 from ..evaluation.summary import versions
 from ..rewards.functions import completion_text
+from ..secret_values import mask_text, mask_values
 from .files import DATA_CARD_FILE, FACTS_FILE
 
 
@@ -49,7 +51,7 @@ def gather(trainer: Any, model_name: str, dataset_name: str | None) -> dict[str,
         "license": _license(base),
         "is_adapter": hasattr(trainer.model, "peft_config"),
         "chat_template_kwargs": trainer.args.chat_template_kwargs or {},
-        "prompt": sample_prompt(trainer.train_dataset),
+        "prompt": ask(form, SAMPLE_PROBLEM) if (form := trainer.prompt_form) else sample_prompt(trainer.train_dataset),
         "data": describe_data(dataset_name, trainer.args.output_dir) | {"num_prompts": _size(trainer.train_dataset)},
         "rewards": _rewards(trainer),
         "settings": _settings(trainer.args),
@@ -59,8 +61,8 @@ def gather(trainer: Any, model_name: str, dataset_name: str | None) -> dict[str,
 
 
 def write_facts(facts: dict[str, Any], run_dir: Path) -> None:
-    """Writes `run.json`."""
-    write_atomically(run_dir / FACTS_FILE, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+    """Writes `run.json`, without secrets."""
+    write_atomically(run_dir / FACTS_FILE, json.dumps(mask_values(facts), indent=1, ensure_ascii=False) + "\n")
 
 
 def read_facts(run_dir: Path) -> dict[str, Any]:
@@ -115,7 +117,7 @@ def describe_data(name: str | None, run_dir: str) -> dict[str, Any]:
     text = _card_text(DatasetCard, name) if hub_id else None
     if (local / "README.md").is_file():
         text = (local / "README.md").read_text(encoding="utf-8")
-        (Path(run_dir) / DATA_CARD_FILE).write_text(text, encoding="utf-8")
+        (Path(run_dir) / DATA_CARD_FILE).write_text(mask_text(text), encoding="utf-8")
     return {"name": hub_id or local.stem, "hub_id": hub_id, "counts": _counts(text or "")}
 
 

@@ -1,5 +1,6 @@
 """Evaluations in a model card."""
 
+import json
 import logging
 from collections.abc import Sequence
 from datetime import datetime
@@ -99,5 +100,16 @@ def sampling_line(summary: dict[str, Any]) -> str:
         f"temperature {sampling['temperature']:g}, top_p {sampling['top_p']:g}, "
         f"at most {sampling['max_completion_length']:,} tokens "
         f"({summary['lengths']['frac_truncated']:.1%} truncated), seed {sampling['seed']}, {sampling['backend']}, "
-        f"answer rule `{summary['judging']['answer_rule']}`, {summary['created'][:10]}"
+        f"answer rule `{summary['judging']['answer_rule']}`, {_prompts(summary)}{summary['created'][:10]}"
+    )
+
+
+def _prompts(summary: dict[str, Any]) -> str:
+    prompts = summary.get("prompts")
+    if prompts is None:
+        return ""
+    if prompts["form_from"] == "model":
+        return "prompts as in training, "
+    return (
+        f"prompts {json.dumps(prompts['form'], ensure_ascii=False)}, " if prompts["form"] else "prompts of the data, "
     )

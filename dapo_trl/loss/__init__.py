@@ -3,7 +3,7 @@
 from .dealing import deal_rows
 from .micro_batches import FILLER, Cut, Lengths, cut_balanced, cut_equal, micro_batch_tokens
 from .normalization import group_weights, step_denominators
-from .padding import Row, filler_row, loss_mask, pad_rows, unpad
+from .padding import Row, filler_row, loss_mask, neutral_logps, pad_rows, unpad
 from .scoring import score_in_pieces
 
 
@@ -19,6 +19,7 @@ __all__ = [
     "group_weights",
     "loss_mask",
     "micro_batch_tokens",
+    "neutral_logps",
     "pad_rows",
     "score_in_pieces",
     "step_denominators",

@@ -7,17 +7,29 @@ from torch.nn.utils.rnn import pad_sequence
 Row = dict[str, torch.Tensor]
 """One row of TRL's batch without padding: 1-D tensors, the scalar `advantages` as a tensor of one element."""
 
-CONTEXT_LOGPROB = -30.0
-"""
-Stands for the log-probability, in nats, of a prompt token in a completion's column. The loss masks such tokens only
-after it has taken the exponential of the distance to the model's own log-probability, which has to be finite.
-"""
-
 
 def loss_mask(batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """Tokens that enter the loss, `(B, T)`: not those of an environment, nor those of masked completions."""
     mask = batch["completion_mask"]
     return mask * batch["tool_mask"] if "tool_mask" in batch else mask
+
+
+def neutral_logps(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """
+    The batch with 0 for all log-probabilities of tokens that do not enter the loss.
+
+    TRL takes exponentials of differences of log-probabilities (importance ratio, KL divergence) before it masks, and
+    infinity times 0 is NaN. With 0 for the policy's own log-probabilities too, every difference is 0 there.
+
+    Args:
+        batch (`dict[str, torch.Tensor]`): a batch as TRL's loss takes it.
+
+    Returns:
+        `dict[str, torch.Tensor]`: with new tensors for the log-probabilities, of shape `(B, T)`.
+    """
+    is_masked = ~loss_mask(batch).bool()
+    logps = {name: value for name, value in batch.items() if name.endswith("_per_token_logps")}
+    return batch | {name: value.masked_fill(is_masked, 0) for name, value in logps.items()}
 
 
 def unpad(batch: dict[str, torch.Tensor]) -> list[Row]:
@@ -116,7 +128,6 @@ def _move_end_of_prompt(row: Row, num_prompt_columns: int, scalars: set[str]) ->
         elif name in end:
             moved[name] = value[:num_prompt_columns]
         else:
-            filling = CONTEXT_LOGPROB if name.endswith("_logps") else 0
-            context = before.get(name, value.new_full((end["prompt_ids"].numel(),), filling))
+            context = before.get(name, value.new_zeros(end["prompt_ids"].numel()))
             moved[name] = torch.cat([context, value])
     return moved

@@ -8,6 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from .. import __version__
+from ..secret_values import mask_text
 from .evaluations import Table, find_summaries, tables
 from .figures import Chart, charts, inline_svg, save_png
 from .highlights import Highlight, highlights, num_rollouts
@@ -71,7 +72,8 @@ def write_report(groups: list[RunGroup], output_dir: Path, title: str, evaluatio
         for chart in section_charts:
             save_png(chart, output_dir / PLOTS / f"{chart.name}.png")
     page = output_dir / PAGE
-    page.write_text(_render(groups, title, drawn, evaluation_tables), encoding="utf-8", errors="replace")
+    text = mask_text(_render(groups, title, drawn, evaluation_tables))
+    page.write_text(text, encoding="utf-8", errors="replace")
     return page
 
 

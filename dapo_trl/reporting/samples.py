@@ -101,20 +101,23 @@ def _choose(table: pd.DataFrame, rewards: list[str], settings: dict) -> Iterator
     weights = settings.get("reward_weights") or []
     weights = weights if len(weights) == len(rewards) else [1.0] * len(rewards)
     table = table.assign(_total=(table[rewards] * weights).sum(axis=1), _length=_lengths(table))
-    deciding = settings.get("dynamic_sampling_metric") or rewards[0]
+    named = settings.get("dynamic_sampling_metric") or []
+    deciding = [name for name in ([named] if isinstance(named, str) else named) if name in rewards]
+    table = table.assign(_deciding=table[deciding or rewards[:1]].bfill(axis=1).iloc[:, 0])
+    threshold = settings.get("correct_threshold") or 0.0
     taken: set[int] = set()
-    for kind, note, candidates in _candidates(table, deciding if deciding in rewards else rewards[0]):
+    for kind, note, candidates in _candidates(table, threshold):
         left = candidates[~candidates.index.isin(taken)]
         if len(left):
             taken.add(left.index[0])
             yield kind, note, left.iloc[0]
 
 
-def _candidates(table: pd.DataFrame, deciding: str) -> Iterator[tuple[str, str, pd.DataFrame]]:
+def _candidates(table: pd.DataFrame, threshold: float) -> Iterator[tuple[str, str, pd.DataFrame]]:
     """Kinds of samples, the most telling row of each first. Rare ones choose before common ones."""
-    is_scored = table[deciding].notna()
+    is_scored = table["_deciding"].notna()
     if {"answer", "gold"} <= set(table.columns):
-        disagrees = table[is_scored & (_equals_gold(table) != (table[deciding] > 0))]
+        disagrees = table[is_scored & (_equals_gold(table) != (table["_deciding"] > threshold))]
         note = "the answer reads like the gold but counts as wrong, or reads otherwise and counts as right"
         yield "Verifier and text disagree", note, disagrees
     if "is_truncated" in table:

@@ -58,6 +58,8 @@ class AccuracyReward:
     """
 
     __name__ = "accuracy"
+    required_columns = ("solution",)
+    """Columns that the data must have; the trainer looks for them before it generates."""
 
     def __init__(
         self,

@@ -12,6 +12,11 @@ from .functions import AccuracyReward
 _NAMES = {"accuracy": AccuracyReward, "think_format_reward": "trl.rewards.think_format_reward"}
 
 
+def reward_names() -> list[str]:
+    """Names that [`load_reward`] knows."""
+    return sorted(_NAMES)
+
+
 def load_reward(name: str, **options) -> Callable:
     r"""
     A reward function by name or dotted path.

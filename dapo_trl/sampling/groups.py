@@ -7,15 +7,45 @@ import torch
 
 
 class Outcome(StrEnum):
-    """Outcome of a group, judged by the deciding reward of its G completions."""
+    """
+    Outcome of a group, judged by the deciding reward of its G completions.
+
+    Groups with equal values are all correct or all wrong, and just all equal where a graded reward leaves that open.
+    """
 
     INFORMATIVE = "informative"
     ALL_CORRECT = "all_correct"
     ALL_WRONG = "all_wrong"
+    ALL_EQUAL = "all_equal"
     UNSCORABLE = "unscorable"
 
 
-def group_outcomes(deciding: torch.Tensor) -> list[Outcome]:
+def deciding_values(rewards_per_func: torch.Tensor, deciding: list[int]) -> torch.Tensor:
+    """
+    What says whether each completion is right: the value of the first deciding reward that has scored it.
+
+    Args:
+        rewards_per_func (`torch.Tensor` of shape `(B, F)`): NaN where a function does not apply.
+        deciding (`list[int]`): columns of the deciding rewards, at least one.
+
+    Returns:
+        `torch.Tensor` of shape `(B,)`: NaN where none of them applies.
+    """
+    values = rewards_per_func[:, deciding]
+    first = (~values.isnan()).int().argmax(dim=1, keepdim=True)
+    return values.gather(1, first).squeeze(1)
+
+
+def is_graded(values: torch.Tensor) -> bool:
+    """
+    Whether a reward has more than one value above zero, or more than one that is not: some completions are better than
+    others, and where right begins is not in the values. NaN counts for nothing.
+    """
+    values = values[~values.isnan()]
+    return any(len(side.unique()) > 1 for side in (values[values > 0], values[values <= 0]))
+
+
+def group_outcomes(deciding: torch.Tensor, threshold: float | None = 0.0) -> list[Outcome]:
     r"""
     Outcome of each group (DAPO Eq. 11, https://huggingface.co/papers/2503.14476).
 
@@ -23,15 +53,20 @@ def group_outcomes(deciding: torch.Tensor) -> list[Outcome]:
 
     $$ 0 < |\{o_i : \mathrm{is\_equivalent}(a, o_i)\}| < G $$
 
-    The largest value is compared with the smallest: a standard deviation of equal floats need not be zero.
+    Of a graded reward, values that differ carry a gradient whether or not they lie on one side of the threshold, so
+    that such a group is informative, too. The largest value is compared with the smallest: a standard deviation of
+    equal floats need not be zero.
 
     Args:
         deciding (`torch.Tensor` of shape `(P, G)`):
             Value of the deciding reward per completion; NaN where it could not be computed.
+        threshold (`float`, *optional*, defaults to `0.0`):
+            Completions are correct above it; None if that is not known.
 
     Returns:
         `list[Outcome]` of length P: `UNSCORABLE` with any NaN, else `INFORMATIVE` if the values differ, else
-        `ALL_CORRECT` if the common value is positive, else `ALL_WRONG`.
+        `ALL_CORRECT` if the common value is above the threshold and `ALL_WRONG` if it is not, or `ALL_EQUAL` without a
+        threshold.
 
     Raises:
         ValueError: if `deciding` is not two-dimensional, or G < 2 (a single completion has no group to compare with).
@@ -44,33 +79,38 @@ def group_outcomes(deciding: torch.Tensor) -> list[Outcome]:
     is_unscorable = torch.isnan(deciding).any(dim=1).tolist()
     largest = deciding.max(dim=1).values.tolist()
     smallest = deciding.min(dim=1).values.tolist()
-    return [_outcome(*group) for group in zip(is_unscorable, largest, smallest, strict=True)]
+    return [_outcome(*group, threshold) for group in zip(is_unscorable, largest, smallest, strict=True)]
 
 
-def _outcome(is_unscorable: bool, largest: float, smallest: float) -> Outcome:
+def _outcome(is_unscorable: bool, largest: float, smallest: float, threshold: float | None) -> Outcome:
     if is_unscorable:
         return Outcome.UNSCORABLE
     if largest > smallest:
         return Outcome.INFORMATIVE
-    return Outcome.ALL_CORRECT if largest > 0 else Outcome.ALL_WRONG
+    if threshold is None:
+        return Outcome.ALL_EQUAL
+    return Outcome.ALL_CORRECT if largest > threshold else Outcome.ALL_WRONG
 
 
-def outcome_shares(outcomes: list[Outcome]) -> dict[str, float]:
+def outcome_shares(outcomes: list[Outcome], has_threshold: bool = True) -> dict[str, float]:
     """
     How often each outcome occurs.
 
     Args:
         outcomes (`list[Outcome]`): outcomes of generated groups.
+        has_threshold (`bool`, *optional*, defaults to `True`): it is known what is correct.
 
     Returns:
         `dict[str, float]`: fractions `acceptance_rate` (of informative groups), `frac_all_correct`, `frac_all_wrong`
-        and `frac_unscorable`.
+        (without a threshold: `frac_all_equal`) and `frac_unscorable`.
     """
     counts, num_groups = Counter(outcomes), max(1, len(outcomes))
+    equal = {"frac_all_correct": [Outcome.ALL_CORRECT], "frac_all_wrong": [Outcome.ALL_WRONG]}
+    if not has_threshold:  # groups of earlier rounds may have been judged before the reward turned out to be graded
+        equal = {"frac_all_equal": [Outcome.ALL_EQUAL, Outcome.ALL_CORRECT, Outcome.ALL_WRONG]}
     return {
         "acceptance_rate": counts[Outcome.INFORMATIVE] / num_groups,
-        "frac_all_correct": counts[Outcome.ALL_CORRECT] / num_groups,
-        "frac_all_wrong": counts[Outcome.ALL_WRONG] / num_groups,
+        **{name: sum(counts[outcome] for outcome in members) / num_groups for name, members in equal.items()},
         "frac_unscorable": counts[Outcome.UNSCORABLE] / num_groups,
     }
 

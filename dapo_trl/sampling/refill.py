@@ -7,6 +7,14 @@ from dataclasses import dataclass, field
 from .groups import Outcome, outcome_shares
 
 
+MANY_TRUNCATED = 0.5
+"""Share of completions that are cut off from which on their length is the likely cause of a shortage."""
+
+
+SEVERAL_GROUPS = 7
+"""More groups than these, some all right, some all wrong and none mixed, are hardly so by chance."""
+
+
 class AcceptanceRate:
     """
     Share of drawn groups that were informative, in recent rounds: older rounds fade by `decay` per round.
@@ -121,11 +129,11 @@ class GroupPool:
             return outcome.value
         return "kept" if group <= self.accepted[-1] else "surplus"
 
-    def metrics(self) -> dict[str, float]:
-        """The rollout's `dynamic_sampling/*` counts and fractions, over all generated groups."""
+    def metrics(self, has_threshold: bool = True) -> dict[str, float]:
+        """The rollout's `dynamic_sampling/*` counts and fractions, over all groups; see [`outcome_shares`]."""
         return {
             "rounds": self.num_rounds,
-            **outcome_shares(self.outcomes),
+            **outcome_shares(self.outcomes, has_threshold),
             "num_surplus_groups": self.num_surplus,
             "generated_per_trained": self.num_drawn / max(1, len(self.accepted)),
         }
@@ -135,14 +143,35 @@ class ShortageError(RuntimeError):
     """A rollout could not be filled with informative groups."""
 
 
+@dataclass(frozen=True)
+class Hints:
+    """
+    What the outcomes of groups do not tell of a shortage.
+
+    Args:
+        constant (`float`, *optional*): the deciding reward of every completion that has one, if it is always the same.
+        frac_truncated (`float`): share of the completions that are cut off.
+    """
+
+    constant: float | None = None
+    frac_truncated: float = 0.0
+
+
 def check_filled(
-    pool: GroupPool, *, is_partial_allowed: bool, min_groups: int, max_rounds: int, num_prompts: int
+    pool: GroupPool,
+    hints: Hints,
+    *,
+    is_partial_allowed: bool,
+    min_groups: int,
+    max_rounds: int,
+    num_prompts: int,
 ) -> str:
     """
     Decides whether a rollout can be trained on.
 
     Args:
         pool (`GroupPool`): the pool when no further round may or can follow.
+        hints ([`Hints`]): see [`shortage_message`].
         is_partial_allowed (`bool`): train on fewer groups than the pool's size.
         min_groups (`int`): groups without which some optimizer step would have no row.
         max_rounds (`int`): the bound on rounds.
@@ -156,7 +185,7 @@ def check_filled(
     """
     if pool.num_missing == 0:
         return ""
-    message = shortage_message(pool, max_rounds, num_prompts)
+    message = shortage_message(pool, max_rounds, num_prompts, hints)
     if not is_partial_allowed:
         raise ShortageError(message)
     if len(pool.accepted) < min_groups:
@@ -164,7 +193,7 @@ def check_filled(
     return f"{message} Training on these, because on_shortage='train_partial'."
 
 
-def shortage_message(pool: GroupPool, max_rounds: int, num_prompts: int) -> str:
+def shortage_message(pool: GroupPool, max_rounds: int, num_prompts: int, hints: Hints = Hints()) -> str:
     """
     Why a rollout could not be filled, and what to change.
 
@@ -172,6 +201,7 @@ def shortage_message(pool: GroupPool, max_rounds: int, num_prompts: int) -> str:
         pool (`GroupPool`): the pool as far as it was filled.
         max_rounds (`int`): the bound on rounds.
         num_prompts (`int`): rows of the data set.
+        hints ([`Hints`], *optional*): what else is known of the completions.
 
     Returns:
         `str`: counts by outcome, the reason, and the remedy for the most frequent outcome.
@@ -182,19 +212,45 @@ def shortage_message(pool: GroupPool, max_rounds: int, num_prompts: int) -> str:
         if pool.num_rounds >= max_rounds
         else f"this rollout has drawn the whole data set ({num_prompts} prompts)"
     )
-    remedies = {
-        Outcome.ALL_CORRECT: "The prompts are too easy for the model: use harder ones.",
-        Outcome.ALL_WRONG: (
-            "The prompts are too hard, or the reward cannot read the answers: check rewards on a few completions, use "
-            "easier prompts, or raise num_generations."
-        ),
-        Outcome.UNSCORABLE: "The deciding reward returns None: check the data set's gold answers.",
-    }
-    dropped = {outcome: counts[outcome] for outcome in remedies}
-    remedy = remedies[max(dropped, key=dropped.get)] if any(dropped.values()) else "Use a larger data set."
+    dropped = {outcome: counts[outcome] for outcome in Outcome if outcome is not Outcome.INFORMATIVE}
+    remedy = _remedy(max(dropped, key=dropped.get), hints) if any(dropped.values()) else "Use a larger data set."
+    is_mixed = counts[Outcome.ALL_CORRECT] and counts[Outcome.ALL_WRONG] and pool.num_drawn > SEVERAL_GROUPS
+    if (is_mixed or counts[Outcome.ALL_EQUAL]) and not counts[Outcome.INFORMATIVE]:
+        remedy = (
+            "All completions of a prompt have the same deciding reward, whatever the prompt: check that it depends on "
+            "the completion, and that sampling is on (temperature)."
+        )
+    all_equal = f"{counts[Outcome.ALL_EQUAL]} all equal, " if counts[Outcome.ALL_EQUAL] else ""
     return (
         f"Only {len(pool.accepted)} of the {pool.size} informative groups of a rollout were found among "
         f"{pool.num_drawn} generated ({counts[Outcome.ALL_CORRECT]} all correct, {counts[Outcome.ALL_WRONG]} all "
-        f"wrong, {counts[Outcome.UNSCORABLE]} unscorable), and {reason}. {remedy} Raising max_rounds or "
+        f"wrong, {all_equal}{counts[Outcome.UNSCORABLE]} unscorable), and {reason}. {remedy} Raising max_rounds or "
         "max_oversampling, or a smaller rollout, also helps."
     )
+
+
+def _remedy(outcome: Outcome, hints: Hints) -> str:
+    if outcome is Outcome.UNSCORABLE:
+        return (
+            "The deciding reward returns None: check the data set's gold answers, and that dynamic_sampling_metric "
+            "names a reward for every task."
+        )
+    constant = "" if hints.constant is None else f"Every completion was judged {hints.constant:g}. "
+    if outcome is Outcome.ALL_WRONG and hints.frac_truncated > MANY_TRUNCATED:
+        return (
+            f"{constant}{hints.frac_truncated:.0%} of the completions are cut off before they reach an answer: raise "
+            "max_completion_length."
+        )
+    if outcome is Outcome.ALL_WRONG:
+        return (
+            f"{constant}The prompts are too hard, or the reward cannot read the answers: check rewards on a few "
+            "completions, use easier prompts, or raise num_generations."
+        )
+    if constant:
+        return (
+            f"{constant}Check that the reward depends on the completion at all, by calling it on a wrong answer. If "
+            "it does, use harder prompts."
+        )
+    if outcome is Outcome.ALL_EQUAL:
+        return "All completions of these prompts have the same deciding reward: use a finer one, or other prompts."
+    return "The prompts are too easy for the model: use harder ones."

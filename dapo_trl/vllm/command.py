@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any
+from urllib.parse import urlparse
 
 from datasets import Dataset
 from transformers import AutoConfig, PreTrainedTokenizerBase
@@ -14,6 +15,9 @@ from ..config import DAPOConfig
 
 WEIGHT_TRANSFER = '{"backend": "nccl"}'
 """How the trainer sends weights to the server."""
+
+THIS_MACHINE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""Addresses that reach this machine, but make a server listen on every interface; and those that do not."""
 
 
 def longest_prompt(datasets: Iterable[Any], processing_class: Any, template_kwargs: dict[str, Any] | None) -> int:
@@ -34,12 +38,13 @@ def longest_prompt(datasets: Iterable[Any], processing_class: Any, template_kwar
         if not isinstance(dataset, Dataset) or "prompt" not in dataset.column_names:
             continue
         for batch in dataset.select_columns("prompt").iter(1000):
-            ids = _encode(batch["prompt"], tokenizer, template_kwargs or {})
+            ids = encode(batch["prompt"], tokenizer, template_kwargs or {})
             longest = max(longest, *map(len, ids))
     return longest
 
 
-def _encode(prompts: list, tokenizer: PreTrainedTokenizerBase, template_kwargs: dict[str, Any]) -> list[list[int]]:
+def encode(prompts: list, tokenizer: PreTrainedTokenizerBase, template_kwargs: dict[str, Any]) -> list[list[int]]:
+    """Token ids of prompts, as the trainer has them: texts, or messages through the chat template."""
     if not is_conversational({"prompt": prompts[0]}):
         return tokenizer(text=prompts)["input_ids"]
     return tokenizer.apply_chat_template(
@@ -108,11 +113,16 @@ def format_command(words: Sequence[str]) -> str:
 
 
 def address(args: DAPOConfig) -> tuple[str, int]:
-    """Host and port to listen on, so that the trainer finds the server."""
-    if args.vllm_server_base_url is None:
-        return args.vllm_server_host, args.vllm_server_port
-    host, _, port = args.vllm_server_base_url.rpartition("//")[2].partition("/")[0].partition(":")
-    return host, int(port or 80)
+    """
+    Host and port to listen on, so that the trainer finds the server.
+
+    Its endpoints take weights from anyone: for a trainer on the same machine it listens on no other interface.
+    """
+    host, port = args.vllm_server_host, args.vllm_server_port
+    if args.vllm_server_base_url is not None:
+        url = urlparse(args.vllm_server_base_url)
+        host, port = url.hostname, url.port or (443 if url.scheme == "https" else 80)
+    return THIS_MACHINE.get(host, host), port
 
 
 def _dtype_of_weights(args: DAPOConfig, model_args: ModelConfig) -> str:

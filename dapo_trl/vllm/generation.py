@@ -8,15 +8,19 @@ from functools import partial
 from typing import Any, TypeVar
 
 import requests
+import torch
 from accelerate.logging import get_logger
 from accelerate.utils import broadcast_object_list, is_peft_model
 from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer import grpo_trainer
 
 from ..config import DAPOConfig
-from .adapters import check_quantized, merged_params, restored_base_weights
+from .adapters import check_adapters, merged_params, restored_base_weights
+from .claim import Claim
 from .client import GuardedClient
 from .command import longest_prompt
+from .comparison import find_difference, text_ids, tolerance
+from .groups import group_seed
 from .preflight import (
     Requirements,
     ServerMismatchError,
@@ -37,6 +41,13 @@ FIRST_DELAY = 2.0
 RESUME = "A checkpoint from before this rollout is saved (unless save_strategy is 'no'): resume from it."
 
 
+CAUSES = (
+    "Most likely it serves another model under this name (more layers, another rope scaling, --hf-overrides, "
+    "--quantization) or another version of it (--revision), and what the trainer does not send stays as it is. Start "
+    "it with the very files that the trainer loads, and the options that `--print-vllm-command` prints."
+)
+
+
 class ServerError(RuntimeError):
     """The server failed and did not come back as the one it was. The run ends with a checkpoint."""
 
@@ -51,15 +62,21 @@ class ServerSettings:
         request_timeout (`float`): seconds after which a request without an answer counts as hung.
         count_prompt_tokens (`Callable`): takes the tokenizer and returns the tokens of the longest prompt.
         needs_processed_logprobs (`bool`): see [`Requirements`].
+        seed (`int`): of the run.
+        global_step (`Callable`): optimizer steps taken so far.
     """
 
     num_retries: int
     request_timeout: float
     count_prompt_tokens: Callable[[Any], int]
     needs_processed_logprobs: bool
+    seed: int
+    global_step: Callable[[], int]
 
 
-def server_settings(args: DAPOConfig, train_dataset: Any, eval_dataset: Any) -> ServerSettings:
+def server_settings(
+    args: DAPOConfig, train_dataset: Any, eval_dataset: Any, global_step: Callable[[], int]
+) -> ServerSettings:
     """What the trainer's arguments say of the server."""
     eval_datasets = eval_dataset.values() if isinstance(eval_dataset, dict) else [eval_dataset]
     datasets = [train_dataset, *eval_datasets]
@@ -68,6 +85,8 @@ def server_settings(args: DAPOConfig, train_dataset: Any, eval_dataset: Any) -> 
         request_timeout=args.vllm_request_timeout,
         count_prompt_tokens=lambda tokenizer: longest_prompt(datasets, tokenizer, args.chat_template_kwargs),
         needs_processed_logprobs=args.vllm_importance_sampling_correction,
+        seed=args.seed,
+        global_step=global_step,
     )
 
 
@@ -89,23 +108,34 @@ class Generation(VLLMGeneration):
     In server mode the server is checked before TRL connects to it. A request that fails is repeated a bounded number
     of times with growing pauses; before, the server is waited for, checked again, and gets the weights anew, because
     it may have been restarted. A restart is noticed even if no request fails: the weights that are sent carry a mark,
-    and an answer counts only if the server still bears it.
+    and an answer counts only if the server still bears it. The same mark keeps other runs away (see [`Claim`]).
+    Every group of completions is a request with a seed of its own (see [`group_seed`]).
 
     Every process takes part in everything and learns of every fault, because sending weights gathers them.
 
     Args:
         settings (`ServerSettings`): how the server is treated.
         *args, **kwargs: see [`~trl.generation.vllm_generation.VLLMGeneration`].
+
+    Attributes:
+        score (`Callable`, *optional*):
+            Takes token ids and returns the trainer's log-probabilities from the second on, at temperature 1. With it,
+            what the server computes is compared after the first weights, and after every fault.
     """
+
+    score: Callable[[list[int]], torch.Tensor] | None = None
 
     def __init__(self, *args, settings: ServerSettings, **kwargs):
         self.settings = settings
         self._requirements: Requirements | None = None
+        self._claim: Claim | None = None
         self._is_connected = False
+        self._is_compared = False
+        self._draw: tuple[str, int, int] = ("", 0, 0)
         super().__init__(*args, **kwargs)
 
     def _init_vllm(self):
-        check_quantized(self.model, self.mode)
+        check_adapters(self.model, self.mode)
         if self.mode == "server":
             error = None
             if self.accelerator.is_main_process:
@@ -115,17 +145,19 @@ class Generation(VLLMGeneration):
                 raise error
         super()._init_vllm()
         if self.mode == "server" and self.accelerator.is_main_process:
-            self.vllm_client = GuardedClient(self.vllm_client, self.settings.request_timeout)
+            self.vllm_client = GuardedClient(self.vllm_client, self.settings.request_timeout, self._claim)
             self._is_connected = True
 
     def _iter_named_params(self):
-        if not is_peft_model(self.model):
-            yield from super()._iter_named_params()
-        elif self._dist.is_fsdp:
+        if self._dist.is_fsdp:
             with restored_base_weights(self.model):
-                yield from super()._iter_named_params()
-        else:
+                for name, value in super()._iter_named_params():
+                    # What is handed out must not change when the adapters are unmerged, or be freed (FSDP1).
+                    yield name, value.clone()
+        elif is_peft_model(self.model):
             yield from merged_params(self.model, self._dist.gather_params)
+        else:
+            yield from super()._iter_named_params()
 
     def sync_weights(self):
         if self.mode != "server":
@@ -135,12 +167,57 @@ class Generation(VLLMGeneration):
     def generate(self, *args, **kwargs):
         if self.mode != "server":
             return super().generate(*args, **kwargs)
-        return self._repeated(partial(super().generate, *args, **kwargs))
+        with self._seeded():
+            return self._repeated(partial(super().generate, *args, **kwargs))
+
+    @contextlib.contextmanager
+    def _seeded(self) -> Iterator[None]:
+        """Inside, groups have the seeds of this draw: the same if it is repeated, also by a run that is resumed."""
+        moment = "training" if self.model.training else "evaluation", self.settings.global_step()
+        self._draw = (*moment, self._draw[-1] + 1 if self._draw[:2] == moment else 0)
+        if not self.accelerator.is_main_process:
+            yield
+            return
+        self.vllm_client.group_seed = partial(group_seed, self.settings.seed, *self._draw)
+        try:
+            yield
+        finally:
+            self.vllm_client.group_seed = None
+
+    def release(self) -> None:
+        """Lets the next run have the server; what is sent later takes it again."""
+        if self.mode == "server" and self.accelerator.is_main_process:
+            self.vllm_client.release()
 
     def _sync_and_mark(self) -> None:
         super().sync_weights()
         if self.accelerator.is_main_process:
             self.vllm_client.mark_weights()
+        if self.score is not None and not self._is_compared:
+            self._compare()
+
+    def _compare(self) -> None:
+        """
+        Compares what the server computes with what the trainer does; both have the same weights.
+
+        Raises:
+            ServerMismatchError: on every process, if they differ by more than [`TOLERANCES`].
+        """
+        ids, served, error = None, None, None
+        if self.accelerator.is_main_process:
+            text = text_ids(self.processing_class, self._requirements.vocab_size)
+            ids, served = self.vllm_client.score(text) or (None, None)
+        ids = self._broadcast(ids)
+        if ids is None:
+            return
+        trained = self.score(ids)  # by all processes: weights may be spread over them
+        if self.accelerator.is_main_process:
+            allowed = tolerance(self.model, self.accelerator.mixed_precision)
+            error = find_difference(served, trained.tolist(), allowed)
+        error = self._broadcast(error)
+        if error is not None:
+            raise ServerMismatchError(f"The vLLM server at {self._url} {error}. {CAUSES}")
+        self._is_compared = True
 
     def _repeated(self, operation: Callable[[], Result]) -> Result:
         """
@@ -183,7 +260,11 @@ class Generation(VLLMGeneration):
         error = self._broadcast(error)
         if error is not None:
             raise ServerError(f"{error} {RESUME}") from error
-        self._sync_and_mark()
+        self._is_compared = False  # it may be another server
+        try:
+            self._sync_and_mark()
+        except ServerMismatchError as error:
+            raise ServerError(f"{error} {RESUME}") from error
 
     def _take_fault(self) -> str | None:
         """What went wrong since the last call, on all processes."""
@@ -192,12 +273,14 @@ class Generation(VLLMGeneration):
 
     def _find_mismatch(self) -> Exception | None:
         """Why the server is of no use to this run, if so, after it has been waited for."""
-        url = self.server_base_url or f"http://{self.server_host}:{self.server_port}"
+        url = self._url
         if self._requirements is None:
             self._requirements = self._collect_requirements()
         try:
             wait_for_server(url, self.server_timeout)
             check_server(url, self._requirements)
+            self._claim = self._claim or Claim(url)
+            self._claim.take()
         except (UnreachableError, ServerMismatchError) as error:
             return error
         except requests.RequestException as error:
@@ -205,6 +288,10 @@ class Generation(VLLMGeneration):
                 raise
             return UnreachableError(f"The vLLM server at {url} cannot be asked what it serves: {error}")
         return None
+
+    @property
+    def _url(self) -> str:
+        return self.server_base_url or f"http://{self.server_host}:{self.server_port}"
 
     def _collect_requirements(self) -> Requirements:
         precision = {"bf16": "bfloat16", "fp16": "float16"}.get(self.accelerator.mixed_precision)

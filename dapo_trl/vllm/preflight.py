@@ -1,6 +1,7 @@
 """Does the server fit the run? Asked before the first generation, and whenever the server may be another one."""
 
 import json
+import logging
 import os
 import re
 import socket
@@ -13,8 +14,20 @@ from urllib.parse import urlparse
 import requests
 
 
+logger = logging.getLogger(__name__)
+
 PROBE_TIMEOUT = 30
 """Seconds that one question to the server may take."""
+
+GLANCE_TIMEOUT = 5
+"""The same where the server need not be up yet."""
+
+NEWS_SECONDS = 30
+"""Seconds between two messages that the server is still waited for."""
+
+NO_ENDPOINTS = (
+    "It does not offer the endpoints that take new weights. Start it with VLLM_SERVER_DEV_MODE=1 in its environment."
+)
 
 HINT = "`python -m dapo_trl.train --config <recipe> --print-vllm-command` prints a command that does all of it."
 
@@ -53,7 +66,7 @@ class Requirements:
 
 def wait_for_server(url: str, timeout: float) -> None:
     """
-    Returns when the server answers.
+    Returns when the server answers. While it does not, the log says so every [`NEWS_SECONDS`].
 
     Args:
         url (`str`): where it is.
@@ -62,7 +75,7 @@ def wait_for_server(url: str, timeout: float) -> None:
     Raises:
         UnreachableError: if it does not answer in time.
     """
-    deadline = time.monotonic() + timeout
+    deadline, next_news = time.monotonic() + timeout, time.monotonic()
     while True:
         try:
             response = requests.get(f"{url}/health", timeout=min(PROBE_TIMEOUT, max(timeout, 1)))
@@ -71,12 +84,19 @@ def wait_for_server(url: str, timeout: float) -> None:
             reason = f"/health answers {response.status_code}"
         except requests.RequestException as error:
             reason = type(error).__name__
-        if time.monotonic() >= deadline:
+        now = time.monotonic()
+        if now >= deadline:
             raise UnreachableError(
                 f"The vLLM server at {url} was not up after {timeout:g} seconds ({reason}). Start it, correct "
                 "vllm_server_base_url (or vllm_server_host and vllm_server_port), or raise vllm_server_timeout. "
                 f"{HINT}"
             )
+        if now >= next_news:
+            logger.warning(
+                f"Waiting for the vLLM server at {url} ({reason}): {deadline - now:.0f} seconds are left of "
+                "vllm_server_timeout."
+            )
+            next_news = now + NEWS_SECONDS
         time.sleep(min(2, timeout))
 
 
@@ -87,7 +107,27 @@ def check_server(url: str, requirements: Requirements) -> None:
     Raises:
         ServerMismatchError: naming everything that is wrong, and the flag that mends it.
     """
-    problems = find_problems(url, requirements)
+    _refuse(url, find_problems(url, requirements))
+
+
+def check_running_server(url: str) -> None:
+    """
+    Fails if a server that is up takes no weights, which can be told before the run has loaded anything.
+
+    Raises:
+        ServerMismatchError: as [`check_server`], which asks for everything else later.
+    """
+    try:
+        response = requests.get(f"{url}/server_info", params={"config_format": "json"}, timeout=GLANCE_TIMEOUT)
+        if response.status_code == 404 and requests.get(f"{url}/health", timeout=GLANCE_TIMEOUT).ok:
+            _refuse(url, [NO_ENDPOINTS])
+        if response.ok and response.json()["vllm_config"]["weight_transfer_config"] is None:
+            _refuse(url, [_transfer_problem(None)])
+    except requests.RequestException:
+        return  # it is waited for when the run needs it
+
+
+def _refuse(url: str, problems: list[str]) -> None:
     if problems:
         listed = "".join(f"\n- {problem}" for problem in problems)
         raise ServerMismatchError(f"The vLLM server at {url} does not fit this run:{listed}\n{HINT}")
@@ -100,10 +140,7 @@ def find_problems(url: str, requirements: Requirements) -> list[str]:
     problems.append(_vocabulary_problem(url, served["id"], requirements))
     response = requests.get(f"{url}/server_info", params={"config_format": "json"}, timeout=PROBE_TIMEOUT)
     if response.status_code == 404:
-        problems.append(
-            "It does not offer the endpoints that take new weights. Start it with VLLM_SERVER_DEV_MODE=1 in its "
-            "environment."
-        )
+        problems.append(NO_ENDPOINTS)
     else:
         response.raise_for_status()
         problems += _configuration_problems(url, response.json(), requirements)
@@ -178,12 +215,16 @@ def _configuration_problems(url: str, info: dict, requirements: Requirements) ->
             "`--logprobs-mode processed_logprobs`."
         )
     if transfer is None or (requirements.gpus and transfer["backend"] != "nccl"):
-        problems.append(
-            f"Its weight transfer is {json.dumps(transfer)}. Start it with "
-            """`--weight-transfer-config '{"backend": "nccl"}'`."""
-        )
+        problems.append(_transfer_problem(transfer))
     problems.append(_gpu_problem(url, info, requirements))
     return problems
+
+
+def _transfer_problem(transfer: dict | None) -> str:
+    return (
+        f"Its weight transfer is {json.dumps(transfer)}. Start it with "
+        """`--weight-transfer-config '{"backend": "nccl"}'`."""
+    )
 
 
 def _gpu_problem(url: str, info: dict, requirements: Requirements) -> str | None:

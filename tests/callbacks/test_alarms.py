@@ -21,7 +21,7 @@ def run(callback: AlarmCallback, records: list[dict[str, float]], first: int = 1
 
 def raised_by(records: list[dict[str, float]]) -> list[str]:
     """Names of the alarms that were raised last."""
-    callback = AlarmCallback(default_alarms(2, learning_rate=1e-6), 1)
+    callback = AlarmCallback(default_alarms(2, learning_rate=1e-6, usual_difference=0.06), 1)
     run(callback, records)
     return callback.raised
 
@@ -52,6 +52,8 @@ def entropies(*values: float) -> list[dict[str, float]]:
         ([{"dynamic_sampling/acceptance_rate": 0.09}], ["low_acceptance"]),
         ([{"dynamic_sampling/acceptance_rate": 0.1}], []),
         ([{"dynamic_sampling/acceptance_rate": rate} for rate in (0.2, 0.15, 0.05)], []),  # mean 0.13
+        ([{"dynamic_sampling/frac_unscorable": 0.11}], ["many_unscorable"]),
+        ([{"dynamic_sampling/frac_unscorable": 0.1}], []),
         ([{"completions/clipped_ratio": 0.31}], ["many_truncated"]),
         ([{"completions/clipped_ratio": 0.3}], []),
         ([{"frac_reward_zero_std": 1.0}] * 3, ["constant_rewards"]),
@@ -59,6 +61,11 @@ def entropies(*values: float) -> list[dict[str, float]]:
         ([{"frac_reward_zero_std": 1.0}, {"frac_reward_zero_std": 0.9}, {"frac_reward_zero_std": 1.0}], []),
         ([{"verifier/frac_error": 0.004, "verifier/frac_timeout": 0.008}], ["verifier_failures"]),
         ([{"verifier/frac_error": 0.004, "verifier/frac_timeout": 0.005}], []),
+        ([{"sampling/sampling_logp_difference/mean": 0.061}], ["sampler_mismatch"]),
+        ([{"sampling/sampling_logp_difference/mean": 0.06}], []),
+        ([{"sampling/sampling_logp_difference/mean": value} for value in (0.01, 0.01, 0.08)], ["sampler_mismatch"]),
+        ([{"completions/frac_copied": 0.02, "completions/frac_distinct": 0.98}], ["copied_completions"]),
+        ([{"completions/frac_copied": 0.01, "completions/frac_distinct": 0.5}], []),  # short answers, mostly
         ([{"clip_ratio/region_mean": 0.0, "learning_rate": 1e-6}] * 20, ["never_clipped"]),
         ([{"cispo_clip_ratio": 0.0, "learning_rate": 1e-6}] * 20, ["never_clipped"]),
         ([{"clip_ratio/region_mean": 0.0, "learning_rate": 1e-6}] * 19, []),
@@ -95,12 +102,22 @@ def test_with_one_optimizer_step_nothing_is_ever_clipped():
             "Only 5.0% of the generated groups carry a gradient: 15% are all right, 80% all wrong",
             "choose prompts",
         ),
+        (
+            [{"dynamic_sampling/frac_unscorable": 0.5}],
+            "50% of the generated groups are unscorable: the deciding reward of some completion is None",
+            "name them in dynamic_sampling_metric too",
+        ),
         ([{"completions/clipped_ratio": 0.4}], "40% of the completions are cut off", "raise max_completion_length"),
         ([{"frac_reward_zero_std": 1.0}] * 3, "last 3 rollouts all completions", "check the reward functions"),
         (
             [{"verifier/frac_error": 0.02, "verifier/frac_timeout": 0.1}],
             "failed on 2.0% of the answers and ran into its time-out on 10.0%",
             "raise the timeout of AccuracyReward",
+        ),
+        (
+            [{"completions/frac_copied": 0.375}],
+            "37.5% of the completions are copies of another one of their group",
+            "takes the seeds of the requests",
         ),
         (
             [{"clip_ratio/region_mean": 0.0, "learning_rate": 1e-6}] * 20,

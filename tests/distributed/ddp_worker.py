@@ -28,17 +28,19 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from dapo_trl import DAPOTrainer
 from dapo_trl.callbacks.alarms import Alarm
 from dapo_trl.exchange import DisagreementError
+from dapo_trl.reward_values import RewardValueError
 from dapo_trl.sampling import AcceptanceRate
 from tests.distributed.scenarios import (
     RESUMED,
     SCENARIOS,
     interrupted,
+    not_finite,
     resumed_after_kill,
     sampled,
     trained,
     use_plain_cpu,
 )
-from tests.helpers import build, prompt_dataset
+from tests.helpers import build, correct, prompt_dataset
 
 
 OF_DDP = ("one micro-batch", "four micro-batches", "four micro-batches, group, unbalanced", "straddling groups")
@@ -77,11 +79,25 @@ def run_with_an_alarm(directory: Path) -> list[dict[str, Any]]:
     return gather_object([{"steps": trainer.state.global_step, "evaluations": evaluations}])
 
 
+def run_with_infinite_rewards(directory: Path) -> list[dict[str, Any]]:
+    """A reward of the second process is infinite in the second rollout; it had been returned as a text."""
+
+    def text(completion_ids, trainer_state, **kwargs):
+        rewards = correct(completion_ids)
+        if int(os.environ["RANK"]) == 1 and trainer_state.global_step == 1:
+            rewards[0] = "1.0"
+        return rewards
+
+    config = {"per_device_train_batch_size": 2, "max_steps": 3, "save_strategy": "steps", "save_steps": 100}
+    trainer = build(DAPOTrainer, config | {"output_dir": str(directory / "infinite")}, reward_funcs=text)
+    return _error_of_each_process(trainer.train)
+
+
 def _error_of_each_process(run) -> list[dict[str, Any]]:
     start, outcome = time.monotonic(), {"error": None}
     try:
         run()
-    except DisagreementError as error:
+    except (DisagreementError, RewardValueError) as error:
         outcome["error"] = str(error)
     return gather_object([outcome | {"seconds": time.monotonic() - start}])
 
@@ -95,7 +111,9 @@ def run_all(directory: Path) -> dict[str, Any]:
     results["whole"] = trained(RESUMED | saving, 2)
     results["resumed from one"] = trained(RESUMED, 2, checkpoint=f"{directory}/alone/checkpoint-3")
     results["disagreeing"] = run_disagreeing()
+    results["not finite"] = not_finite()
     results["alarm"] = run_with_an_alarm(directory)
+    results["infinite"] = run_with_infinite_rewards(directory)
     results["other checkpoints"] = run_with_another_checkpoint(directory)
     return results
 

@@ -20,7 +20,7 @@ import torch
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from tests.distributed import fsdp
-from tests.distributed.scenarios import SCENARIOS, interrupted, trained
+from tests.distributed.scenarios import SCENARIOS, interrupted, not_finite, trained
 from tests.distributed.sending import trained_and_sent
 
 
@@ -32,6 +32,7 @@ def main(path: str, directory: str) -> None:
     fsdp.start()
     results = {name: trained(SCENARIOS[name], 2, is_fsdp=True) for name in OF_FSDP}
     results["interrupted"] = interrupted(f"{directory}/fsdp", is_fsdp=True)
+    results["not finite"] = not_finite(is_fsdp=True)
     results["sent"] = trained_and_sent(is_fsdp=True)
     if int(os.environ["RANK"]) == 0:
         torch.save(results, path)

@@ -11,6 +11,8 @@ from accelerate.utils import DistributedType, gather_object
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
+from dapo_trl import DAPOTrainer
+from dapo_trl.callbacks import NonFiniteWeightsError
 from dapo_trl.checkpoint import last_complete_checkpoint
 from tests.distributed import fsdp
 from tests.distributed.recording import RecordingTrainer, lopsided_for
@@ -23,6 +25,7 @@ from tests.helpers import (
     tiny_model,
     weights,
 )
+from tests.non_finite import NonFiniteLoss, SpoiltWeights
 
 
 ROWS_PER_STEP = 24
@@ -108,11 +111,18 @@ def trained(
         "drawn_by_process": gather_object([trainer.drawn]) if num_processes > 1 else [trainer.drawn],
     }
     del trainer
+    _reset(stage, is_fsdp)
+    return result
+
+
+def _reset(stage: int, is_fsdp: bool) -> None:
+    """Forgets the last run's way to spread the model, so that another can begin."""
     if stage:
+        from tests.distributed import zero
+
         zero.reset()
     elif is_fsdp:
         fsdp.reset()
-    return result
 
 
 def gathered_weights(model: torch.nn.Module, stage: int, is_fsdp: bool) -> torch.Tensor:
@@ -171,6 +181,48 @@ def resumed_after_kill(output_dir: str, stage: int = 0) -> dict[str, Any]:
     """Goes on where [`tests.distributed.killed_worker`] was killed."""
     checkpoint = last_complete_checkpoint(output_dir)
     return sampled(stage, checkpoint=checkpoint) | {"checkpoint": Path(checkpoint).name}
+
+
+def not_finite(stage: int = 0, *, is_fsdp: bool = False) -> list[dict[str, Any]]:
+    """What each of two processes ends with if a loss, or a weight, is NaN on the second one."""
+    config = SGD | {"per_device_train_batch_size": 6}
+    if stage:
+        from tests.distributed import zero
+
+        config["deepspeed"] = zero.configuration(stage)
+    else:
+        config["ddp_backend"] = "gloo"
+    cls = type("NonFiniteLoss", (NonFiniteLoss,), {"at_step": 3, "on_process": 1})
+    trainer = build(cls, config, train_dataset=prompt_dataset(60))
+    trainer.train()
+    result = {
+        "steps": trainer.state.global_step,
+        "raised": trainer._alarms.raised,
+        "is_finite": gathered_weights(trainer.model, stage, is_fsdp).isfinite().all().item(),
+    }
+    del trainer
+    _reset(stage, is_fsdp)
+    if stage:
+        config["deepspeed"] = zero.configuration(stage)
+    trainer = build(DAPOTrainer, config, train_dataset=prompt_dataset(60), callbacks=[SpoiltWeights(2, on_process=1)])
+    try:
+        trainer.train()
+    except NonFiniteWeightsError as error:
+        result["error"] = str(error)
+    results = gather_object([result])
+    del trainer
+    _reset(stage, is_fsdp)
+    return results
+
+
+def assert_not_finite(results: list[dict[str, Any]], is_left_out: bool) -> None:
+    """All processes leave the third of four steps out, or end before it; and end after the second with bad weights."""
+    for result in results:
+        assert result["steps"] == (4 if is_left_out else 2)
+        assert result["raised"] == ["non_finite_loss"]
+        assert result["is_finite"]
+        assert "after optimizer step 2: " in result["error"] and "embed_tokens" in result["error"]
+    assert len(results) == 2
 
 
 def assert_same_run(actual: dict[str, Any], expected: dict[str, Any]) -> None:

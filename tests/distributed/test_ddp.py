@@ -1,13 +1,16 @@
 """DDP on two processes: same run as one process, same rounds on both, resumable by any number."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from dapo_trl.callbacks import read_metrics
+from dapo_trl.checkpoint import last_complete_checkpoint
 from tests.distributed.ddp_worker import OF_DDP
 from tests.distributed.killed_worker import LAST_CHECKPOINTS
 from tests.distributed.launcher import assert_success, torchrun
-from tests.distributed.scenarios import RESUMED, assert_same_run, trained
+from tests.distributed.scenarios import RESUMED, assert_not_finite, assert_same_run, trained
 from tests.helpers import ScriptedRollouts, is_correct, largest_difference, prompt_dataset
 
 
@@ -54,12 +57,24 @@ def test_disagreement_ends_the_run_on_all_processes(together):
         assert process["seconds"] < 10
 
 
+def test_an_unusable_reward_of_one_process_ends_all_with_a_checkpoint(together, directory):
+    first, second = together["infinite"]
+    # 8 rows of 2 processes: the first row of the second one is row 4.
+    assert "The reward function 'text' returned '1.0' for row 4 of 8 completions, prompt 'p" in first["error"]
+    assert first["error"] == second["error"]
+    assert Path(last_complete_checkpoint(str(directory / "infinite"))).name == "checkpoint-1"
+
+
 # Alarms, evaluation
 
 
 def test_an_alarm_of_one_process_ends_all(together):
     first, second = together["alarm"]
     assert first["steps"] == second["steps"] == 4
+
+
+def test_what_is_not_finite_on_one_process(together):
+    assert_not_finite(together["not finite"], is_left_out=True)
 
 
 def test_one_process_writes_what_all_have_evaluated(together, directory):

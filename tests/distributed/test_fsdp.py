@@ -5,7 +5,7 @@ import torch
 
 from tests.distributed.fsdp_worker import OF_FSDP
 from tests.distributed.launcher import assert_success, torchrun
-from tests.distributed.scenarios import assert_same_run
+from tests.distributed.scenarios import assert_not_finite, assert_same_run
 from tests.distributed.sending import assert_merged
 from tests.helpers import largest_difference
 
@@ -34,6 +34,10 @@ def test_resume_in_the_middle_of_a_rollout(together):
     whole, resumed = together["interrupted"]["whole"], together["interrupted"]["resumed"]
     assert resumed["accepted"] == []  # the rollout in use came from the checkpoint
     assert largest_difference(resumed["weights"], whole["weights"]) < 1e-6
+
+
+def test_what_is_not_finite_on_one_process(together):
+    assert_not_finite(together["not finite"], is_left_out=True)
 
 
 def test_adapters_reach_a_vllm_server_merged(together):

@@ -5,7 +5,7 @@ import torch
 
 from tests.distributed.killed_worker import LAST_CHECKPOINTS
 from tests.distributed.launcher import assert_success, torchrun
-from tests.distributed.scenarios import SCENARIOS, assert_same_run
+from tests.distributed.scenarios import SCENARIOS, assert_not_finite, assert_same_run
 from tests.distributed.sending import assert_merged
 from tests.distributed.zero_worker import trained_with_lora
 from tests.helpers import largest_difference
@@ -60,6 +60,12 @@ def test_resume_after_kill(together):
 
 def test_resume_with_another_number_of_processes_is_an_error(together):
     assert "used a DP world size of 3 but the current world size is 2" in together["of three"]
+
+
+@pytest.mark.parametrize("stage", ["ZeRO-2", "ZeRO-3"])
+def test_what_is_not_finite_on_one_process(stage, together):
+    # DeepSpeed takes the step in the backward pass: the run ends before it.
+    assert_not_finite(together[stage, "not finite"], is_left_out=False)
 
 
 def test_adapters_reach_a_vllm_server_merged(together):

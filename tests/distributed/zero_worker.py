@@ -27,7 +27,7 @@ from peft import LoraConfig
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from tests.distributed import zero
-from tests.distributed.scenarios import SCENARIOS, interrupted, resumed_after_kill, sampled, trained
+from tests.distributed.scenarios import SCENARIOS, interrupted, not_finite, resumed_after_kill, sampled, trained
 from tests.distributed.sending import trained_and_sent
 
 
@@ -59,6 +59,7 @@ def run_all(directory: Path) -> dict[str, Any]:
     for stage in (2, 3):
         for name, config in SCENARIOS.items():
             results[f"ZeRO-{stage}", name] = trained(config, 2, stage)
+        results[f"ZeRO-{stage}", "not finite"] = not_finite(stage)
     for gathers in (True, False):
         results["sampled", gathers] = sampled(3, ds3_gather_for_generation=gathers)
     results["interrupted"] = interrupted(str(directory / "zero3"), stage=3)

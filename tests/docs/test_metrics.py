@@ -13,8 +13,9 @@ from tests.helpers import ScriptedRollouts, correct, prompt_dataset, train
 OF_TRAINER = {"step", "epoch", "total_flos", "eval_loss", "eval_runtime"}
 """Trainer's own, and the evaluation loss that TRL computes along."""
 
-NOT_LOGGED_HERE = {"kl", "cispo_clip_ratio", "sampling/*", "sampling/frac_corrected"}
-"""With a reference model, another loss, a vLLM server."""
+NOT_LOGGED_HERE = {"kl", "cispo_clip_ratio", "sampling/*", "sampling/frac_corrected", "completions/frac_copied"}
+NOT_LOGGED_HERE |= {"dynamic_sampling/frac_all_equal"}
+"""With a reference model, another loss, a vLLM server, a graded reward."""
 
 
 def documented() -> set[str]:

@@ -75,11 +75,9 @@ def test_an_unscorable_problem_is_left_out():
 def test_other_sampling_is_warned_about(caplog):
     other = copy.deepcopy(SECOND)
     other["sampling"] |= {"temperature": 0.6, "dtype": "bfloat16"}
-    other["data"]["prompts_hash"] = "r"
     assert compare(FIRST, other).differences["avg@2"].mean == pytest.approx(0.25)
     assert "The sampling differs: temperature is 1.0 in the first, 0.6 in the second." in caplog.text
     assert "The sampling differs: dtype is None in the first, 'bfloat16' in the second." in caplog.text
-    assert "The prompts differ" in caplog.text
 
 
 def test_another_k_leaves_the_common_measures():
@@ -99,3 +97,48 @@ def test_what_cannot_be_compared(part, values, message):
     other[part] |= values
     with pytest.raises(NotComparableError, match=message):
         compare(FIRST, other)
+
+
+def asked(summary: dict, form: str | list | None, sent: str = "?", **sampling) -> dict:
+    prompts = {"form": form, "form_from": "model", "example": {"id": "a", "sent": sent}}
+    hashed = {"data": summary["data"] | {"prompts_hash": str(form)}}
+    return summary | {"prompts": prompts, "sampling": summary["sampling"] | sampling} | hashed
+
+
+SYSTEM = [{"role": "system", "content": "Think."}, {"role": "user", "content": "{problem}"}]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        (("{problem}",), ("{problem}=",), "of the form '{problem}', the second with prompts of the form '{problem}='"),
+        (
+            (SYSTEM[1:],),
+            (SYSTEM,),
+            "the second with prompts of the form .*'Think.'.*: a difference would be one of pr",
+        ),
+        (("{problem}",), (None, "Solve 1"), "the second with prompts as the data has them, such as 'Solve 1'"),
+    ],
+)
+def test_other_prompts_cannot_be_compared(first, second, message):
+    with pytest.raises(NotComparableError, match=message):
+        compare(asked(FIRST, *first), asked(SECOND, *second))
+
+
+def test_other_arguments_of_the_chat_template_cannot_be_compared():
+    thinking = asked(SECOND, "{problem}", chat_template_kwargs={"think": True})
+    message = "with chat_template_kwargs {}, the second with .* {'think': True}: .*asked: after with --like before[.]$"
+    with pytest.raises(NotComparableError, match=message):
+        compare(asked(FIRST, "{problem}", chat_template_kwargs=None), thinking)
+
+
+def test_other_prompts_of_older_summaries_cannot_be_compared():
+    other = copy.deepcopy(SECOND)
+    other["data"] |= {"prompts_hash": "r", "prompt_template": "boxed"}
+    with pytest.raises(NotComparableError, match="as the data has them, the second with prompts of the form 'boxed'"):
+        compare(FIRST, other)
+
+
+def test_other_chat_templates_are_warned_about(caplog):
+    compare(asked(FIRST, SYSTEM, "<user>1"), asked(SECOND, SYSTEM, "[user]1"))
+    assert "reach the models as other texts: '<user>1' in the first, '[user]1' in the second" in caplog.text

@@ -13,7 +13,7 @@ from dapo_trl import DAPOTrainer, publishing_trainer
 from dapo_trl.data.templates import DAPO_TEMPLATE
 from dapo_trl.hub.card import write_card
 from dapo_trl.hub.facts import SAMPLE_PROBLEM, FactsError, describe_data, sample_prompt
-from dapo_trl.hub.results import find_summaries
+from dapo_trl.hub.results import find_summaries, sampling_line
 from dapo_trl.model_card import main
 from dapo_trl.rewards import accuracy
 from tests.helpers import CHAT_TEMPLATE, build, char_tokenizer, prompt_dataset, train
@@ -147,6 +147,19 @@ def test_evaluations_beside_the_model_are_found_if_they_are_of_these_weights(tmp
     assert len(find_summaries(tmp_path, [str(old)])) == 1
 
 
+@pytest.mark.parametrize(
+    ("prompts", "expected"),
+    [
+        ({"form": "{problem}=", "form_from": "model"}, "answer rule `auto`, prompts as in training, 2100-01-01"),
+        ({"form": "{problem}=", "form_from": "given"}, 'answer rule `auto`, prompts "{problem}=", 2100-01-01'),
+        ({"form": None, "form_from": "default"}, "answer rule `auto`, prompts of the data, 2100-01-01"),
+    ],
+)
+def test_how_the_problems_of_an_evaluation_were_asked(prompts, expected):
+    assert sampling_line(SUMMARY | {"prompts": prompts}).endswith(expected)
+    assert sampling_line(SUMMARY).endswith("answer rule `auto`, 2100-01-01")  # of an older version
+
+
 # Facts
 
 
@@ -175,6 +188,14 @@ def test_evaluations_beside_the_model_are_found_if_they_are_of_these_weights(tmp
 )
 def test_the_prompt_shown_is_around_a_problem_of_our_own(row, expected):
     assert sample_prompt(Dataset.from_list([row])) == expected
+
+
+def test_a_template_that_is_known_keeps_private_rows_out_of_the_card():
+    trainer = build(DAPOTrainer)
+    trainer.prompt_template = "{problem} ="
+    trainer.create_model_card()
+    text = (Path(trainer.args.output_dir) / "README.md").read_text()
+    assert f"{SAMPLE_PROBLEM} =" in text and "p0=" not in text
 
 
 def test_a_run_on_streamed_data_has_a_card():

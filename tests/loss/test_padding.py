@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dapo_trl.loss import filler_row, loss_mask, pad_rows, unpad
+from dapo_trl.loss import filler_row, loss_mask, neutral_logps, pad_rows, unpad
 
 
 PAD = 9
@@ -104,7 +104,7 @@ def test_a_micro_batch_is_as_wide_as_its_longest_row():
             "completion_ids": [[13, 14, 15], [22, PAD, PAD], [33, 34, 35]],
             "completion_mask": [[1, 1, 1], [1, 0, 0], [1, 1, 1]],
             "tool_mask": [[1, 0, 1], [1, 0, 0], [0, 0, 1]],
-            "old_per_token_logps": [[-1.0, -2.0, -3.0], [-4.0, 0.0, 0.0], [-30.0, -5.0, -6.0]],
+            "old_per_token_logps": [[-1.0, -2.0, -3.0], [-4.0, 0.0, 0.0], [0.0, -5.0, -6.0]],
             "importance_sampling_ratio": [[0.5], [1.5], [2.0]],
             "advantages": [1.0, -1.0, 0.25],
         },
@@ -172,3 +172,19 @@ def test_filler_row_weighs_nothing():
     assert {name: value.dtype for name, value in filler.items()} == {name: v.dtype for name, v in rows[0].items()}
     padded = pad_rows([rows[0], filler], PAD, CPU)
     assert loss_mask(padded).tolist() == [[1, 0, 1], [0, 0, 0]]
+
+
+def test_neutral_logps_known_answer():
+    batch = {
+        "completion_mask": torch.tensor([[1, 1, 0]]),
+        "tool_mask": torch.tensor([[1, 0, 1]]),
+        "old_per_token_logps": torch.tensor([[-1.0, -2.0, -3.0]]),
+        "sampling_per_token_logps": torch.tensor([[float("nan"), float("nan"), -6.0]]),
+        "importance_sampling_ratio": torch.tensor([[0.5]]),
+    }
+    neutral = neutral_logps(batch)
+    assert neutral["old_per_token_logps"].tolist() == [[-1.0, 0.0, 0.0]]
+    # What vLLM did not tell of a trained token stays unknown: TRL deals with it.
+    assert neutral["sampling_per_token_logps"].isnan().tolist() == [[True, False, False]]
+    assert neutral["importance_sampling_ratio"].tolist() == [[0.5]]
+    assert batch["old_per_token_logps"].tolist() == [[-1.0, -2.0, -3.0]]

@@ -7,6 +7,7 @@ import pytest
 from dapo_trl.sampling import (
     AcceptanceRate,
     GroupPool,
+    Hints,
     Outcome,
     ShortageError,
     check_filled,
@@ -117,7 +118,7 @@ def test_metrics_of_an_empty_pool():
 
 def check(pool: GroupPool, is_partial_allowed: bool = True, min_groups: int = 1) -> str:
     return check_filled(
-        pool, is_partial_allowed=is_partial_allowed, min_groups=min_groups, max_rounds=2, num_prompts=99
+        pool, Hints(), is_partial_allowed=is_partial_allowed, min_groups=min_groups, max_rounds=2, num_prompts=99
     )
 
 
@@ -166,6 +167,36 @@ def test_a_shortage_names_the_remedy(outcomes, remedy):
     pool = GroupPool(size=4)
     pool.add_round(outcomes)
     assert remedy in shortage_message(pool, max_rounds=1, num_prompts=9)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "hints", "remedy", "not_said"),
+    [
+        (RIGHT, Hints(constant=0.5), "Every completion was judged 0.5. Check that the reward depends", "too"),
+        (RIGHT, Hints(frac_truncated=0.9), "too easy for the model", "cut off"),
+        (
+            WRONG,
+            Hints(constant=-1.0),
+            "judged -1. The prompts are too hard, or the reward cannot",
+            "raise max",
+        ),
+        (
+            WRONG,
+            Hints(frac_truncated=0.6),
+            "60% of the completions are cut off before they reach an answer",
+            "too hard",
+        ),
+        (WRONG, Hints(constant=0.0, frac_truncated=1.0), "judged 0. 100% of the completions", "too"),
+        (WRONG, Hints(frac_truncated=0.5), "too hard, or the reward", "cut off"),
+        (NONE, Hints(constant=1.0), "names a reward for every task", "too"),
+    ],
+)
+def test_a_shortage_tells_its_causes_apart(outcome, hints, remedy, not_said):
+    pool = GroupPool(size=4)
+    pool.add_round([outcome, outcome])
+    message = shortage_message(pool, max_rounds=1, num_prompts=9, hints=hints)
+    assert remedy in message
+    assert not_said not in message.split("are used up.")[1].split("Raising max_rounds")[0]
 
 
 def test_a_shortage_names_its_reason():

@@ -2,15 +2,31 @@
 
 import os
 import tempfile
+from collections.abc import Iterable, Iterator
 
+import torch
 from safetensors.torch import save_file
 from trl.generation import vllm_generation
 from trl.generation.vllm_client import VLLMClient
+from vllm.distributed.weight_transfer.packed_tensor import (
+    DEFAULT_PACKED_BUFFER_SIZE_BYTES,
+    pack_tensors,
+    unpack_tensor,
+)
+
+
+def packed_and_unpacked(
+    named_params: Iterable[tuple[str, torch.Tensor]], buffer_size: int = DEFAULT_PACKED_BUFFER_SIZE_BYTES
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """The weights after vLLM's own code has packed them for its broadcast, and unpacked them on the other side."""
+    iterator = iter(named_params)
+    while (chunk := pack_tensors(iterator, lambda item: item[1], buffer_size)) is not None:
+        yield from unpack_tensor(chunk.packed_tensor, chunk.names, chunk.shapes, chunk.dtypes, chunk.tensor_sizes)
 
 
 class FileClient(VLLMClient):
     """
-    Sends weights to a server whose weight transfer is [`FileEngine`]; everything else is TRL's own.
+    Sends weights to a server whose weight transfer is [`FileEngine`]; everything else is TRL's own, and vLLM's.
 
     Attributes:
         requests (`list[dict]`): arguments of each generation request so far.
@@ -31,7 +47,7 @@ class FileClient(VLLMClient):
         self._post(f"{self.base_url}/init_weight_transfer_engine", json={"init_info": {}})
 
     def update_named_params(self, metadata, named_params):
-        sent = {name: value.detach().contiguous().clone() for name, value in named_params}
+        sent = {name: value.clone() for name, value in packed_and_unpacked(named_params)}
         described = [
             (name, str(value.dtype).removeprefix("torch."), list(value.shape)) for name, value in sent.items()
         ]

@@ -1,13 +1,14 @@
 """Tiny saved models that the server and the trainer both load."""
 
 from pathlib import Path
+from typing import Any
 
 from transformers import LlamaConfig, LlamaForCausalLM, set_seed
 
 from tests.helpers import EOS, VOCABULARY, char_tokenizer
 
 
-def save_tiny(path: Path, is_tied: bool, vocab_size: int = len(VOCABULARY), seed: int = 0) -> str:
+def save_tiny(path: Path, is_tied: bool, vocab_size: int = len(VOCABULARY), seed: int = 0, **config: Any) -> str:
     """
     A Llama of 60 thousand parameters with [`char_tokenizer`].
 
@@ -15,7 +16,7 @@ def save_tiny(path: Path, is_tied: bool, vocab_size: int = len(VOCABULARY), seed
     heads of 32 numbers, because vLLM has no smaller ones.
     """
     set_seed(seed)
-    config = LlamaConfig(
+    settings = LlamaConfig(
         vocab_size=vocab_size,
         hidden_size=64,
         intermediate_size=96,
@@ -28,7 +29,8 @@ def save_tiny(path: Path, is_tied: bool, vocab_size: int = len(VOCABULARY), seed
         eos_token_id=EOS,
         tie_word_embeddings=is_tied,
         initializer_range=0.1,
+        **config,
     )
-    LlamaForCausalLM(config).save_pretrained(path)
+    LlamaForCausalLM(settings).save_pretrained(path)
     char_tokenizer().save_pretrained(path)
     return str(path)

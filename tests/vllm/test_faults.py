@@ -19,6 +19,8 @@ GENERATE = "/v1/completions"
 MAX_DIFFERENCE = 1e-3
 SEVERAL_ROUNDS = {"max_oversampling": 1.0}
 """Half of the groups are informative, so that no round fills a rollout."""
+FIRST_ROUND = [let_through] * 8
+"""Each of its groups is a request."""
 
 
 @pytest.fixture(autouse=True)
@@ -85,8 +87,8 @@ def test_a_fault_that_stays_ends_the_run_with_a_checkpoint_that_resumes(proxy, m
     fields |= SEVERAL_ROUNDS
     trainer = build(proxy.url, models["tied"], **fields)
     # The first round of the second rollout succeeds: what it drew must be drawn again.
-    trainer.add_callback(After(2, lambda: proxy.harm(GENERATE, let_through, *[proxy.fail(500)] * 100)))
-    with pytest.raises(ServerError, match=r"500, .*last of 3 attempts.*resume"):
+    trainer.add_callback(After(2, lambda: proxy.harm(GENERATE, *FIRST_ROUND, *[proxy.fail(500)] * 100)))
+    with pytest.raises(ServerError, match=r"500.*last of 3 attempts.*resume"):
         trainer.train()
     assert trainer.state.global_step == 2
     drawn_before = trainer._prompt_stream.state_dict()
@@ -155,5 +157,5 @@ def test_killed_and_restarted_in_the_middle_of_a_rollout(server, proxy, models):
         server.kill()
         server.start()
 
-    trainer.add_callback(After(2, lambda: proxy.harm(GENERATE, let_through, proxy.run(kill_and_restart))))
+    trainer.add_callback(After(2, lambda: proxy.harm(GENERATE, *FIRST_ROUND, proxy.run(kill_and_restart))))
     assert_trained(trainer, train_and_compare(trainer, proxy.url), num_syncs=4)

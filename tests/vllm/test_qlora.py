@@ -5,33 +5,18 @@ import contextlib
 import bitsandbytes
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import IA3Config, LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
-from trl import ModelConfig, get_quantization_config
 
 from dapo_trl.vllm.adapters import merged_params
 from tests.helpers import largest_difference
 
+from .models import save_tiny
+from .quantized import quantized, spare_the_cpu_path
 from .trainers import PROBE, build, train_and_compare
 
 
 PEFT_CONFIG = LoraConfig(r=8, lora_alpha=32, target_modules="all-linear")
-
-
-def quantized(path: str, name: str = "load_in_4bit"):
-    """As the training command loads it."""
-    recipe = ModelConfig(model_name_or_path=path, dtype="float32", bnb_4bit_quant_type="nf4", **{name: True})
-    return AutoModelForCausalLM.from_pretrained(
-        path, quantization_config=get_quantization_config(recipe), dtype=torch.float32
-    )
-
-
-def spare_the_cpu_path(model, layer_class: type) -> list:
-    """The quantized layers, kept from what bitsandbytes does on a CPU alone: rearrange weights that do not train."""
-    layers = [module for module in model.modules() if type(module) is layer_class]
-    for layer in layers:
-        layer.support_avx512bf16_for_cpu = False
-    return layers
 
 
 def test_trains_through_the_server(models, server):
@@ -77,6 +62,18 @@ def test_what_is_sent_is_an_ordinary_model_that_computes_the_same(models, name, 
     assert moved > 10 * tolerance
 
 
+def test_base_weights_beside_a_bias_are_bit_equal_after_many_calls(tmp_path):
+    """Merging into a quantized weight, if only for its bias, would quantize it anew at every call."""
+    model = quantized(save_tiny(tmp_path, is_tied=True, attention_bias=True))
+    model = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for _ in range(5):
+        received = dict(merged_params(model, lambda parameters: contextlib.nullcontext()))
+    assert sum(name.endswith("bias") for name in received) == 8
+    after = model.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
 # What is refused, before vLLM starts or is asked
 
 
@@ -90,3 +87,16 @@ def test_adapters_that_are_more_than_a_summand_are_refused(models):
     dora = LoraConfig(r=8, target_modules="all-linear", use_dora=True)
     with pytest.raises(ValueError, match="DoraLinearVariant on a quantized model cannot be sent.*use_dora: false"):
         build("http://127.0.0.1:9", quantized(models["tied"]), peft_config=dora)
+
+
+def test_a_trained_bias_on_quantized_layers_is_refused(tmp_path):
+    path = save_tiny(tmp_path, is_tied=True, attention_bias=True)
+    config = LoraConfig(r=8, target_modules=["q_proj"], lora_bias=True)
+    with pytest.raises(ValueError, match="lora_bias on a quantized model cannot be sent"):
+        build("http://127.0.0.1:9", quantized(path), peft_config=config)
+
+
+def test_adapters_other_than_lora_on_quantized_layers_are_refused(models):
+    config = IA3Config(target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"])
+    with pytest.raises(ValueError, match="Linear4bit cannot be merged"):
+        build("http://127.0.0.1:9", quantized(models["tied"]), peft_config=config)

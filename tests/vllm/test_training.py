@@ -14,7 +14,7 @@ from peft import LoraConfig
 from tests.helpers import char_tokenizer, encode_prompt
 
 from .client import FileClient
-from .trainers import build, starts_with_a_letter, train_and_compare
+from .trainers import build, num_groups, starts_with_a_letter, train_and_compare
 
 
 MAX_DIFFERENCE = 1e-3
@@ -47,20 +47,21 @@ def test_after_each_sync_the_server_computes_what_the_trainer_does(run, record_p
     assert max(comparison.differences) < MAX_DIFFERENCE
 
 
-def test_rounds_are_requests_and_only_rollouts_are_syncs(run):
+def test_groups_are_requests_with_seeds_and_only_rollouts_are_syncs(run):
     trainer, _ = run
     client = trainer.vllm_generation.vllm_client
     rounds = [record["dynamic_sampling/rounds"] for record in records(trainer)]
     assert len(rounds) == 3 and max(rounds) > 1
     assert client.num_syncs == 3
-    assert len(client.requests) == sum(rounds)
+    seeds = [request["generation_kwargs"]["seed"] for request in client.requests]
+    assert len(set(seeds)) == len(seeds) == num_groups(records(trainer))
 
 
 def test_a_request_asks_for_whole_groups(run):
     trainer, _ = run
     for request in trainer.vllm_generation.vllm_client.requests:
         assert request["n"] == 4
-        assert len({tuple(prompt) for prompt in request["prompts"]}) == len(request["prompts"])
+        assert len(request["prompts"]) == 1
 
 
 def test_metrics_of_sampling(run):
@@ -78,12 +79,33 @@ def test_without_the_transfer_server_and_trainer_differ(models, server, monkeypa
     """The comparison above fails when weights do not arrive; the metrics tell it too."""
     monkeypatch.setattr(FileClient, "is_sending", False)
     trainer = build(server.url, models["tied"])
+    trainer.vllm_generation.score = None  # which would find it before the first request
     comparison = train_and_compare(trainer, server.url)
     assert comparison.differences[-1] > 0.1 > MAX_DIFFERENCE
+    assert "the policy that is trained is not the one that generated" in trainer._alarms.message
     last = records(trainer)[-1]
     assert last["sampling/sampling_logp_difference/mean"] > 0.05
     assert 0 < last["sampling/frac_corrected"] < 1
     assert last["sampling/importance_sampling_ratio/max"] == 2  # truncated
+
+
+def test_completions_end_at_stop_tokens(models, server):
+    """The trainer counts them as ends, as the server does."""
+    ends, seen = list(range(20, 60)), []
+
+    def remembering(completion_ids, **kwargs):
+        seen.extend(completion_ids)
+        return starts_with_a_letter(completion_ids)
+
+    fields = {"generation_kwargs": {"stop_token_ids": ends}, "max_steps": 2}
+    trainer = build(server.url, models["tied"], reward_funcs=remembering, **fields)
+    trainer.train()
+    assert set(ends) < set(trainer.eos_token_ids)
+    assert not any(set(trainer.eos_token_ids) & set(ids[:-1]) for ids in seen)
+    assert any(ids[-1] in ends for ids in seen)
+    (record,) = records(trainer)
+    num_cut_off = sum(ids[-1] not in trainer.eos_token_ids for ids in seen)
+    assert record["completions/clipped_ratio"] == pytest.approx(num_cut_off / len(seen))
 
 
 def test_evaluation_asks_the_server_with_the_weights_of_the_moment(models, server):
@@ -104,7 +126,8 @@ def test_evaluation_asks_the_server_with_the_weights_of_the_moment(models, serve
         assert 0 <= record["eval_avg@4"] <= 1
     client = trainer.vllm_generation.vllm_client
     prompts = [encode_prompt(text, char_tokenizer()) for text in held_out]
-    assert [request["prompts"] for request in client.requests].count(prompts) == 3
+    asked = [request["prompts"] for request in client.requests]
+    assert [asked.count([prompt]) for prompt in prompts] == [3, 3]
     # Before the first rollout, and after each: what an evaluation has sent serves the rollout that follows.
     assert client.num_syncs == 4
 
@@ -121,6 +144,6 @@ def test_two_processes_train_as_one_does(models, server, tmp_path):
     assert len(first["differences"]) == 3 and first["moved"][-1] > 0.1
     assert max(first["differences"]) < MAX_DIFFERENCE
     assert first["num_syncs"] == 3
-    assert max(first["rounds"]) > 1 and first["num_requests"] == sum(first["rounds"])
+    assert max(first["rounds"]) > 1 and first["num_requests"] == first["num_groups"]
     assert first["requests_of_groups"]
     assert torch.tensor(first["frac_corrected"]).eq(0).all()

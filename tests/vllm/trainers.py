@@ -63,10 +63,20 @@ def build(url: str, model: Any, **fields: Any) -> DAPOTrainer:
     )
 
 
+def num_groups(records: list[dict[str, float]]) -> int:
+    """Groups that were generated, of which 8 are trained on in each rollout."""
+    return round(8 * sum(record["dynamic_sampling/generated_per_trained"] for record in records))
+
+
 @torch.no_grad()
 def trainer_logps(trainer: DAPOTrainer) -> torch.Tensor:
     """The trainer's log-probabilities of [`PROBE`], in nats, from its second token on."""
-    model = trainer.accelerator.unwrap_model(trainer.model)
+    return model_logps(trainer.accelerator.unwrap_model(trainer.model))
+
+
+@torch.no_grad()
+def model_logps(model: torch.nn.Module) -> torch.Tensor:
+    """The same of any model."""
     ids = torch.tensor([PROBE])
     was_training = model.training
     logits = model.eval()(ids).logits[0, :-1].float()

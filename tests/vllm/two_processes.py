@@ -10,7 +10,7 @@ import torch
 
 from tests.helpers import weights
 
-from .trainers import build, train_and_compare
+from .trainers import build, num_groups, train_and_compare
 
 
 def main(url: str, model: str, result: str) -> None:
@@ -29,6 +29,7 @@ def main(url: str, model: str, result: str) -> None:
             "moved": comparison.moved,
             "num_syncs": client.num_syncs,
             "num_requests": len(client.requests),
+            "num_groups": num_groups(records),
             "requests_of_groups": all(request["n"] == 4 for request in client.requests),
             "rounds": [record["dynamic_sampling/rounds"] for record in records],
             "frac_corrected": [record["sampling/frac_corrected"] for record in records],

@@ -28,6 +28,10 @@ class PromptEncoder:
             self._ids[problem_id] = self._encode(prompt)
         return self._ids[problem_id]
 
+    def text(self, problem_id: str, prompt: str | Messages) -> str:
+        """What a problem's tokens say, special tokens included."""
+        return self.tokenizer.decode(self(problem_id, prompt))
+
     def longest(self, problems: Iterable[tuple[str, str | Messages]]) -> int:
         """Tokens of the longest prompt."""
         return max(len(self(problem_id, prompt)) for problem_id, prompt in problems)

@@ -1,0 +1,89 @@
+"""
+The form in which a model is asked: a prompt with `{problem}` where the problem stands.
+
+It is a text, or a list of messages (with the system prompt, if there is one), as prompts are.
+"""
+
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from typing import Any
+
+from .prompts import Messages, prompt_text
+from .templates import resolve_template, undo_template
+
+
+PromptForm = str | Messages
+
+PLACE = "{problem}"
+_NUM_ROWS = 16
+
+
+def find_form(rows: Iterable[Mapping[str, Any]], prompt_template: str | None = None) -> PromptForm | None:
+    """
+    The form of the prompts of a data set, None if it cannot be told.
+
+    Args:
+        rows (`Iterable[Mapping]`): rows with `prompt`, of which the first few are looked at. The problem is what a
+            column `problem` or `question` holds, or what stands in a known template.
+        prompt_template (`str`, *optional*): the template that was put around all problems, by name or as text.
+    """
+    forms = [form for row in islice(rows, _NUM_ROWS) if (form := _form_of(row, prompt_template)) is not None]
+    return forms[0] if forms and all(form == forms[0] for form in forms) else None
+
+
+def _form_of(row: Mapping[str, Any], prompt_template: str | None) -> PromptForm | None:
+    prompt = row["prompt"]
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    if not all(isinstance(message.get("content"), str) for message in messages):
+        return None  # images
+    messages = [{"role": message["role"], "content": message["content"]} for message in messages]
+    if prompt_template is not None:
+        form = [*messages[:-1], {**messages[-1], "content": resolve_template(prompt_template)}]
+    else:
+        problem = row.get("problem") or row.get("question") or undo_template(messages[-1]["content"])
+        if not isinstance(problem, str) or prompt_text(messages).count(problem.strip()) != 1:
+            return None  # it is not said what the problem is, or it cannot be told from the words around it
+        form = [{**message, "content": message["content"].replace(problem.strip(), PLACE)} for message in messages]
+    return form[0]["content"] if isinstance(prompt, str) else form
+
+
+def template_of(form: PromptForm) -> str:
+    """The words around the problem, without those of other messages."""
+    return form if isinstance(form, str) else form[_asking_message(form)]["content"]
+
+
+def with_template(form: PromptForm, prompt_template: str) -> PromptForm:
+    """A form with another template around the problem, and the same other messages."""
+    text = resolve_template(prompt_template)
+    if isinstance(form, str):
+        return text
+    place = _asking_message(form)
+    return [*form[:place], {**form[place], "content": text}, *form[place + 1 :]]
+
+
+def _asking_message(form: Messages) -> int:
+    return next(number for number, message in enumerate(form) if PLACE in message["content"])
+
+
+def ask(form: PromptForm, problem: str) -> str | Messages:
+    """
+    The prompt for a problem.
+
+    >>> ask("{problem} =", "1 + 1")
+    '1 + 1 ='
+    """
+    if isinstance(form, str):
+        return form.replace(PLACE, problem)
+    return [{**message, "content": message["content"].replace(PLACE, problem)} for message in form]
+
+
+def bare_problem(form: PromptForm, text: str) -> str:
+    """
+    A text without the words of a form, if it has them already.
+
+    >>> bare_problem("Q: {problem} A:", "Q: 1 + 1? A:")
+    '1 + 1?'
+    """
+    before, _, after = template_of(form).partition(PLACE)
+    is_asked = text.startswith(before) and text.endswith(after) and len(text) > len(before) + len(after)
+    return text[len(before) : len(text) - len(after)] if is_asked else text

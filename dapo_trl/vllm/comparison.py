@@ -1,0 +1,126 @@
+"""Does the server compute what the trainer computes? Asked of one text, once the server has the trainer's weights."""
+
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+
+TEXT = (
+    "A baker sells 24 rolls in the morning and half as many in the afternoon. How many rolls does she sell on this "
+    "day? In the afternoon she sells 24 / 2 = 12 rolls. Together these are 24 + 12 = 36 rolls, which is the same as "
+    "$3 \\cdot 12$. So the answer is \\boxed{36}. Let us check it: 36 - 12 = 24, which is what she sold first."
+)
+"""Ordinary text, which a language model finds likely: where it does not, rounding alone makes large differences."""
+
+MAX_TOKENS = 128
+"""Tokens of the text that are compared, at most."""
+
+TOLERANCES = {torch.float32: 2e-3, torch.float16: 0.03, torch.bfloat16: 0.15}
+"""
+Largest mean difference of log-probabilities on [`TEXT`], in nats per token, that rounding explains.
+
+A right server was found to differ by 3e-7 in float32 on a CPU (GPUs that multiply in TensorFloat-32 come to 1e-4), and
+by 0.04 to 0.05 in bfloat16, whose numbers have 8 bits (SmolLM2-135M; float16 has 11). Wrong ones, in bfloat16: 1.4 for
+one layer more, 1.1 for positions scaled by 2, 0.28 for another base of the rotations, 0.25 for YaRN; and in float32,
+with random weights, 0.5 and 0.1 for the first two.
+"""
+
+USUAL_DIFFERENCES = {torch.float32: 2e-3, torch.float16: 0.02, torch.bfloat16: 0.1}
+"""
+The same for the tokens of a rollout. Means are 1e-6 in float32, and 0.01 to 0.04 in bfloat16.
+"""
+
+EIGHT_BIT = 0.5
+"""Either of them for a model in 8 bits, whose layers round what goes into them, too; the server's do not."""
+
+
+def coarsest_dtype(model: nn.Module, mixed_precision: str) -> torch.dtype:
+    """
+    Type of the fewest bits, of those in which a model keeps its weights and computes.
+
+    Args:
+        model (`nn.Module`): the trainer's, maybe with adapters.
+        mixed_precision (`str`): the accelerator's: `"no"`, `"fp16"` or `"bf16"`.
+    """
+    dtypes = {parameter.dtype for parameter in model.parameters()}
+    dtypes.add({"fp16": torch.float16, "bf16": torch.bfloat16}.get(mixed_precision, torch.float32))
+    return max(dtypes & TOLERANCES.keys(), key=lambda dtype: torch.finfo(dtype).eps)
+
+
+def tolerance(model: nn.Module, mixed_precision: str, by_dtype: dict[torch.dtype, float] = TOLERANCES) -> float:
+    """
+    How far the log-probabilities of the server and of the trainer may be apart on average, in nats per token.
+
+    Args:
+        model, mixed_precision: see [`coarsest_dtype`].
+        by_dtype (`dict`): [`TOLERANCES`] or [`USUAL_DIFFERENCES`].
+    """
+    is_eight_bit = any(type(parameter).__name__ == "Int8Params" for parameter in model.parameters())
+    return EIGHT_BIT if is_eight_bit else by_dtype[coarsest_dtype(model, mixed_precision)]
+
+
+def usual_difference(model: nn.Module, mixed_precision: str) -> float:
+    """The same for the tokens of a rollout: [`tolerance`] by [`USUAL_DIFFERENCES`]."""
+    return tolerance(model, mixed_precision, USUAL_DIFFERENCES)
+
+
+def text_ids(processing_class: Any, vocab_size: int) -> list[int]:
+    """
+    The first tokens of [`TEXT`], as the tokenizer begins texts.
+
+    Args:
+        processing_class (`PreTrainedTokenizerBase` or `ProcessorMixin`): the trainer's.
+        vocab_size (`int`): tokens that the model knows; a tokenizer may have more.
+    """
+    tokenizer = getattr(processing_class, "tokenizer", processing_class)
+    return [token for token in tokenizer(text=TEXT)["input_ids"] if token < vocab_size][:MAX_TOKENS]
+
+
+@torch.no_grad()
+def score_text(model: nn.Module, accelerator: Accelerator, ids: list[int]) -> torch.Tensor:
+    """
+    The trainer's log-probabilities of a text, in nats, at temperature 1 and without dropout.
+
+    Args:
+        model (`nn.Module`): its model; if it is spread over processes, all of them must call.
+        accelerator (`Accelerator`): its accelerator.
+        ids (`list[int]`): tokens of the text.
+
+    Returns:
+        `torch.Tensor` of shape `(len(ids) - 1,)`: from the second token on.
+    """
+    was_training = model.training
+    input_ids = torch.tensor([ids], device=accelerator.device)
+    model.eval()
+    try:
+        with accelerator.autocast():
+            logits = model(input_ids=input_ids, attention_mask=torch.ones_like(input_ids)).logits
+    finally:
+        model.train(was_training)
+    return logits[0, :-1].float().log_softmax(dim=-1).gather(1, input_ids[0, 1:, None])[:, 0]
+
+
+def find_difference(served: list[list[float]], trained: list[float], allowed: float) -> str | None:
+    """
+    What is wrong if the server's engines do not compute what the trainer does.
+
+    Args:
+        served (`list[list[float]]`): log-probabilities of the tokens by the server, once for each of its engines.
+        trained (`list[float]`): those by the trainer.
+        allowed (`float`): tolerance of their mean difference.
+
+    Returns:
+        `str`, or None.
+    """
+    differences = (torch.tensor(served, dtype=torch.float64) - torch.tensor(trained, dtype=torch.float64)).abs()
+    means = differences.mean(dim=1)
+    worst = int(means.argmax())  # NaN, if there is one
+    if means[worst] <= allowed:
+        return None
+    return (
+        "computes something else than the trainer, with the trainer's weights: on a text of "
+        f"{len(trained) + 1} tokens their log-probabilities differ by {means[worst]:.3g} nats per token (by up to "
+        f"{differences[worst].max():.3g}), where rounding explains {allowed:g}"
+    )

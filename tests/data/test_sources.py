@@ -1,0 +1,103 @@
+"""Directories: every row is read, once, or none."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dapo_trl.data import load_prompts
+from dapo_trl.data.stream import stream_rows
+
+
+CONFIGS = "---\nconfigs:\n- config_name: default\n  data_files: a.jsonl\n---\n# Sums\n"
+
+
+def write(path: Path, number: int) -> None:
+    """Two rows of their own for every number, or a text, by the file's ending."""
+    rows = [{"problem": f"{number}+{n}=", "answer": str(number + n)} for n in range(2)]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    match path.suffix.lower():
+        case ".parquet":
+            pq.write_table(pa.Table.from_pylist(rows), path)
+        case ".json":
+            path.write_text(json.dumps(rows))
+        case ".gz":
+            path.write_bytes(gzip.compress(lines.encode()))
+        case ".csv":
+            path.write_text("problem,answer\n1+1=,2\n")
+        case ".md":
+            path.write_text(CONFIGS)
+        case _:
+            path.write_text(lines)
+
+
+@pytest.fixture
+def directory(tmp_path):
+    """A directory with files of these names."""
+
+    def make(*names: str) -> Path:
+        for number, name in enumerate(names):
+            write(tmp_path / "sums" / name, 10 * number)
+        return tmp_path / "sums"
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (
+            ["a.jsonl", "b.parquet"],
+            "files of several kinds, .jsonl and .parquet (a.jsonl; b.parquet), and only one kind",
+        ),
+        (["x/a.json", "a.jsonl", "y/b.parquet"], ".json/.jsonl and .parquet (a.jsonl, x/a.json; y/b.parquet)"),
+        (["a.csv", "b.parquet", "c.parquet"], ".csv and .parquet (a.csv; b.parquet, c.parquet)"),
+        (["a.jsonl", "b.jsonl.gz"], ".jsonl and .gz (a.jsonl; b.jsonl.gz)"),
+        (["train.jsonl", "test.parquet"], ".parquet and .jsonl"),
+        (["a.JSONL", "b.PARQUET"], ".jsonl and .parquet"),
+        (
+            ["train.jsonl", "more.jsonl"],
+            "more.jsonl would not be read, because the names of others say the split (train)",
+        ),
+        (["train/a.jsonl", "b.jsonl"], "b.jsonl would not be read"),
+        (["mathtrain.jsonl", "mathtest.jsonl"], "mathtrain.jsonl, mathtest.jsonl would be read as one split"),
+    ],
+)
+def test_rows_that_would_be_lost_are_refused(directory, names, message):
+    source = str(directory(*names))
+    with pytest.raises(ValueError) as refused:
+        load_prompts(source)
+    assert message in str(refused.value) and source in str(refused.value)
+    with pytest.raises(ValueError):
+        next(stream_rows(source))
+
+
+def test_rows_that_would_count_twice_are_refused(directory):
+    source = directory("a.jsonl", "b.jsonl")
+    (source / "a copy.jsonl").write_bytes((source / "a.jsonl").read_bytes())
+    with pytest.raises(ValueError, match="holds the same rows twice: a copy.jsonl, a.jsonl are equal. Take one"):
+        load_prompts(str(source))
+
+
+@pytest.mark.parametrize(
+    ("names", "num_rows"),
+    [
+        (["a.jsonl", "b.jsonl", "x/c.jsonl"], 6),
+        (["a.json", "b.jsonl"], 4),
+        (["train.jsonl", "test.jsonl"], 2),
+        (["train/a.jsonl", "train/b.jsonl", "test/c.jsonl"], 4),
+        (["data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet"], 4),
+        (["latest.jsonl", "contest.jsonl"], 4),
+        # Hidden, no data, and what the card leaves out.
+        (["a.jsonl", ".a.parquet", ".ipynb_checkpoints/b.parquet", "__pycache__/c.csv"], 2),
+        (["a.jsonl", "LICENSE.txt", "dataset_info.json", "script.py"], 2),
+        (["a.jsonl", "b.parquet", "README.md"], 2),
+    ],
+)
+def test_directories_that_are_read_whole(directory, names, num_rows):
+    source = str(directory(*names))
+    assert len(load_prompts(source)) == len(list(stream_rows(source))) == num_rows
