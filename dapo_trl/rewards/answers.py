@@ -12,6 +12,7 @@ import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from .boxes import MAX_ANSWER_CHARS, MAX_CANDIDATES, boxes, has_content, last_boxes, read_box
 from .equivalence import read
@@ -111,6 +112,7 @@ def find_auto(text: str) -> str | None:
     return clean_answer(max(stated)[1]) if stated else None
 
 
+@lru_cache(maxsize=10_000)
 def find_gold(text: str) -> str | None:
     """The reference answer in a text or a worked solution; of several boxes all different ones, `1, 2`."""
     contents = dict.fromkeys(reversed([content for *_, content in boxes(text)]))
@@ -132,6 +134,8 @@ def clean_answer(answer: str) -> str | None:
     '\\frac{1}{2}'
     ```
     """
+    if answer.isascii() and answer.isdigit() and len(answer) <= MAX_ANSWER_CHARS:
+        return answer
     answer = answer[: 2 * MAX_ANSWER_CHARS].replace('\\"', "")
     for _ in range(MAX_CANDIDATES):
         before = answer

@@ -79,15 +79,9 @@ class Verifier:
         if self.rule.equals is not None:
             return [self._judge_by_rule(answer, gold) for answer, gold in zip(answers, golds, strict=True)]
         texts = [read_gold(gold) for gold in golds]
-        decided: dict[tuple[str, str], Outcome | None] = {}
-        for pair in dict.fromkeys(zip(answers, texts, strict=True)):
-            decided[pair] = _decide(*pair)
-        undecided = [
-            pair for pair, outcome in decided.items() if outcome is None and self._is_readable.get(pair[1], True)
-        ]
-        unknown = [gold for gold in dict.fromkeys(texts) if gold is not None and self._must_ask(gold)]
-        verdicts = self._verify([(gold, gold) for gold in unknown] + undecided)
-        self._remember_golds({gold: verdicts[gold, gold] for gold in unknown})
+        decided = {pair: _decide(*pair) for pair in dict.fromkeys(zip(answers, texts, strict=True))}
+        verdicts = self._verify([pair for pair, outcome in decided.items() if outcome is None])
+        self._check_golds({gold for gold in texts if gold and not gold.isdigit() and not read(gold).is_plain})
         outcomes = []
         for answer, gold in zip(answers, texts, strict=True):
             is_readable = gold is not None and self._is_readable.get(gold, True)
@@ -120,16 +114,12 @@ class Verifier:
             return replace(GOLD_UNREADABLE, answer=answer)
         return NO_ANSWER if answer is None else Outcome(self.rule.equals(answer, str(gold)), Reason.RULE, answer)
 
-    def _must_ask(self, gold: str) -> bool:
-        """Whether math-verify has to tell if it can read this gold; remembered, as it is the same for every answer."""
-        return gold not in self._is_readable and not read(gold).is_plain
-
-    def _remember_golds(self, verdicts: dict[str, Outcome]) -> None:
-        for gold, outcome in verdicts.items():
-            if outcome.reason is Reason.TIMEOUT:  # the machine may be busy: once more, alone
-                outcome = self._verify([(gold, gold)])[gold, gold]
-            if outcome.reason is not Reason.ERROR:
-                self._is_readable[gold] = outcome.is_correct is True
+    def _check_golds(self, golds: set[str]) -> None:
+        """Find out which golds math-verify can read, whatever the answers; a gold is right as its own answer."""
+        for _ in range(2):  # where time runs out the machine may be busy: once more
+            verdicts = self._verify([(gold, gold) for gold in sorted(golds - self._is_readable.keys())])
+        late = [gold for (gold, _), outcome in verdicts.items() if outcome.reason is Reason.TIMEOUT]
+        self._is_readable.update(dict.fromkeys(late, False))
 
     def _verify(self, pairs: list[tuple[str, str]]) -> dict[tuple[str, str], Outcome]:
         """Verdicts of distinct pairs, from the cache or from math-verify. Errors and time-outs are not remembered."""
@@ -139,6 +129,7 @@ class Verifier:
         verdicts |= dict(zip(new_pairs, new_outcomes, strict=True))
         for pair, outcome in verdicts.items():
             if outcome.reason not in (Reason.ERROR, Reason.TIMEOUT):
+                self._is_readable[pair[1]] = outcome.reason is not Reason.GOLD_UNREADABLE
                 self._cache[pair] = outcome
                 self._cache.move_to_end(pair)
         while len(self._cache) > self.cache_size:
