@@ -5,17 +5,22 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
+from ..rewards.spelling import neutral
 from .layouts import find_prompt_column
 from .prompts import build_prompt
 from .stream import stream_rows
 
 
-_WORD = re.compile(r"\w+")
+_MATHS = re.compile(r"(\$\$?[^$]+\$\$?|\\\(.+?\\\)|\\\[.+?\\\])", re.DOTALL)
+_WORD = re.compile(r"[0-9]|[^\W\d_]+")
+# A short evaluation problem is looked for at the end of others too, behind a prefix; "Find x" would be in many.
+_MIN_WORDS_AT_END = 4
 
 
 class Decontaminator:
     """
-    Compares problems with evaluation problems by the n-grams of their words (lower case, letters and digits only).
+    Compares problems with evaluation problems by the n-grams of their words (lower case, letters and digits only; in
+    mathematics, every letter and digit is a word, in one spelling of LaTeX).
 
     A problem counts as contaminated if it shares at least `min_overlap` of the n-grams of an evaluation problem, or of
     its own if it has fewer. A share, not a single n-gram: competition problems end in the same long phrases ("... can
@@ -42,7 +47,9 @@ class Decontaminator:
         self.min_overlap = min_overlap
         self._sizes: list[int] = []
         self._holders: dict[int, list[int]] = defaultdict(list)  # n-gram -> evaluation problems that have it
-        for grams in {frozenset(self._ngrams(problem)) for problem in problems}:
+        words = [_words(problem) for problem in problems]
+        self._short_sizes = {len(one) for one in words if _MIN_WORDS_AT_END <= len(one) < ngram_size}
+        for grams in {frozenset(self._ngrams(one)) for one in words}:
             for gram in grams:
                 self._holders[gram].append(len(self._sizes))
             self._sizes.append(len(grams))
@@ -54,18 +61,26 @@ class Decontaminator:
 
     def is_contaminated(self, problem: str) -> bool:
         """Whether a problem overlaps with an evaluation problem."""
-        grams = self._ngrams(problem)
+        words = _words(problem)
+        grams = self._ngrams(words) | {
+            _hash(" ".join(words[-size:])) for size in self._short_sizes if size < len(words)
+        }
         shared = Counter(holder for gram in grams for holder in self._holders.get(gram, ()))
         return any(
             count >= self.min_overlap * min(self._sizes[holder], len(grams)) for holder, count in shared.items()
         )
 
-    def _ngrams(self, problem: str) -> set[int]:
-        words = _WORD.findall(problem.lower())
+    def _ngrams(self, words: list[str]) -> set[int]:
         if not words:
             return set()
         size = min(self.ngram_size, len(words))
         return {_hash(" ".join(words[at : at + size])) for at in range(len(words) - size + 1)}
+
+
+def _words(problem: str) -> list[str]:
+    parts = [neutral(part).lower() for part in _MATHS.split(problem)]
+    found = [re.findall("[a-z0-9]", part) if at % 2 else _WORD.findall(part) for at, part in enumerate(parts)]
+    return [word for part in found for word in part]
 
 
 def _hash(text: str) -> int:

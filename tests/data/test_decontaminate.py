@@ -20,6 +20,27 @@ def test_share_of_common_ngrams_decides():
     assert found.is_contaminated(" ".join(words[:11]) + other)
 
 
+@pytest.mark.parametrize(
+    "copy",
+    [
+        r"Let $x_{1} + \dfrac{1}{2} = \left(3 \times y\right)^2$. Find $\sin x_{1}$.",
+        r"Let $x_1+\frac12=(3×y)^2$. Find $\sinx_1$.",
+        r"Solve this and explain. Let $x_1 + \frac{1}{2} = (3 \times y)^2$.  Find $\sin x_1$.",
+    ],
+)
+def test_copy_in_another_spelling_of_latex_is_found(copy):
+    problem = r"Let $x_1 + \frac{1}{2} = (3 \times y)^2$. Find $\sin x_1$."
+    assert Decontaminator([problem], min_overlap=1.0).is_contaminated(copy)
+    assert not Decontaminator([problem]).is_contaminated(r"Let $z_3 - \frac{7}{2} = (5 + y)^4$. Find $\cos z_3$.")
+
+
+def test_short_problem_is_found_behind_a_prefix_but_not_in_the_middle():
+    found = Decontaminator(["What is 1+1?", "Find x."])
+    assert found.is_contaminated("Solve the following problem and explain it well. What is 1+1?")
+    assert not found.is_contaminated("Solve the following problem and explain it well. What is 1+1+1?")
+    assert not found.is_contaminated("The side of the square has length x and area nine. Find x.")
+
+
 def test_part_of_an_evaluation_problem_is_found():
     assert Decontaminator([EVALUATION], ngram_size=4).is_contaminated("travels sixty miles per hour until it meets")
 
