@@ -13,7 +13,7 @@ The result of an evaluation as one JSON file, for people, report pages, model ca
 - `sampling`: `k`, and every setting that completions depend on
 - `judging`: `answer_rule` with its version, `answer_rule_from` (as `form_from`)
 - `versions`: of Python and of the libraries that matter
-- `bootstrap`: `confidence`, `num_resamples`, `seed`
+- `bootstrap`: `confidence`, `num_resamples`, `seed` of paired comparisons
 - `measures`: by name (`avg@32`, `maj@32`, `pass@1`, ...) `mean`, `low`, `high`; the ends are null for one
   problem, or if all have the same value
 - `lengths`: tokens per completion, `mean`, `min`, `median`, `95%`, `max`, `mean_correct`, `mean_wrong`; and
@@ -43,7 +43,7 @@ from ..data.tokens import length_statistics
 from ..rewards.outcome import Reason
 from ..secret_values import mask_values
 from .judge import Verdicts
-from .statistics import CONFIDENCE, NUM_RESAMPLES, estimate, majority_at_k, measures
+from .statistics import CONFIDENCE, NUM_RESAMPLES, estimate_share, majority_at_k, measures
 
 
 FORMAT_VERSION = 1
@@ -76,7 +76,7 @@ def results(records: Sequence[Record], verdicts: Verdicts, classes: np.ndarray) 
     values = measures(verdicts.correct[kept], classes[kept])
     return {
         "bootstrap": {"confidence": CONFIDENCE, "num_resamples": NUM_RESAMPLES, "seed": BOOTSTRAP_SEED},
-        "measures": {name: estimate(value, BOOTSTRAP_SEED).as_dict() for name, value in values.items()},
+        "measures": {name: estimate_share(value).as_dict() for name, value in values.items()},
         "lengths": _lengths(verdicts, kept),
         "verifier": {reason.value: verdicts.reasons[reason] for reason in Reason},
         "problems": _problems(records, verdicts, majority_at_k(verdicts.correct, classes)),

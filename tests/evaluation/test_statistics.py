@@ -11,6 +11,7 @@ from dapo_trl.evaluation.statistics import (
     Estimate,
     average_at_k,
     estimate,
+    estimate_share,
     majority_at_k,
     measures,
     paired_difference,
@@ -133,6 +134,41 @@ def test_one_problem_that_differs_makes_an_interval():
     assert estimate([0.0, 0.0, 1.0]) == Estimate(pytest.approx(1 / 3), 0.0, 1.0)
 
 
+def test_the_interval_of_independent_answers_is_that_of_clopper_and_pearson():
+    # 3 of 30: by tables 0.021 to 0.265. The sample variance (ddof 1) leaves 29 answers, 29 degrees of freedom 26.6.
+    interval = estimate_share([1.0] * 3 + [0.0] * 27)
+    assert (interval.low, interval.high) == (pytest.approx(0.018, abs=0.002), pytest.approx(0.28, abs=0.005))
+
+
+@pytest.mark.parametrize(("value", "low", "high"), [(0.0, 0.0, 0.122), (1.0, 0.878, 1.0)])
+def test_problems_without_spread_count_as_one_answer_each(value, low, high):
+    # 1 - 0.025 ** (1 / 30) = 0.116; with 27.6 answers for 30 problems 0.125.
+    interval = estimate_share([value] * 30)
+    assert (interval.low, interval.high) == (pytest.approx(low, abs=0.005), pytest.approx(high, abs=0.005))
+
+
+def test_a_single_problem_has_no_interval():
+    assert estimate_share([0.5]).as_dict() == {"mean": 0.5, "low": None, "high": None}
+
+
+def test_the_interval_of_a_weak_model_holds_the_truth_more_often_than_the_bootstrap():
+    draw, covered = np.random.default_rng(0), [0, 0]
+    for _ in range(200):
+        values = draw.binomial(32, draw.beta(0.15, 4.85, 30)) / 32
+        for number, interval in enumerate((estimate_share(values), estimate(values))):
+            covered[number] += interval.low <= 0.03 <= interval.high
+    assert covered[0] >= 170 and covered[0] - covered[1] >= 8
+
+
+def test_the_paired_comparison_errs_in_about_5_of_100_experiments():
+    draw, num_errors = np.random.default_rng(0), 0
+    for _ in range(200):
+        chances = draw.beta(0.5, 0.5, 30)
+        difference = paired_difference(draw.binomial(32, chances) / 32, draw.binomial(32, chances) / 32)
+        num_errors += not difference.low <= 0 <= difference.high
+    assert 4 <= num_errors <= 20
+
+
 def test_a_paired_difference_is_sharper_than_two_intervals():
     first = np.array([0.0] * 50 + [1.0] * 50)
     second = np.clip(first + np.where(np.arange(100) % 10 == 0, 0.5, 0.0), 0, 1)  # ten problems; the half gain
@@ -154,6 +190,7 @@ def test_a_paired_difference_is_sharper_than_two_intervals():
         (lambda: pass_at_j([[1, 0]], 3), "j=3 must be from 1 to the number of samples per problem, 2"),
         (lambda: pass_at_j([[1, 0]], 0), "j=0 must be from 1"),
         (lambda: estimate([]), r"values has shape \(0,\)"),
+        (lambda: estimate_share([0.5, 1.5]), r"values must be shares in \[0, 1\]"),
         (lambda: paired_difference([1, 0], [1]), r"shapes \(2,\) and \(1,\): not the same problems"),
     ],
 )
