@@ -266,6 +266,8 @@ class ExactGRPOTrainer(GRPOTrainer):
         if self.model.training:
             for name, value in self._micro_batch_metrics.flush().items():
                 self._metrics["train"][name] = [value]
+        if self.is_in_train and "loss" in logs:
+            self._tr_loss.nan_to_num_(nan=0.0)  # Trainer resets it by subtraction, and infinity minus itself is NaN
         if self.log_completions and self.accelerator.is_main_process:
             mask_table(self._logs)
         super().log(logs, start_time)

@@ -176,7 +176,7 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
             if not is_graded(values):
                 continue
             self._is_graded = True
-            some = ", ".join(f"{value:.3g}" for value in values.unique().tolist()[:4])
+            some = ", ".join(f"{value:.6g}" for value in values.unique().tolist()[:4])
             message = (
                 f"The deciding reward {self.reward_func_names[index]!r} is graded ({some}, ...): it does not say what "
                 "is correct. Set correct_threshold: completions whose deciding reward is above it are correct (0.0, "

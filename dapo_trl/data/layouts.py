@@ -173,6 +173,10 @@ def read_gold(value: Any, is_worked: bool = False) -> str | None:
         value = value[0]
     if value is None:
         return None
+    if isinstance(value, float) and abs(value) >= 2**53:
+        raise TypeError(
+            f"the gold answer {value!r} is a number that was rounded to 53 bits. Write it as a text, in quotes"
+        )
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise TypeError(f"a gold answer must be a text or a number, not {type(value).__name__}")
     text = str(value).strip()

@@ -10,7 +10,7 @@ from ..data.deduplicate import deduplicate
 from ..data.prompt_form import PromptForm, ask, bare_problem
 from ..data.prompts import Messages
 from ..data.records import Record, RecordReader
-from .presets import DataSource
+from .presets import PRESETS, DataSource
 
 
 logger = logging.getLogger(__name__)
@@ -72,17 +72,25 @@ def load_problems(
         ValueError: if its columns are not recognised, or no problem is left.
     """
     counts = Counts()
-    reader = RecordReader(
-        source.source,
-        counts,
-        split=source.split,
-        config=source.config,
-        prompt_column=prompt_column,
-        solution_column=solution_column,
-        prompt_template=prompt_template,
-        conversational=conversational,
-    )
-    records = list(deduplicate(reader, counts))
+    try:
+        reader = RecordReader(
+            source.source,
+            counts,
+            split=source.split,
+            config=source.config,
+            prompt_column=prompt_column,
+            solution_column=solution_column,
+            prompt_template=prompt_template,
+            conversational=conversational,
+        )
+        records = list(deduplicate(reader, counts))
+    except FileNotFoundError as error:
+        if source.name not in PRESETS or source.source != PRESETS[source.name].source:
+            raise
+        raise FileNotFoundError(
+            f"data={source.name!r} stands for {source.source!r} on the Hub, which could not be read "
+            f"({error.__cause__ or error}). Give a copy of it with --data_file, or make the Hub reachable."
+        ) from error
     _report(source, counts, len(records))
     records = records[:num_problems]
     if not records:
