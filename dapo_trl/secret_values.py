@@ -176,7 +176,8 @@ def _mask_error(error: BaseException | None, seen: set[int]) -> None:
     error.args = tuple(mask_text(arg) if isinstance(arg, str) else arg for arg in error.args)
     if hasattr(error, "__notes__"):
         error.__notes__ = [mask_text(note) for note in error.__notes__]
-    for other in (error.__cause__, error.__context__, *getattr(error, "exceptions", ())):
+    others = [arg for arg in error.args if isinstance(arg, BaseException)]  # as the errors of `requests` have them
+    for other in (error.__cause__, error.__context__, *getattr(error, "exceptions", ()), *others):
         _mask_error(other, seen)
 
 
