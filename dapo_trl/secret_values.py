@@ -7,7 +7,7 @@ is or as JSON, Python, HTML and addresses spell it:
 
 - of 8 characters or more: anywhere, also inside of a word;
 - of 4 to 7: where it stands as a word of its own;
-- shorter ones, common words (`true`, `auto`), numbers of up to 7 digits, special tokens (`<pad>`) and paths of files
+- shorter ones, common words (`true`, `test`), numbers of up to 7 digits, special tokens (`<pad>`) and paths of files
   that exist: only as the value of a setting with such a name. Elsewhere they tell nothing, and masking them would make
   a text unreadable.
 """
@@ -51,7 +51,9 @@ _NO_SECRETS = (
 """Before `token` or `key`: words of a vocabulary, columns of a table."""
 
 _PLAIN = re.compile(
-    r"true|false|none|null|yes|no|on|off|auto|default|empty|dummy|\d{1,7}|<[^<>]*>|\[[^\[\]]*\]|\$\{?\w+\}?"
+    r"true|false|none|null|yes|no|on|off|auto|default|\d{1,7}|<[^<>]*>|\[[^\[\]]*\]|\$\{?\w+\}?"
+    # What is given where nothing is asked for.
+    r"|empty|dummy|test|testing|fake|example|placeholder|unused|local|localhost|token|key|secret|password|admin|user"
     rf"|{NOT_PUBLISHED}",
     re.IGNORECASE,
 )
@@ -151,7 +153,10 @@ def mask_logs() -> None:
             if masked != message:
                 record.msg, record.args = masked, None
         if record.exc_info:
-            record.exc_text = mask_text(logging.Formatter().formatException(record.exc_info))
+            text = logging.Formatter().formatException(record.exc_info)
+            masked = mask_text(text)
+            if masked != text:  # otherwise the handler writes it in its own way
+                record.exc_text = masked
         return record
 
     make_masked_record.masks = True

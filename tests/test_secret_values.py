@@ -106,6 +106,7 @@ def test_our_own_fields_hold_one_secret():
         # Too short or too common: not by their value.
         ({"hub_token": "abc"}, "abc", "abc"),
         ({"hub_token": "true", "api_key": "None", "pass": "123456"}, "true None 123456", "true None 123456"),
+        ({"api_key": "test", "my_secret": "secret"}, "a test of the secret", "a test of the secret"),
         ({"api_key": "<|im_end|>", "token": "$HF_TOKEN"}, "<|im_end|> $HF_TOKEN", "<|im_end|> $HF_TOKEN"),
         ({"hub_token": None, "token": True}, "None True", "None True"),
         ({"hub_token": ""}, "text", "text"),
