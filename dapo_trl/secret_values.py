@@ -7,9 +7,9 @@ is or as JSON, Python, HTML and addresses spell it:
 
 - of 8 characters or more: anywhere, also inside of a word;
 - of 4 to 7: where it stands as a word of its own;
-- shorter ones, common words (`true`, `test`), numbers of up to 7 digits, special tokens (`<pad>`) and paths of files
-  that exist: only as the value of a setting with such a name. Elsewhere they tell nothing, and masking them would make
-  a text unreadable.
+- shorter ones, words of up to 7 letters (`true`, `step`), numbers of up to 7 digits, placeholders (`localhost`),
+  special tokens (`<pad>`) and paths of files that exist: only as the value of a setting with such a name. Elsewhere
+  they tell nothing, and masking them would make a text unreadable, or change the prompts of an evaluation.
 """
 
 import base64
@@ -51,11 +51,8 @@ _NO_SECRETS = (
 """Before `token` or `key`: words of a vocabulary, columns of a table."""
 
 _PLAIN = re.compile(
-    r"true|false|none|null|yes|no|on|off|auto|default|\d{1,7}|<[^<>]*>|\[[^\[\]]*\]|\$\{?\w+\}?"
-    # What is given where nothing is asked for.
-    r"|empty|dummy|test|testing|fake|example|placeholder|unused|local|localhost|token|key|secret|password|admin|user"
-    rf"|{NOT_PUBLISHED}",
-    re.IGNORECASE,
+    r"[a-z]{1,7}|[A-Z]{1,7}|[A-Z][a-z]{1,6}|\d{1,7}|<[^<>]*>|\[[^\[\]]*\]|\$\{?\w+\}?"
+    rf"|localhost|password|placeholder|{NOT_PUBLISHED}"
 )
 # User and password in an address; a part of a query with the name of a secret.
 _IN_ADDRESS = re.compile(r"(?<=://)[^/?#\s\"'<>`\\]+(?=@)")

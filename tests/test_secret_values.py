@@ -102,11 +102,13 @@ def test_our_own_fields_hold_one_secret():
         ({"words": ["--port", "80001234", "--api-key", "abcdefgh"]}, "80001234 abcdefgh", "80001234 not-published"),
         ({"private_key": "BEGIN KEY\nabcdefghij\nEND"}, "# abcdefghij", "# not-published"),
         # 4 to 7 characters: words of their own.
-        ({"hub_token": "abcd"}, "abcd, xabcd, abcd_e", "not-published, xabcd, not-published_e"),
+        ({"hub_token": "abc4"}, "abc4, xabc4, abc4_e", "not-published, xabc4, not-published_e"),
+        ({"hub_token": "aBcD"}, "aBcD", "not-published"),
         # Too short or too common: not by their value.
         ({"hub_token": "abc"}, "abc", "abc"),
         ({"hub_token": "true", "api_key": "None", "pass": "123456"}, "true None 123456", "true None 123456"),
-        ({"api_key": "test", "my_secret": "secret"}, "a test of the secret", "a test of the secret"),
+        ({"api_key": "step", "my_secret": "Answer"}, "step by step to the Answer", "step by step to the Answer"),
+        ({"my_password": "password"}, "password", "password"),
         ({"api_key": "<|im_end|>", "token": "$HF_TOKEN"}, "<|im_end|> $HF_TOKEN", "<|im_end|> $HF_TOKEN"),
         ({"hub_token": None, "token": True}, "None True", "None True"),
         ({"hub_token": ""}, "text", "text"),
