@@ -7,9 +7,9 @@ is or as JSON, Python, HTML and addresses spell it:
 
 - of 8 characters or more: anywhere, also inside of a word;
 - of 4 to 7: where it stands as a word of its own;
-- shorter ones, common words (`true`, `auto`), numbers of up to 7 digits, special tokens (`<pad>`) and paths of files
-  that exist: only as the value of a setting with such a name. Elsewhere they tell nothing, and masking them would make
-  a text unreadable.
+- shorter ones, words of up to 7 letters (`true`, `step`), numbers of up to 7 digits, placeholders (`localhost`),
+  special tokens (`<pad>`) and paths of files that exist: only as the value of a setting with such a name. Elsewhere
+  they tell nothing, and masking them would make a text unreadable, or change the prompts of an evaluation.
 """
 
 import base64
@@ -51,9 +51,8 @@ _NO_SECRETS = (
 """Before `token` or `key`: words of a vocabulary, columns of a table."""
 
 _PLAIN = re.compile(
-    r"true|false|none|null|yes|no|on|off|auto|default|empty|dummy|\d{1,7}|<[^<>]*>|\[[^\[\]]*\]|\$\{?\w+\}?"
-    rf"|{NOT_PUBLISHED}",
-    re.IGNORECASE,
+    r"[a-z]{1,7}|[A-Z]{1,7}|[A-Z][a-z]{1,6}|\d{1,7}|<[^<>]*>|\[[^\[\]]*\]|\$\{?\w+\}?"
+    rf"|localhost|password|placeholder|{NOT_PUBLISHED}"
 )
 # User and password in an address; a part of a query with the name of a secret.
 _IN_ADDRESS = re.compile(r"(?<=://)[^/?#\s\"'<>`\\]+(?=@)")
@@ -151,7 +150,10 @@ def mask_logs() -> None:
             if masked != message:
                 record.msg, record.args = masked, None
         if record.exc_info:
-            record.exc_text = mask_text(logging.Formatter().formatException(record.exc_info))
+            text = logging.Formatter().formatException(record.exc_info)
+            masked = mask_text(text)
+            if masked != text:  # otherwise the handler writes it in its own way
+                record.exc_text = masked
         return record
 
     make_masked_record.masks = True
@@ -176,7 +178,8 @@ def _mask_error(error: BaseException | None, seen: set[int]) -> None:
     error.args = tuple(mask_text(arg) if isinstance(arg, str) else arg for arg in error.args)
     if hasattr(error, "__notes__"):
         error.__notes__ = [mask_text(note) for note in error.__notes__]
-    for other in (error.__cause__, error.__context__, *getattr(error, "exceptions", ())):
+    others = [arg for arg in error.args if isinstance(arg, BaseException)]  # as the errors of `requests` have them
+    for other in (error.__cause__, error.__context__, *getattr(error, "exceptions", ()), *others):
         _mask_error(other, seen)
 
 

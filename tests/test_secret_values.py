@@ -102,10 +102,13 @@ def test_our_own_fields_hold_one_secret():
         ({"words": ["--port", "80001234", "--api-key", "abcdefgh"]}, "80001234 abcdefgh", "80001234 not-published"),
         ({"private_key": "BEGIN KEY\nabcdefghij\nEND"}, "# abcdefghij", "# not-published"),
         # 4 to 7 characters: words of their own.
-        ({"hub_token": "abcd"}, "abcd, xabcd, abcd_e", "not-published, xabcd, not-published_e"),
+        ({"hub_token": "abc4"}, "abc4, xabc4, abc4_e", "not-published, xabc4, not-published_e"),
+        ({"hub_token": "aBcD"}, "aBcD", "not-published"),
         # Too short or too common: not by their value.
         ({"hub_token": "abc"}, "abc", "abc"),
         ({"hub_token": "true", "api_key": "None", "pass": "123456"}, "true None 123456", "true None 123456"),
+        ({"api_key": "step", "my_secret": "Answer"}, "step by step to the Answer", "step by step to the Answer"),
+        ({"my_password": "password"}, "password", "password"),
         ({"api_key": "<|im_end|>", "token": "$HF_TOKEN"}, "<|im_end|> $HF_TOKEN", "<|im_end|> $HF_TOKEN"),
         ({"hub_token": None, "token": True}, "None True", "None True"),
         ({"hub_token": ""}, "text", "text"),
@@ -260,6 +263,21 @@ def test_a_recipe_without_secrets_is_published_byte_by_byte(tmp_path, given):
     assert published == given.removeprefix(b"\xef\xbb\xbf")  # a mark of the file's beginning, which it no longer is
 
 
+def test_a_secret_of_the_recipe_that_the_command_line_overrides(tmp_path):
+    @dataclass
+    class Arguments:
+        hub_token: str | None = None
+        run_name: str | None = None
+
+    path = tmp_path / "recipe.yaml"
+    path.write_text("hub_token: first-token\nrun_name: of first-token  # not second-token\n")
+    words = ["--config", str(path), "--hub_token", "second-token"]
+    assert RecipeParser(Arguments).parse(words)[0].hub_token == "second-token"
+    save_recipe(words, str(tmp_path / "out"))
+    published = (tmp_path / "out" / "recipe.yaml").read_text()
+    assert "first-token" not in published and "second-token" not in published
+
+
 def test_json_in_a_recipe(tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text('model_init_kwargs: \'{"token": "ab", "a": 1}\'\nseed: 1\n')
@@ -383,12 +401,13 @@ def test_an_error_says_nothing_secret(capsys):
 
 def test_an_error_of_any_kind_and_its_causes():
     remember({"hub_token": "hf_abcdefgh"})
-    with pytest.raises(RuntimeError, match="^of not-published$") as caught, masking_errors():
+    with pytest.raises(RuntimeError, match="of not-published") as caught, masking_errors():
         try:
             raise KeyError("hf_abcdefgh")
         except KeyError as error:
             error.add_note("hf_abcdefgh again")
-            raise RuntimeError("of hf_abcdefgh") from error
+            raise RuntimeError("of hf_abcdefgh", ConnectionError("to hf_abcdefgh")) from error
+    assert str(caught.value.args[1]) == "to not-published"
     assert caught.value.__cause__.args == (NOT_PUBLISHED,)
     assert caught.value.__cause__.__notes__ == ["not-published again"]
 
