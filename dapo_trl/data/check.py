@@ -5,7 +5,7 @@ import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from datasets import Dataset
+from datasets import Dataset, DatasetDict, IterableDatasetDict
 from tqdm.auto import tqdm
 
 from .check_report import CheckFailedError, CheckReport, Failure
@@ -62,6 +62,7 @@ def check_dataset(
         [`CheckReport`]
 
     Raises:
+        TypeError: if it is no `Dataset`, but a dictionary of splits or a stream.
         ValueError: if a column is missing, there are no rows or no reward functions.
         CheckFailedError: if fewer than `min_frac_right` of the gold answers score; it lists rows and reasons.
     """
@@ -99,9 +100,22 @@ def check_dataset(
 
 
 def _check_arguments(dataset: Dataset, reward_funcs: list[RewardFunc], completion_template: str | None) -> None:
+    if isinstance(dataset, DatasetDict | IterableDatasetDict):
+        raise TypeError(
+            f"The data set is a {type(dataset).__name__} with the splits {list(dataset)}. Pass one of them, such as "
+            f"dataset[{next(iter(dataset), 'train')!r}]."
+        )
+    if not isinstance(dataset, Dataset):
+        raise TypeError(
+            f"The data set is a {type(dataset).__name__}, but it must be a Dataset. Load it without streaming, or "
+            "build one with Dataset.from_list."
+        )
     for column in ("prompt", "solution"):
         if column not in dataset.column_names:
-            raise ValueError(f"The data set has no column {column!r}, only {dataset.column_names}. Use load_prompts.")
+            raise ValueError(
+                f"The data set has no column {column!r}, only {dataset.column_names}. Rename "
+                "the one that holds it (dataset.rename_column), or read the data with load_prompts, which finds it."
+            )
     if len(dataset) == 0:
         raise ValueError("The data set has no rows, so nothing can be checked. Load another split or file.")
     if not reward_funcs:
