@@ -36,7 +36,7 @@ from .preemption import PreemptedError
 from .random_state import get_random_state, set_random_state
 from .reward_values import ReturnedValues, RewardValueError, check_rewards
 from .sampling import GroupPool, Outcome, deciding_values, group_outcomes, is_graded, outcome_shares
-from .vllm import ReleaseCallback, ServerError, count_corrected, usual_difference
+from .vllm import ReleaseCallback, ServerError, count_corrected, score_text, usual_difference
 
 
 logger = get_logger(__name__)
@@ -69,7 +69,7 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
         if self.use_vllm:
             generation = self.vllm_generation
             generation.sync_weights = self.phases.measure("weight_sync")(generation.sync_weights)
-            generation.score = self._score_text
+            generation.score = lambda ids: score_text(self.model, self.accelerator, ids)
             self.add_callback(ReleaseCallback(generation.release))
         steps = self.args.optimizer_steps_per_rollout
         alarms = default_alarms(
@@ -176,7 +176,7 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
             if not is_graded(values):
                 continue
             self._is_graded = True
-            some = ", ".join(f"{value:.3g}" for value in values.unique().tolist()[:4])
+            some = ", ".join(f"{value:.6g}" for value in values.unique().tolist()[:4])
             message = (
                 f"The deciding reward {self.reward_func_names[index]!r} is graded ({some}, ...): it does not say what "
                 "is correct. Set correct_threshold: completions whose deciding reward is above it are correct (0.0, "
@@ -250,28 +250,6 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
         elif self.args.on_alarm == "stop" or self.is_deepspeed_enabled:
             raise AlarmError(message)
         return False
-
-    @torch.no_grad()
-    def _score_text(self, ids: list[int]) -> torch.Tensor:
-        """
-        Log-probabilities of a text, in nats, at temperature 1 and without dropout, by the model that is trained.
-
-        Args:
-            ids (`list[int]`): its tokens.
-
-        Returns:
-            `torch.Tensor` of shape `(len(ids) - 1,)`: from the second token on.
-        """
-        was_training = self.model.training
-        input_ids = torch.tensor([ids], device=self.accelerator.device)
-        self.model.eval()
-        try:
-            with self.accelerator.autocast():
-                logits = self.model(input_ids=input_ids, attention_mask=torch.ones_like(input_ids)).logits
-        finally:
-            self.model.train(was_training)
-        logps = logits[0, :-1].float().log_softmax(dim=-1)
-        return logps.gather(1, input_ids[0, 1:, None])[:, 0]
 
     def _record_mean_probability(self) -> None:
         self._metrics["train"]["mean_probability"].append(self._mean_probability.flush(self.accelerator))

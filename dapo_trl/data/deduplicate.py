@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 
+from ..rewards.spelling import without_spaces
 from .counts import Counts
 from .records import Record
 from .text import canonical_gold
@@ -16,7 +17,8 @@ def deduplicate(records: Iterable[Record], counts: Counts) -> Iterator[Record]:
     """
     The first record of each problem, without the problems that have records with different golds.
 
-    Problems are compared exactly but for white space, golds but for white space, `$` and the writing of numbers.
+    Problems are compared exactly but for white space, golds but for white space, the spelling of LaTeX and the writing
+    of numbers.
     A conflict may show up in the last row, so nothing is yielded before all records are read; meanwhile the first
     records wait in a temporary file, and memory holds about 200 bytes per different problem.
 
@@ -57,5 +59,5 @@ def deduplicate(records: Iterable[Record], counts: Counts) -> Iterator[Record]:
 
 
 def _gold_hash(gold: str) -> int:
-    text = canonical_gold(gold).encode("utf-8", "surrogatepass")
+    text = without_spaces(canonical_gold(gold)).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())

@@ -91,7 +91,7 @@ def with_text_column(file: str, column: str) -> str:
     Returns:
         `str`: the file itself, if no such number is in it; else that of a copy, in the cache of `datasets`.
     """
-    if not _has_lossy_numbers(file, column.rpartition(".")[2]):
+    if not os.path.getsize(file) or not _has_lossy_numbers(file, column.rpartition(".")[2]):
         return file
     state = os.stat(file)
     key = f"{Path(file).resolve()} {state.st_mtime_ns} {state.st_size} {column}"

@@ -67,7 +67,7 @@ _SOLUTION_NAMES = ("solution", "answer", "label", "reward_model.ground_truth")
 
 
 _MISSING = object()
-_LARGEST_EXACT = 2**53
+_ROUNDED_FROM = 2**53
 
 
 def get_column(row: Mapping[str, Any], path: str, default: Any = None) -> Any:
@@ -177,9 +177,9 @@ def read_gold(value: Any, is_worked: bool = False) -> str | None:
         return None
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         raise TypeError(f"a gold answer must be a text or a number, not {type(value).__name__}")
-    if type(value) is float and abs(value) > _LARGEST_EXACT:
+    if type(value) is float and abs(value) >= _ROUNDED_FROM:
         raise TypeError(
-            f"the gold answer {value!r} is a float, which has 16 digits: others may be lost. Store them as texts"
+            f"the gold answer {value!r} is a number that was rounded to 53 bits. Write it as a text, in quotes"
         )
     text = str(value).strip()
     if "####" in text:

@@ -143,7 +143,8 @@ def _with_exact_golds(
     if BUILDERS[file_suffix(files[0])] != "json":
         return files
     try:
-        column = find_layout(first_columns(files[0]), source, prompt_column, solution_column).solution
+        columns = next(filter(None, map(first_columns, files)), {})  # a file may be empty
+        column = find_layout(columns, source, prompt_column, solution_column).solution
     except ValueError:  # it is said where the rows are read
         return files
     return [with_text_column(file, column) for file in files]

@@ -118,6 +118,17 @@ def test_a_file_stands_in_for_presets_only():
         find_source("mine", "f.jsonl")
 
 
+def test_a_preset_that_cannot_be_reached_tells_of_the_local_copy(monkeypatch):
+    def unreachable(*args, **kwargs):
+        raise FileNotFoundError("offline")
+
+    monkeypatch.setattr("dapo_trl.evaluation.problems.RecordReader", unreachable)
+    with pytest.raises(FileNotFoundError, match="data='aime24' is a preset, .*'BytedT.*offline.*--data_file"):
+        load_problems(find_source("aime24"), conversational=False)
+    with pytest.raises(FileNotFoundError, match="^offline$"):
+        load_problems(find_source("aime24", "copy.jsonl"), conversational=False)
+
+
 def test_a_misspelt_preset_is_told_the_presets(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match=r"data='aime42' is none of the presets \(aime24, aime25, math500"):
         find_source("aime42")
