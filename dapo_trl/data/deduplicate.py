@@ -22,8 +22,8 @@ def deduplicate(records: Iterable[Record], counts: Counts) -> Iterator[Record]:
 
     Problems are compared exactly but for white space, golds as an answer with a gold: `\sqrt{8}` is `2\sqrt{2}`. A
     conflict may show up in the last row, so nothing is yielded before all records are read; meanwhile the first
-    records wait in a temporary file, and memory holds about 200 bytes per different problem, and golds that are written
-    otherwise than the first.
+    records wait in a temporary file, and memory holds about 200 bytes per different problem, and golds that are
+    written otherwise than the first.
 
     Args:
         records (iterable of [`Record`]):

@@ -5,10 +5,10 @@ import json
 import mmap
 import os
 import re
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
+from uuid import uuid4
 
 import datasets
 
@@ -100,15 +100,15 @@ def with_text_column(file: str, column: str) -> str:
     if copy.exists():
         return str(copy)
     directory.mkdir(parents=True, exist_ok=True)
-    # Of several processes each writes one, and the last stays.
-    with (
-        open(file, "rb") as stream,
-        tempfile.NamedTemporaryFile("w", dir=directory, suffix=".tmp", encoding="utf-8", delete=False) as temporary,
-    ):
-        for row in json_rows(stream, file):
-            _write_as_text(row, column)
-            temporary.write(json.dumps(row) + "\n")
-    os.replace(temporary.name, copy)
+    temporary = directory / f"{uuid4().hex}.tmp"  # of several processes each writes one, and the last stays
+    try:
+        with open(file, "rb") as stream, open(temporary, "w", encoding="utf-8") as written:
+            for row in json_rows(stream, file):
+                _write_as_text(row, column)
+                written.write(json.dumps(row) + "\n")
+        os.replace(temporary, copy)
+    finally:
+        temporary.unlink(missing_ok=True)
     return str(copy)
 
 
