@@ -266,6 +266,8 @@ class ExactGRPOTrainer(GRPOTrainer):
         if self.model.training:
             for name, value in self._micro_batch_metrics.flush().items():
                 self._metrics["train"][name] = [value]
+        if self.is_in_train and "loss" in logs:
+            self._tr_loss.nan_to_num_(nan=0.0)  # Trainer resets it by subtraction, and infinity minus itself is NaN
         if self.log_completions and self.accelerator.is_main_process:
             mask_table(self._logs)
         super().log(logs, start_time)
@@ -325,17 +327,15 @@ class ExactGRPOTrainer(GRPOTrainer):
         super()._load_rng_state(checkpoint)
         if checkpoint is None:
             return
-        self._has_learnt = self.state.global_step > 0  # as far as is known
+        state = self._recall(checkpoint)
         if not self.args.owns_batches:
             return
         self._step = self.state.global_step * self.args.gradient_accumulation_steps
         self._rollout = None
-        state = load_own_state(checkpoint, self.accelerator.process_index) or {}
         found = {"has_state": bool(state), "has_rollout": state.get("rollout") is not None}
         assert_agreement({"global_step": self.state.global_step, **found}, self.accelerator)
         if state:
             check_same_rollouts(state, checkpoint, self._optimizer_steps_per_rollout)
-            self._has_learnt = state.get("has_learnt", self._has_learnt)
             if state["is_ending"]:
                 # It was written when the data loader had begun, and a loader that begins uses the random state.
                 self._resumed_random_state = get_random_state()
@@ -343,6 +343,13 @@ class ExactGRPOTrainer(GRPOTrainer):
         if state.get("rollout") is not None:
             plan = self._plan(*plan_inputs_from_state(state["rollout"]))
             self._rollout = restore_rollout(checkpoint, state, plan, self.accelerator.process_index)
+
+    def _recall(self, checkpoint: str) -> dict[str, Any]:
+        """What a checkpoint holds of this trainer. Without it, steps count as steps with a gradient."""
+        is_written = self.args.owns_batches
+        state = (load_own_state(checkpoint, self.accelerator.process_index) if is_written else None) or {}
+        self._has_learnt = state.get("has_learnt", self.state.global_step > 0)
+        return state
 
     def _sampling_state(self) -> dict[str, Any]:
         """What a checkpoint holds of how prompts are drawn."""

@@ -35,8 +35,12 @@ SAMPLING_KEYS = {
 }
 """Keys that say how tokens are drawn, when a completion ends, or how that is computed: nothing else changes."""
 
+OFF = {"top_k": (0, None), "min_p": (0, None)}
+"""Values of such a key that do nothing."""
+
 NOT_SAMPLED = "completions would be searched for instead of sampled from the policy"
 FORCED = "the policy would be trained on tokens that it has not chosen"
+FOR_TOKENS = "TRL expects tokens"
 BY_TEXT = (
     "completions that end with a text have no end token, so that they would count as cut off, and the policy would "
     "not learn to end. Name tokens instead: "
@@ -48,8 +52,13 @@ REFUSED = {
         "stop_token_ids": (None, "this is vLLM's name. Generation with Transformers calls it eos_token_id"),
         "do_sample": (True, "all completions of a prompt would be the same, so that no group carries a gradient"),
         "num_beams": (1, NOT_SAMPLED),
+        "num_beam_groups": (1, NOT_SAMPLED),
+        "early_stopping": (False, NOT_SAMPLED),
+        "length_penalty": (1, NOT_SAMPLED),
         "num_return_sequences": (1, "TRL repeats every prompt itself, num_generations times"),
-        "return_dict_in_generate": (False, "TRL expects tokens"),
+        "return_dict_in_generate": (False, FOR_TOKENS),
+        "output_scores": (False, FOR_TOKENS),
+        "output_logits": (False, FOR_TOKENS),
         "max_length": (None, "max_completion_length bounds completions"),
         "max_time": (None, "the clock would cut completions off before max_completion_length, which rewards go by"),
         "forced_eos_token_id": (None, "a completion that is cut off would look like one that has ended"),
@@ -94,7 +103,8 @@ def check_generation_kwargs(config: "DAPOConfig") -> None:
         given = f"generation_kwargs={{{name!r}: {value!r}}}"
         field = FIELDS.get(name)
         if field is not None:
-            if value != getattr(config, field):
+            is_off = all(number in OFF.get(field, ()) for number in (value, getattr(config, field)))
+            if value != getattr(config, field) and not is_off:
                 raise ValueError(
                     f"{given} contradicts {field}={getattr(config, field)!r}, which scoring, rewards and metrics go "
                     f"by. Set {field} to {value!r} instead, and take {name} out of generation_kwargs."

@@ -87,7 +87,67 @@ def _check_architecture(name: str, trust_remote_code: bool) -> None:
         raise ValueError(f"model={name!r} is a {architecture}, which is no causal language model. Choose another one.")
 
 
+def check_reference(model: Any, peft_config: Any, beta: float) -> None:
+    """
+    Refuses a model to which TRL could not make the reference of the KL term.
+
+    Args:
+        model (`str` or `PreTrainedModel` or `PeftModel`): as given to the trainer.
+        peft_config (`PeftConfig`, *optional*): as given to the trainer.
+        beta (`float`): weight of the KL term; without it there is no reference.
+
+    Raises:
+        ValueError: for adapters by other names than TRL's, and for a model that cannot be loaded once more.
+    """
+    if beta == 0 or isinstance(model, str):
+        return
+    if isinstance(model, PeftModel):
+        names = list(model.peft_config)
+        if "default" not in names or "ref" in names:
+            raise ValueError(
+                f"beta={beta}: the reference is a copy of the adapter 'default' by the name of 'ref', but the model "
+                f"has the adapters {names}. Load the one to train with adapter_name='default' and none as 'ref', or "
+                "set beta to 0 (the paper's value)."
+            )
+    elif peft_config is None and not model.config._name_or_path:
+        raise ValueError(
+            f"beta={beta}: the reference model is loaded by the name of the model, but model.config names no "
+            "directory or repository. Save the model and pass its directory, or set beta to 0 (the paper's value)."
+        )
+
+
 # When the trainer has been built
+
+
+@torch.no_grad()
+def warn_of_other_reference(model: nn.Module, reference: nn.Module, beta: float) -> None:
+    """
+    Warns if the reference of the KL term is another model than the one to train: TRL loads it by the model's name,
+    which tells nothing of weights that have changed since, nor of a revision.
+
+    Args:
+        model (`nn.Module`): the policy before training.
+        reference (`nn.Module`): the reference model.
+        beta (`float`): weight of the KL term.
+    """
+    weights = dict(model.named_parameters())
+    others = [
+        name
+        for name, weight in reference.named_parameters()
+        if name in weights and not _are_equal(weight, weights[name])
+    ]
+    if others:
+        logger.warning(
+            f"beta={beta}: the reference model, loaded from {model.config._name_or_path!r}, differs from the model in "
+            f"{len(others)} of {len(weights)} weights, such as {others[0]}: the KL term pulls to that model, not to "
+            "the one that training begins with. If the latter is meant, save the model and pass its directory."
+        )
+
+
+def _are_equal(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """As far as the coarser of the two types tells."""
+    coarser = min(one.dtype, other.dtype, key=lambda dtype: dtype.itemsize)
+    return one.shape == other.shape and torch.equal(one.to(coarser), other.to(one.device, coarser))
 
 
 def check_policy(

@@ -122,7 +122,8 @@ def _check_columns(reward: Callable, name: str, available: set[str]) -> None:
 def _check_signature(reward: Callable, name: str, available: set[str], elsewhere: set[str] | None) -> None:
     """`elsewhere`: None, or the columns of all data sets, if what is in none of them may come with the completions."""
     try:
-        signature = inspect.signature(reward)
+        # What is called: a decorator may take arguments that the function inside of it does not, and the reverse.
+        signature = inspect.signature(reward, follow_wrapped=False)
     except (TypeError, ValueError):
         return  # of a function in C, which tells nothing
     columns = sorted(available - {*NOT_GIVEN, *ALWAYS_GIVEN})

@@ -67,6 +67,8 @@ class StoppableGRPOTrainer(MonitoredGRPOTrainer):
         prepared = super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
         # The last moment before callbacks begin to write.
         if resume_from_checkpoint is not None and self.state.global_step >= max_steps:
+            self._recall(resume_from_checkpoint)
+            self._last_reason_untrained = f"No rollout up to {resume_from_checkpoint} had a gradient."
             field = "max_steps" if self.args.max_steps > 0 else "num_train_epochs"
             raise FinishedError(
                 f"{resume_from_checkpoint} holds optimizer step {self.state.global_step}, and the run ends at step "
@@ -87,15 +89,16 @@ class StoppableGRPOTrainer(MonitoredGRPOTrainer):
             if self.args.save_strategy != "no" and not is_saved:
                 self._save_checkpoint(kwargs["model"], kwargs["trial"])
                 self.control = self.callback_handler.on_save(self.args, self.state, self.control)
-            if is_preempted:
-                # With a limit of 1, the parent would delete this checkpoint at its end if another is the best.
-                self.args.save_total_limit = None
-            elif isinstance(reason, RewardValueError | ServerError) or (
+            if isinstance(reason, RewardValueError | ServerError) or (
                 isinstance(reason, ShortageError) and self.args.on_shortage == "raise"
             ):
                 raise
             logger.warning(f"Training ends before optimizer step {self.state.global_step + 1}. {reason}")
             self.control.should_training_stop = True
+        if self.control.should_training_stop or self.state.global_step >= self.state.max_steps:
+            # With a limit of 1, the parent would delete the last checkpoint at its end if another is the best: nobody
+            # could go on from there, and a run that is started again would not know that it has ended.
+            self.args.save_total_limit = None
 
     def _evaluate(self, trial, ignore_keys_for_eval, skip_scheduler=False):
         try:

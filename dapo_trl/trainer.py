@@ -23,7 +23,7 @@ from .data_checks import check_datasets, check_prompts
 from .exchange import assert_agreement
 from .loss import deal_rows
 from .metrics import only_value
-from .model_checks import check_model, check_optimizers, check_policy
+from .model_checks import check_model, check_optimizers, check_policy, check_reference, warn_of_other_reference
 from .preemption import PreemptedError
 from .publishing_trainer import PublishingGRPOTrainer
 from .random_state import get_random_state, set_random_state
@@ -148,6 +148,7 @@ class DAPOTrainer(PublishingGRPOTrainer):
         # The parent changes arguments in place; the caller's objects stay as they are.
         check_model(model, processing_class, getattr(args, "trust_remote_code", False))
         args, reward_funcs = own_args(args, model), as_list(reward_funcs)
+        check_reference(model, peft_config, args.beta)
         check_weight_transfer(args)
         is_generated_elsewhere = rollout_func is not None or environment_factory is not None
         check_supported(args, train_dataset, tools, environment_factory)
@@ -179,6 +180,9 @@ class DAPOTrainer(PublishingGRPOTrainer):
                 environment_factory=environment_factory,
             )
         check_policy(self.model, self._tokenizer, self.optimizer, args)
+        is_sharded = self.is_deepspeed_enabled or self.is_fsdp_enabled
+        if self.ref_model is not None and not isinstance(model, str) and not is_sharded:
+            warn_of_other_reference(self.model, self.accelerator.unwrap_model(self.ref_model), args.beta)
         check_prompts(datasets, self.processing_class, self.model, args, is_generated_elsewhere)
         self._replayed: Replay | None = None
         self._overlong_reward = num_task_rewards if args.soft_punish_cache is not None else None

@@ -158,6 +158,7 @@ def test_a_given_num_generations_eval_must_fit():
         ({"on_alarm": "raise"}, r"on_alarm='raise' is unknown. Set on_alarm to one of \['warn', 'stop'\]"),
         ({"eval_rollouts": 0}, "eval_rollouts=0 is below 1. Set eval_rollouts to 1 or more"),
         ({"token_normalization": "batch"}, r"token_normalization='batch' is unknown. Set .* \['step', 'group'\]"),
+        ({"push_to_hub": True, "hub_token": ""}, "hub_token is empty, and push_to_hub needs one. Set hub_token to"),
         ({"soft_punish_cache": 0}, "soft_punish_cache=0 tokens must be above 0 .* or to null"),
         ({"soft_punish_cache": -4}, "soft_punish_cache=-4 tokens must be above 0"),
         (

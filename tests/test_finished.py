@@ -48,6 +48,10 @@ RUNS = {
     "epochs": ({"max_steps": -1, "num_train_epochs": 0.2}, {}),
     "fewer epochs": ({"max_steps": -1, "num_train_epochs": 0.2}, {"num_train_epochs": 0.1}),
     "TRL's own batches": ({"dynamic_sampling": False, "balance_micro_batches": False}, {}),
+    "the best checkpoint is another": (
+        {"eval_strategy": "steps", "eval_steps": 2, "load_best_model_at_end": True, "save_total_limit": 1},
+        {},
+    ),
     "evaluation": ({"eval_on_start": True, "eval_strategy": "steps", "eval_steps": 2, "log_completions": True}, {}),
 }
 """Settings of a run, and what is other when it is started again."""

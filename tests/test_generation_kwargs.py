@@ -192,7 +192,11 @@ REFUSED = {
         "guidance_scale": (2.0, "another distribution"),
         "logits_processor": ([print], "is unknown, or not made for training.*eos_token_id"),
         "prompt_lookup_num_tokens": (3, "is unknown, or not made for training"),
-        "output_scores": (True, "is unknown, or not made for training"),
+        "output_scores": (True, "TRL expects tokens"),
+        "output_logits": (True, "TRL expects tokens"),
+        "length_penalty": (0.5, "searched for instead of sampled"),
+        "early_stopping": (True, "searched for instead of sampled"),
+        "num_beam_groups": (2, "searched for instead of sampled"),
         "disable_compile": (True, "is unknown, or not made for training"),
         "repitition_penalty": (1.1, "is unknown, or not made for training"),
     },
@@ -247,6 +251,8 @@ def test_what_changes_nothing_is_taken():
     same = {"temperature": 0.8, "top_p": 0.9, "max_new_tokens": 16, "num_beams": 1, "do_sample": True}
     assert config(**same).generation_kwargs == same
     config(use_vllm=True, temperature=0.8, max_tokens=16, ignore_eos=False, stop=[], logprobs=0)
+    config(top_k=None, min_p=0.0, length_penalty=1.0, early_stopping=False, output_scores=False)
+    config(use_vllm=True, min_p=0.0)
     assert config(suppress_tokens=[5], min_new_tokens=2).generation_kwargs["suppress_tokens"] == [5]
 
 

@@ -89,6 +89,13 @@ def test_the_same_step_makes_the_weights_of_grpo_trainer_nan():
     assert all(logs["loss"] == logs["loss"] for logs in trainer.state.log_history if "loss" in logs)
 
 
+@pytest.mark.parametrize("value", [INF, NAN])
+def test_only_the_step_itself_has_no_loss(value):
+    trainer = train(made(NonFiniteLoss, value=value), TWO_ROLLOUTS | {"logging_nan_inf_filter": False})
+    losses = torch.tensor([record["loss"] for record in trainer.state.log_history if "loss" in record])
+    assert losses.isfinite().tolist() == [True, True, True, False, True, True]
+
+
 def test_every_rollout_warns_once(caplog):
     class Always(NonFiniteLoss):
         at_step = property(lambda self: self.state.global_step + 1)

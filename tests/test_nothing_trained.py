@@ -102,11 +102,13 @@ def test_one_rollout_that_teaches_is_enough(config):
     assert trainer.reason_untrained is None
 
 
+@pytest.mark.parametrize("max_steps", [3, 2])
 @pytest.mark.parametrize("reward", [correct, always_half])
-def test_a_resumed_run_remembers(reward):
+def test_a_resumed_run_remembers(reward, max_steps):
+    """Also one that has come to its end, whose final model is still to be saved."""
     config = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1, **OFF}
     trainer = train(DAPOTrainer, config, reward_funcs=reward)
-    resumed = build(DAPOTrainer, config | {"max_steps": 3}, reward_funcs=always_half)
+    resumed = build(DAPOTrainer, config | {"max_steps": max_steps}, reward_funcs=always_half)
     resumed.train(resume_from_checkpoint=f"{trainer.args.output_dir}/checkpoint-2")
     assert (resumed.reason_untrained is None) == (reward is correct)
 

@@ -72,8 +72,8 @@ def test_save_total_limit():
 def test_load_best_model_at_end():
     trainer = train_with_best(load_best_model_at_end=True, save_total_limit=1)
     output_dir = Path(trainer.args.output_dir)
-    # As in TRL: at the end, the best one alone is kept.
-    assert checkpoints_of(output_dir) == ["checkpoint-2"]
+    # The best one, and the last one to go on from, which Trainer deletes at the end.
+    assert checkpoints_of(output_dir) == ["checkpoint-2", "checkpoint-5"]
     best = weights_of(output_dir / "checkpoint-2")
     for name, parameter in trainer.model.named_parameters():
         assert torch.equal(parameter, best[name])

@@ -90,6 +90,18 @@ def two_adapters() -> PeftModel:
     return model
 
 
+def adapter_beside_a_reference() -> PeftModel:
+    model = get_peft_model(tiny_model(), lora())
+    model.add_adapter("ref", lora())
+    return model
+
+
+def loaded_again(change: float = 0.0) -> Qwen2ForCausalLM:
+    model = Qwen2ForCausalLM.from_pretrained(saved(tiny_model()), dtype="float32")
+    model.model.layers[1].mlp.up_proj.weight.data[3, 5] += change
+    return model
+
+
 def frozen(but: str | None = None) -> Qwen2ForCausalLM:
     model = tiny_model()
     for name, parameter in model.named_parameters():
@@ -184,6 +196,18 @@ MODELS = {
         "adapter is a AdaptionPromptConfig, under which .* Train another adapter, such as LoRA",
     ),
     "no target": (lambda: {"peft_config": lora(target_modules=["nope"])}, "Target modules {'nope'} not found"),
+    "other name with KL": (
+        lambda: {"model": get_peft_model(tiny_model(), lora(), adapter_name="mine"), "config": {"beta": 0.1}},
+        r"beta=0.1: the reference is a copy of the adapter 'default' .* has the adapters \['mine'\]. Load .* or set b",
+    ),
+    "a reference already": (
+        lambda: {"model": adapter_beside_a_reference(), "config": {"beta": 0.1}},
+        r"by the name of 'ref', but the model has the adapters \['default', 'ref'\]",
+    ),
+    "no reference to load": (
+        lambda: {"config": {"beta": 0.1}},
+        "beta=0.1: the reference model is loaded by the name of the model, but .* names no .* set beta to 0",
+    ),
     "LM head": (lambda: {"peft_config": lora(target_modules=["lm_head"])}, "adapter to `lm_head` is not supported"),
     "no adapter config": (lambda: {"peft_config": {"r": 4}}, "`peft_config` must be a `peft.PeftConfig` instance"),
     "adapter twice": (lambda: {"model": two_adapters(), "peft_config": lora()}, "together with a `peft_config`"),
@@ -380,7 +404,7 @@ BEST_METRICS = {
     "misspelt": (lambda: choosing("eval_rewrad"), r"'eval_rewrad' is no metric .* mean 'eval_reward'\? Set it to"),
     "without its prefix": (lambda: choosing("rewrad"), r"'rewrad' is no metric .* mean 'eval_reward'\?"),
     "other k": (lambda: choosing("eval_avg@2"), r"Did you mean 'eval_avg@4'\?"),
-    "bound": (lambda: choosing("eval_avg@4_low"), r"Did you mean 'eval_avg@4'\?"),  # not there if all are equal
+    "bound": (lambda: choosing("eval_avg@4_low"), r"Did you mean 'eval_avg@4'\?"),  # not there for a single problem
     "saved if best": (
         lambda: choosing("eval_rewrad", save_strategy="best", load_best_model_at_end=False),
         r"Did you mean 'eval_reward'\?",
@@ -441,6 +465,16 @@ async def later(completion_ids, **kwargs):
 
 def by_name(first, completion_ids, **kwargs):
     return correct(completion_ids)
+
+
+def passing_on(function: Callable) -> Callable:
+    """A decorator that gives a function no more than it takes."""
+
+    @functools.wraps(function)
+    def decorated(*args, **kwargs):
+        return function(kwargs["completion_ids"])
+
+    return decorated
 
 
 def with_column(name: str) -> Dataset:
@@ -601,6 +635,10 @@ WORKS: dict[str, Callable[[], dict]] = {
     "adapter to go on with": lambda: {"model": loaded_adapter(is_trainable=True)},
     "adapter to go on with, with KL": lambda: {"model": loaded_adapter(is_trainable=True), "config": {"beta": 0.1}},
     "two adapters": lambda: {"model": two_adapters()},
+    "adapter by another name": lambda: {"model": get_peft_model(tiny_model(), lora(), adapter_name="mine")},
+    "model with KL": lambda: {"model": loaded_again(), "config": {"beta": 0.1}},
+    "model in bfloat16 with KL": lambda: {"model": loaded_again().bfloat16(), "config": {"beta": 0.1}},
+    "model that has changed, with KL": lambda: {"model": loaded_again(change=0.1), "config": {"beta": 0.1}},
     "adapter for any task": lambda: {"peft_config": lora(task_type=None)},
     "prefix tuning as in TRL": lambda: {
         "peft_config": PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4),
@@ -648,6 +686,7 @@ WORKS: dict[str, Callable[[], dict]] = {
     "async function": lambda: {"reward_funcs": later},
     "tuple": lambda: {"reward_funcs": (correct,)},
     "column": lambda: {"reward_funcs": by_number},
+    "decorated": lambda: {"reward_funcs": passing_on(lambda completion_ids: correct(completion_ids))},
     "callback as a class": lambda: {"callbacks": [TrainerCallback]},
     "own optimizer": own_optimizer_and_scheduler,
     "optimizer of a part": partly_optimized,
@@ -685,6 +724,11 @@ def test_works(name):
             "worst model",
             r"greater_is_better=False with metric_for_best_model='reward': the worst model counts as the b",
         ),
+        (
+            "model that has changed, with KL",
+            r"beta=0.1: the reference model, loaded from '.*', differs from the model in 1 of \d+ weights, such as "
+            r"model.layers.1.mlp.up_proj.weight: the KL term pulls to that model",
+        ),
         ("optimizer of a part", r"lacks \d+ of the \d+ parameters with requires_grad, such as model.layers.0"),
     ],
 )
@@ -692,6 +736,13 @@ def test_is_warned_of(name, message, caplog):
     arguments = WORKS[name]()
     build(DAPOTrainer, arguments.pop("config", {}), rollout_func=None, **arguments)
     assert re.search(message, caplog.text)
+
+
+@pytest.mark.parametrize("name", ["model with KL", "model in bfloat16 with KL"])
+def test_the_same_reference_is_not_warned_of(name, caplog):
+    arguments = WORKS[name]()
+    build(DAPOTrainer, arguments.pop("config"), **arguments)
+    assert "reference model" not in caplog.text
 
 
 def test_a_reward_model_of_several_labels_is_warned_of(caplog):

@@ -4,7 +4,8 @@ import torch
 from accelerate import Accelerator
 from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
+
+from ..checkpoint import last_complete_checkpoint
 
 
 SUMMED_TYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -89,7 +90,7 @@ class WeightsCallback(TrainerCallback):
         names = non_finite_parameters(model, self._accelerator)
         if not names:
             return
-        checkpoint = get_last_checkpoint(output_dir)
+        checkpoint = last_complete_checkpoint(output_dir)
         remedy = f"Resume from {checkpoint}" if checkpoint else "No checkpoint has been written: start again"
         raise NonFiniteWeightsError(
             f"Weights are NaN or infinite after optimizer step {global_step}: {_listed(names)}. The run ends, and "

@@ -1,6 +1,7 @@
 """What runs have left in their output directories, and which of them are seeds of one."""
 
 import json
+import logging
 import math
 import re
 from collections import defaultdict
@@ -15,6 +16,8 @@ from ..callbacks.records import is_training_log
 from ..phases import PHASES
 from .settings import Settings, load_settings
 
+
+logger = logging.getLogger(__name__)
 
 Record = dict[str, float]
 
@@ -80,6 +83,10 @@ def load_runs(paths: list[Path]) -> list[RunGroup]:
     runs = [load_run(path, label) for path, label in zip(resolved, labels(resolved), strict=True)]
     groups = defaultdict(list)
     for run in runs:
+        if not run.settings.values:
+            logger.warning(
+                "%s has no readable settings.json or training_args.bin, so its settings are unknown.", run.path
+            )
         match = _SEED.fullmatch(run.label)
         groups[match["name"] if match else run.label].append(run)
     return [RunGroup(name, members) for name, members in groups.items()]

@@ -97,7 +97,8 @@ def load_settings(run_dir: Path) -> Settings:
         run_dir (`Path`): the run's output directory.
 
     Returns:
-        [`Settings`]: without values, and with a warning, if there is nothing that can be read.
+        [`Settings`]: without values if there is nothing that can be read, as before the first checkpoint; a file
+            that is damaged is warned of.
     """
     written = read_settings(run_dir)
     if written is not None:
@@ -106,7 +107,6 @@ def load_settings(run_dir: Path) -> Settings:
     for folder in (run_dir, *checkpoints):
         if (folder / TRAINING_ARGS).is_file():
             return _read_training_args(folder / TRAINING_ARGS)
-    logger.warning("%s has neither settings.json nor training_args.bin: its settings are unknown.", run_dir)
     return Settings()
 
 

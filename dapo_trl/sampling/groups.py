@@ -39,10 +39,11 @@ def deciding_values(rewards_per_func: torch.Tensor, deciding: list[int]) -> torc
 def is_graded(values: torch.Tensor) -> bool:
     """
     Whether a reward has more than one value above zero, or more than one that is not: some completions are better than
-    others, and where right begins is not in the values. NaN counts for nothing.
+    others, and where right begins is not in the values. NaN and rounding count for nothing.
     """
     values = values[~values.isnan()]
-    return any(len(side.unique()) > 1 for side in (values[values > 0], values[values <= 0]))
+    sides = [side for side in (values[values > 0], values[values <= 0]) if len(side)]
+    return not all(side.min().isclose(side.max()) for side in sides)
 
 
 def group_outcomes(deciding: torch.Tensor, threshold: float | None = 0.0) -> list[Outcome]:

@@ -83,6 +83,13 @@ def test_rows_that_would_count_twice_are_refused(directory):
         load_prompts(str(source))
 
 
+def test_empty_files_repeat_nothing(directory):
+    source = directory("a.jsonl")
+    for name in ("b.jsonl", "c.jsonl"):
+        (source / name).touch()
+    assert len(load_prompts(str(source))) == 2
+
+
 @pytest.mark.parametrize(
     ("names", "num_rows"),
     [

@@ -259,3 +259,10 @@ def test_facts_of_another_version(tmp_path):
 def test_a_push_needs_a_repository(run_dir):
     with pytest.raises(FactsError, match="was not trained with push_to_hub. Give --repo_id <owner>/<name>"):
         main(["--run", str(run_dir), "--push"])
+
+
+def test_a_push_needs_a_model(run_dir):
+    for weights in run_dir.glob("*.safetensors"):
+        weights.unlink()
+    with pytest.raises(FactsError, match="holds no final model: the run has not come to its end, or has trained noth"):
+        main(["--run", str(run_dir), "--push", "--repo_id", "me/mine"])

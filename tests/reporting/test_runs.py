@@ -19,6 +19,14 @@ def test_directories_named_as_seeds_are_one_run(tmp_path):
     }
 
 
+def test_settings_that_are_unknown_are_warned_of(tmp_path, caplog):
+    load_runs([rising_run(tmp_path / "known", [0.1]), write_run(tmp_path / "other", [training_log(1, reward=0.1)])])
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"{tmp_path / 'other'} has no readable settings.json or training_args.bin, so its settings are unknown."
+    )
+
+
 def test_directories_that_are_only_seeds_take_the_name_above(tmp_path):
     groups = load_runs([rising_run(tmp_path / name, [0.1]) for name in ("dapo/seed0", "dapo/seed1", "grpo/seed0")])
     assert [(group.name, len(group.runs)) for group in groups] == [("dapo", 2), ("grpo", 1)]

@@ -57,6 +57,8 @@ def test_outcome_by_threshold(group, threshold, outcome):
         ([1.0, -1.0, 1.0], False),
         ([1.0, 0.0], False),
         ([0.5, 0.5, NAN], False),
+        ([0.3, 0.3000001, -0.0, 0.0], False),  # rounding
+        ([1e-6, 2e-6], True),
         ([0.2, 0.7], True),  # which of the two is right?
         ([-1.0, 0.0], True),
         ([-1.0, -0.5, 1.0], True),
