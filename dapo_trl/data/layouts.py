@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..rewards.boxes import boxes
-
 
 @dataclass(frozen=True)
 class Layout:
@@ -161,7 +159,7 @@ def read_gold(value: Any, is_worked: bool = False) -> str | None:
     Args:
         value:
             A text, a number, or a list of one of these. Of a text with `####` (GSM8K) what follows the last one is
-            taken, of a text with `\boxed{}` (MATH) its content, of several different ones all, else all of the text.
+            taken, of a text with `\boxed{}` (MATH) the content of the last one, else all of it.
         is_worked (`bool`, *optional*, defaults to `False`):
             The text is a worked solution: without `####` or `\boxed{}` it has no gold answer that could be read.
 
@@ -185,8 +183,7 @@ def read_gold(value: Any, is_worked: bool = False) -> str | None:
     if "####" in text:
         text = text.rpartition("####")[2].strip()
     else:
-        contents = dict.fromkeys(reversed([content.strip() for *_, content in boxes(text)]))
-        boxed = ", ".join(contents) if len(contents) > 1 else last_boxed(text)
+        boxed = last_boxed(text)
         text = boxed if boxed is not None else "" if is_worked else text
     return text or None
 
