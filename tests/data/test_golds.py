@@ -20,15 +20,7 @@ def test_last_boxed(text, expected):
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [
-        ("2 * 3 = 6\n#### 6", "6"),
-        (" 34 ", "34"),
-        (5, "5"),
-        (0.5, "0.5"),
-        (["7"], "7"),
-        ("", None),
-        (None, None),
-    ],
+    [("2 * 3 = 6\n#### 6", "6"), (" 34 ", "34"), (5, "5"), (0.5, "0.5"), (["7"], "7"), ("", None), (None, None)],
 )
 def test_read_gold(value, expected):
     assert read_gold(value) == expected
