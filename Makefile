@@ -8,7 +8,7 @@ VLLM_BIN := $(VLLM_VENV)/bin
 
 # What `make bench` runs, modules of the package `benchmarks`; BENCH="rewards.speed" runs one of them.
 BENCH ?= training_phase.speed training_phase.memory training_phase.bookkeeping training_phase.scaling \
-	dynamic_sampling.simulate rewards.speed generation.speed
+	dynamic_sampling.simulate rewards.speed generation.speed evaluation.intervals
 
 .PHONY: install demo test test-latest test-vllm bench quality format clean
 

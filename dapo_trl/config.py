@@ -294,6 +294,11 @@ class DAPOConfig(GRPOConfig):
                 "deciding reward is above it. Set correct_threshold to a value between those of wrong and right "
                 "completions, or to null."
             )
+        if self.push_to_hub and self.hub_token is not None and not self.hub_token.strip():
+            raise ValueError(
+                "hub_token is empty, and push_to_hub needs one. Set hub_token to a token (is the variable that it "
+                "comes from set?), or leave it out: then it is HF_TOKEN, or the login of this machine."
+            )
         cache = self.soft_punish_cache
         if cache is not None and not 0 < cache <= (self.max_completion_length or 0):
             raise ValueError(

@@ -69,12 +69,6 @@ def check_combinations(config: "DAPOConfig") -> None:
             "of the rows ride on the advantages and would not reach the KL term. Set on_shortage to 'raise', beta "
             "to 0, or loss_type to 'dapo'."
         )
-    if config.use_vllm and "seed" in (config.generation_kwargs or {}):
-        raise ValueError(
-            f"generation_kwargs holds seed={config.generation_kwargs['seed']}, with which vLLM would give equal "
-            "prompts equal completions, in every round and rollout. With a server every group of completions has a "
-            "seed of its own, made from the run's: leave it out of generation_kwargs, and set seed instead."
-        )
     if config.use_vllm and config.vllm_mode == "server":
         _check_address(config.vllm_server_base_url)
         check_waits(config, config.ddp_timeout)

@@ -16,6 +16,7 @@ from huggingface_hub import HfApi
 from .command_line import errors_in_one_line
 from .hub.card import last_step, write_card
 from .hub.facts import FactsError, read_facts
+from .hub.files import model_files
 from .hub.publisher import Publisher, Push, PushError
 from .recipe_parser import StrictParser
 
@@ -28,9 +29,14 @@ def push_run(run_dir: Path, repo_id: str | None, private: bool) -> str:
         `str`: address of the commit.
 
     Raises:
-        FactsError: if nobody says where to.
+        FactsError: if there is no model, or nobody says where to.
         PushError: if the Hub refuses.
     """
+    if not any(path.suffix in (".safetensors", ".bin") for path in model_files(run_dir)):
+        raise FactsError(
+            f"{run_dir} holds no final model: the run has not come to its end, or has trained nothing. Resume it, or "
+            "push a checkpoint by `hf upload <owner>/<name> <checkpoint>`."
+        )
     repo_id = repo_id or read_facts(run_dir)["repo_id"]
     if repo_id is None:
         raise FactsError(f"{run_dir} was not trained with push_to_hub. Give --repo_id <owner>/<name>.")

@@ -23,12 +23,20 @@ from .completions_table import append_dropped, length_columns, remove_last
 from .exact_trainer import ExactGRPOTrainer
 from .exchange import exchange
 from .loss import loss_mask
-from .metrics import MeanProbability, constant_value, count_copies, means_of_numbers, reward_metrics, why_no_signal
+from .metrics import (
+    MeanProbability,
+    constant_value,
+    count_copies,
+    means_of_numbers,
+    merge_completion_metrics,
+    reward_metrics,
+    why_no_signal,
+)
 from .preemption import PreemptedError
 from .random_state import get_random_state, set_random_state
 from .reward_values import ReturnedValues, RewardValueError, check_rewards
 from .sampling import GroupPool, Outcome, deciding_values, group_outcomes, is_graded, outcome_shares
-from .vllm import ReleaseCallback, ServerError, count_corrected, usual_difference
+from .vllm import ReleaseCallback, ServerError, count_corrected, score_text, usual_difference
 
 
 logger = get_logger(__name__)
@@ -52,6 +60,7 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
         self._last_reason_untrained: str | None = None
         self._generated_rewards: torch.Tensor | None = None
         self._evaluated: EvaluatedGroups | None = None
+        self._evaluated_rewards: list[torch.Tensor] = []
         self._mean_probability = MeanProbability()
         self._loss_logps: torch.Tensor | None = None
         self._num_generated_tokens = self._num_trained_tokens = 0.0
@@ -60,7 +69,7 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
         if self.use_vllm:
             generation = self.vllm_generation
             generation.sync_weights = self.phases.measure("weight_sync")(generation.sync_weights)
-            generation.score = self._score_text
+            generation.score = lambda ids: score_text(self.model, self.accelerator, ids)
             self.add_callback(ReleaseCallback(generation.release))
         steps = self.args.optimizer_steps_per_rollout
         alarms = default_alarms(
@@ -122,8 +131,10 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
             self._pending_extra_logs.update(length_columns(completion_ids_list, end_ids))
         if not self.model.training:
             rewards = self._checked_rewards(inputs, prompts, completions, completion_ids_list)
-            if self._evaluated is not None and self._deciding_rewards:
-                self._evaluated.add(deciding_values(rewards, self._deciding_rewards))
+            if self._evaluated is not None:
+                self._evaluated_rewards.append(rewards)
+                if self._deciding_rewards:
+                    self._evaluated.add(deciding_values(rewards, self._deciding_rewards))
             return rewards
         with self.phases.measure("scoring"):
             rewards = self._checked_rewards(inputs, prompts, completions, completion_ids_list)
@@ -239,28 +250,6 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
         elif self.args.on_alarm == "stop" or self.is_deepspeed_enabled:
             raise AlarmError(message)
         return False
-
-    @torch.no_grad()
-    def _score_text(self, ids: list[int]) -> torch.Tensor:
-        """
-        Log-probabilities of a text, in nats, at temperature 1 and without dropout, by the model that is trained.
-
-        Args:
-            ids (`list[int]`): its tokens.
-
-        Returns:
-            `torch.Tensor` of shape `(len(ids) - 1,)`: from the second token on.
-        """
-        was_training = self.model.training
-        input_ids = torch.tensor([ids], device=self.accelerator.device)
-        self.model.eval()
-        try:
-            with self.accelerator.autocast():
-                logits = self.model(input_ids=input_ids, attention_mask=torch.ones_like(input_ids)).logits
-        finally:
-            self.model.train(was_training)
-        logps = logits[0, :-1].float().log_softmax(dim=-1)
-        return logps.gather(1, input_ids[0, 1:, None])[:, 0]
 
     def _record_mean_probability(self) -> None:
         self._metrics["train"]["mean_probability"].append(self._mean_probability.flush(self.accelerator))
@@ -449,8 +438,10 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
 
     def evaluation_loop(self, dataloader, *args, metric_key_prefix: str = "eval", **kwargs) -> Any:
         """
-        TRL's evaluation, with avg@k. Training goes on as if it had not taken place, unless it is TRL's own, whose
-        random numbers are the next after those of the evaluation.
+        TRL's evaluation, with avg@k, and rewards and lengths over all rows: TRL's are means of the means of batches,
+        of which the last may be smaller, or repeat rows so that all processes have equally many. Training goes on as
+        if it had not taken place, unless it is TRL's own, whose random numbers are the next after those of the
+        evaluation.
         """
         random_state = get_random_state()
         self._evaluated = EvaluatedGroups(self.num_generations_eval)
@@ -458,18 +449,39 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
             output = super().evaluation_loop(dataloader, *args, metric_key_prefix=metric_key_prefix, **kwargs)
             num_problems = len(dataloader.dataset) if hasattr(dataloader.dataset, "__len__") else None
             metrics = self._evaluated.metrics(num_problems, self._correct_threshold)
+            self._record_evaluation(num_problems)
             self._check_best_metric(metrics, metric_key_prefix)
         except (PreemptedError, RewardValueError, ServerError):
             self._metrics["eval"].clear()  # the log of the run's end is none of an evaluation
             raise
         finally:
             self._evaluated = None
+            self._evaluated_rewards = []
             if self.is_in_train and self.args.owns_batches:
                 set_random_state(random_state)
         if metric_key_prefix != "eval":  # TRL's own metrics of named sets would overwrite each other
             metrics |= means_of_numbers(self._metrics["eval"])
         output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in metrics.items()})
         return output
+
+    def _record_evaluation(self, num_problems: int | None) -> None:
+        """In place of what was recorded batch by batch; the lengths still count rows that are repeated."""
+        if not self._evaluated_rewards:
+            return
+        recorded, num_generations = self._metrics["eval"], self.num_generations_eval
+        rewards = torch.cat(self._evaluated_rewards).view(-1, num_generations, len(self.reward_funcs))[:num_problems]
+        whole = reward_metrics(rewards.flatten(0, 1), self.reward_weights, self.reward_func_names, num_generations)
+        if num_generations == 1:
+            del whole["frac_reward_zero_std"]  # TRL's: a single completion does not deviate
+        num_rows = [len(batch) for batch in self._evaluated_rewards]
+        lengths = {
+            name: values
+            for name, values in recorded.items()
+            if name.startswith("completions/") and len(values) == len(num_rows)
+        }
+        batches = [{name: values[i] for name, values in lengths.items()} for i in range(len(num_rows))]
+        whole |= merge_completion_metrics(list(zip(num_rows, batches, strict=True)))
+        recorded.update({name: [value] for name, value in whole.items()})
 
     def _check_best_metric(self, metrics: dict[str, float], prefix: str) -> None:
         """No accuracy without a problem that can be scored: what is best by it cannot be told."""

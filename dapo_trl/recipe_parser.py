@@ -127,7 +127,9 @@ class RecipeParser(StrictParser, TrlParser):
             position = words.index("--config") + 1
             if position == len(words):
                 raise ValueError("--config is the last word. Give the file after it: --config RECIPE.yaml.")
-            refuse_repeated_keys(Path(words[position]).read_text(encoding="utf-8"), words[position])
+            text = Path(words[position]).read_text(encoding="utf-8")
+            refuse_repeated_keys(text, words[position])
+            remember(yaml.safe_load(text))  # also what the command line overrides: it may stand elsewhere in the file
         for word in words:
             _refuse_in_json(word.partition("=")[2] if word.startswith("--") else word, "the command line")
         return super().parse_args_and_config(words, *other, **options)

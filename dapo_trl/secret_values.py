@@ -7,8 +7,9 @@ is or as JSON, Python, HTML and addresses spell it:
 
 - of 8 characters or more: anywhere, also inside of a word;
 - of 4 to 7: where it stands as a word of its own;
-- shorter ones, common words (`true`, `auto`), numbers of up to 7 digits and special tokens (`<pad>`): only as the
-  value of a setting with such a name. Elsewhere they tell nothing, and masking them would make a text unreadable.
+- shorter ones, words of up to 7 letters (`true`, `step`), numbers of up to 7 digits, placeholders (`localhost`),
+  special tokens (`<pad>`) and paths of files that exist: only as the value of a setting with such a name. Elsewhere
+  they tell nothing, and masking them would make a text unreadable, or change the prompts of an evaluation.
 """
 
 import base64
@@ -20,6 +21,7 @@ import json
 import logging
 import os
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote
@@ -34,8 +36,10 @@ _NUM_CHARS_ANYWHERE = 8
 _NUM_CHARS_AS_WORD = 4
 
 _ENDINGS = ("token", "key", "secret", "password", "passwd", "passphrase", "credential", "authorization")
-_WORDS = ("auth", "cookie", "pass", "pat")
-_ANYWHERE = re.compile(r"\b(secret|password|passwd|passphrase|(access|api|private) key|(access|auth|hf|hub) token)\b")
+_WORDS = ("auth", "cookie", "jwt", "pass", "pat")
+_ANYWHERE = re.compile(
+    r"\b(secret|password|passwd|passphrase|connection string|(access|api|private) key|(access|auth|hf|hub) token)\b"
+)
 _ABOUT_SECRETS = ("dir", "env", "file", "id", "length", "name", "path", "type", "url")
 _OWNERS_OF_TOKENS = ("access", "api", "auth", "bearer", "hf", "hub", "user")
 """`api_tokens` are secrets, `max_tokens` are none."""
@@ -47,9 +51,8 @@ _NO_SECRETS = (
 """Before `token` or `key`: words of a vocabulary, columns of a table."""
 
 _PLAIN = re.compile(
-    r"true|false|none|null|yes|no|on|off|auto|default|empty|dummy|\d{1,7}|<[^<>]*>|\[[^\[\]]*\]|\$\{?\w+\}?"
-    rf"|{NOT_PUBLISHED}",
-    re.IGNORECASE,
+    r"[a-z]{1,7}|[A-Z]{1,7}|[A-Z][a-z]{1,6}|\d{1,7}|<[^<>]*>|\[[^\[\]]*\]|\$\{?\w+\}?"
+    rf"|localhost|password|placeholder|{NOT_PUBLISHED}"
 )
 # User and password in an address; a part of a query with the name of a secret.
 _IN_ADDRESS = re.compile(r"(?<=://)[^/?#\s\"'<>`\\]+(?=@)")
@@ -69,7 +72,7 @@ def is_secret_name(name: str) -> bool:
     [False, False, False, False]
     """
     words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
-    if not words:
+    if not words or "@" in name:  # `pass@8` is a measure
         return False
     last, before = words[-1], words[-2] if len(words) > 1 else ""
     if before in _NO_SECRETS:
@@ -78,6 +81,8 @@ def is_secret_name(name: str) -> bool:
         return True
     if last == "tokens":
         return before in _OWNERS_OF_TOKENS
+    if last == "pwd":
+        return bool(before)  # `MYSQL_PWD`; `PWD` is a directory
     return last in _WORDS or last.removesuffix("s").endswith(_ENDINGS)
 
 
@@ -125,28 +130,35 @@ def mask_words(words: Sequence[str]) -> list[str]:
         if word.startswith("--"):
             flag, equals, word = word.partition("=")
             is_secret = is_secret_name(flag)
-            masked.append(flag + equals + (_mask_word(word, is_secret) if equals else ""))
+            masked.append(mask_text(flag) + equals + (_mask_word(word, is_secret) if equals else ""))
         else:
             masked.append(_mask_word(word, is_secret))
     return masked
 
 
 def mask_logs() -> None:
-    """Messages of all loggers of this process are without secrets from now on."""
-    make_record = logging.getLogRecordFactory()
+    """What this process logs and warns of is without secrets from now on, tracebacks too."""
+    make_record, format_warning = logging.getLogRecordFactory(), warnings.formatwarning
     if getattr(make_record, "masks", False):
         return
 
     def make_masked_record(*args, **kwargs) -> logging.LogRecord:
         record = make_record(*args, **kwargs)
-        message = record.getMessage()
-        masked = mask_text(message)
-        if masked != message:
-            record.msg, record.args = masked, None
+        with contextlib.suppress(Exception):  # arguments that do not fit the message: its handler reports that
+            message = record.getMessage()
+            masked = mask_text(message)
+            if masked != message:
+                record.msg, record.args = masked, None
+        if record.exc_info:
+            text = logging.Formatter().formatException(record.exc_info)
+            masked = mask_text(text)
+            if masked != text:  # otherwise the handler writes it in its own way
+                record.exc_text = masked
         return record
 
     make_masked_record.masks = True
     logging.setLogRecordFactory(make_masked_record)
+    warnings.formatwarning = lambda *args, **kwargs: mask_text(format_warning(*args, **kwargs))
 
 
 @contextlib.contextmanager
@@ -166,7 +178,8 @@ def _mask_error(error: BaseException | None, seen: set[int]) -> None:
     error.args = tuple(mask_text(arg) if isinstance(arg, str) else arg for arg in error.args)
     if hasattr(error, "__notes__"):
         error.__notes__ = [mask_text(note) for note in error.__notes__]
-    for other in (error.__cause__, error.__context__, *getattr(error, "exceptions", ())):
+    others = [arg for arg in error.args if isinstance(arg, BaseException)]  # as the errors of `requests` have them
+    for other in (error.__cause__, error.__context__, *getattr(error, "exceptions", ()), *others):
         _mask_error(other, seen)
 
 
@@ -237,7 +250,8 @@ def _spellings(secret: str) -> set[str]:
 def _pattern(secrets: frozenset[str]) -> re.Pattern | None:
     spellings = set()
     for secret in secrets:
-        if len(secret) >= _NUM_CHARS_AS_WORD and not _PLAIN.fullmatch(secret):
+        is_plain = _PLAIN.fullmatch(secret) or (os.path.isabs(secret) and os.path.exists(secret))
+        if len(secret) >= _NUM_CHARS_AS_WORD and not is_plain:
             spellings |= _spellings(secret)
     if not spellings:
         return None

@@ -218,12 +218,22 @@ def is_nothing_left(checkpoint: str | None, training_args: DAPOConfig) -> bool:
     return broadcast_object_list([is_finished(training_args, checkpoint if value != "true" else None)])[0]
 
 
-def build_trainer(script_args: DAPOScriptArguments, training_args: DAPOConfig, model_args: ModelConfig) -> DAPOTrainer:
-    """The trainer of a recipe, with its model, data and rewards."""
+def check_recipe(script_args: DAPOScriptArguments, training_args: DAPOConfig, model_args: ModelConfig) -> None:
+    """
+    Refuses what the settings alone show to be impossible, before anything is loaded.
+
+    Raises:
+        ValueError, ImportError: the message says what to change.
+    """
     if model_args.model_name_or_path is None:
         raise ValueError("model_name_or_path is not set. Set it to a model id on the Hub or a local directory.")
-    check_weight_transfer(training_args)
-    check_quantization(training_args, model_args)
+    if not script_args.print_vllm_command:  # the server's command may be printed on another machine
+        check_weight_transfer(training_args)
+        check_quantization(training_args, model_args)
+
+
+def build_trainer(script_args: DAPOScriptArguments, training_args: DAPOConfig, model_args: ModelConfig) -> DAPOTrainer:
+    """The trainer of a recipe, with its model, data and rewards."""
     training_args.model_init_kwargs = {
         "revision": model_args.model_revision,
         "attn_implementation": model_args.attn_implementation,
@@ -336,7 +346,7 @@ def main(
     argv: list[str] | None = None,
     while_parsing: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
 ) -> None:
-    """Parse, then train or print. Errors while parsing are those of `while_parsing`, all others go to the launcher."""
+    """Parse, then train or print. Errors of the settings are those of `while_parsing`, others go to the launcher."""
     mask_logs()
     follow_launcher()
     argv = sys.argv[1:] if argv is None else argv
@@ -344,6 +354,7 @@ def main(
     for_no_gpu = ["--use_cpu", "true"] if asks_for_server_command(argv) else []
     with while_parsing():
         script_args, training_args, model_args = make_parser().parse([*argv, *for_no_gpu])
+        check_recipe(script_args, training_args, model_args)
     sys.argv[1:] = mask_words(sys.argv[1:])  # trackers publish it
     if script_args.print_vllm_command:
         print_server_command(script_args, training_args, model_args)

@@ -20,6 +20,7 @@ TINY = {
     "training_phase.scaling": ["--lengths", "16", "32", "--rows", "8"],
     "dynamic_sampling.simulate": ["--rollouts", "10"],
     "rewards.speed": ["--completions", "4"],
+    "evaluation.intervals": ["--problems", "30", "--experiments", "20"],
     "generation.speed": ["--rows", "8", "--max-tokens", "8", "--rounds", "1", "--ways", "ended rows leave the batch"],
 }
 

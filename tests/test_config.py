@@ -191,6 +191,7 @@ def test_a_given_num_generations_eval_must_fit():
         ({"dynamic_sampling": "false"}, "dynamic_sampling='false' is a text, and every text but an empty one counts"),
         ({"disable_dropout": "no"}, "disable_dropout='no' is a text, .* Set disable_dropout to True or False"),
         ({"token_normalization": "batch"}, r"token_normalization='batch' is unknown. Set .* \['step', 'group'\]"),
+        ({"push_to_hub": True, "hub_token": ""}, "hub_token is empty, and push_to_hub needs one. Set hub_token to"),
         ({"soft_punish_cache": 0}, "soft_punish_cache=0 tokens must be above 0 .* or to null"),
         ({"soft_punish_cache": -4}, "soft_punish_cache=-4 tokens must be above 0"),
         (

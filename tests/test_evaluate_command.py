@@ -81,25 +81,26 @@ def test_from_a_model_to_a_summary(arguments, base, tmp_path, capsys):
     (completions,), (path,) = (files(tmp_path / "out", pattern) for pattern in ("completions-*", "summary-*"))
     summary = read_summary(path)
     assert (summary["completions_file"], summary["model"]["name"]) == (completions.name, base["model"])
-    assert re.fullmatch(r"summary-problems-[0-9a-f]{12}-k3-auto-1.json", path.name)
+    assert re.fullmatch(r"summary-problems-[0-9a-f]{12}-k3-auto-2.json", path.name)
     assert (summary["data"]["num_problems"], summary["data"]["num_rows"]) == (6, 20)
     assert list(summary["measures"]) == ["avg@3", "maj@3", "pass@1", "pass@2", "pass@3"]
     assert summary["sampling"] | {"k": 3, "top_p": 1.0, "seed": 42, "backend": "transformers"} == summary["sampling"]
-    assert summary["judging"] == {"answer_rule": "auto-1", "answer_rule_from": "default"}
+    assert summary["judging"] == {"answer_rule": "auto-2", "answer_rule_from": "default"}
     assert sum(summary["verifier"].values()) == 18
     assert {"python", "dapo_trl", "torch", "transformers"} <= summary["versions"].keys()
     assert len(rows(completions)) == 18
     problem = summary["problems"][0]
     assert (problem["problem"], problem["gold"], len(problem["answers"])) == ("0+0=", "0", 3)
     printed = capsys.readouterr().out
-    assert "6 problems, k = 3, answer rule auto-1" in printed
-    assert str(path) in printed and re.search(r"avg@3 +0\.000 +-\n", printed)  # a random model solves none
+    assert "6 problems, k = 3, answer rule auto-2" in printed
+    assert str(path) in printed
+    assert re.search(r"avg@3 +0\.000 +0\.000 to 0\.\d+\n", printed)  # a random model solves none
 
 
 def test_results_stand_beside_a_local_model(arguments, base, capsys):
     main(arguments(output_dir=None, num_problems=1, k=1))
     assert re.search(r"avg@1 +[01]\.000 +-\n", capsys.readouterr().out)
-    assert len(files(Path(base["model"]) / "evaluation", "summary-*-k1-auto-1.json")) == 1
+    assert len(files(Path(base["model"]) / "evaluation", "summary-*-k1-auto-2.json")) == 1
 
 
 def test_settings_from_yaml_and_the_command_line_beats_them(arguments, base, tmp_path):
@@ -336,5 +337,5 @@ def test_compare(arguments, base, tmp_path, capsys):
     capsys.readouterr()
     main(["--compare", *map(str, paths)])
     printed = capsys.readouterr().out
-    assert printed.startswith(f"A: {base['model']}\nB: {base['model']}\nproblems: 6 problems, answer rule auto-1\n")
+    assert printed.startswith(f"A: {base['model']}\nB: {base['model']}\nproblems: 6 problems, answer rule auto-2\n")
     assert re.search(r"avg@3 +0\.000 +0\.000 +\+0\.000 +-\n", printed)

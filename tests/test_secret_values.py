@@ -8,6 +8,7 @@ import random
 import re
 import string
 import sys
+import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,7 @@ def nothing_remembered(monkeypatch):
         *("apiKey", "x-api-key", "AWS_SECRET_ACCESS_KEY", "client_secret", "DB_PASSWORD", "PGPASSWORD", "api_keys"),
         *("GITHUB_PAT", "API_KEY_OF_JUDGE", "hub_token_value", "secret_of_x"),
         *("Authorization", "credentials", "access_tokens", "passphrase", "MY_SECRET", "basic_auth", "VLLM_API_KEY"),
+        *("MYSQL_PWD", "JWT", "AZURE_STORAGE_CONNECTION_STRING"),
     ],
 )
 def test_names_of_secrets(name):
@@ -68,6 +70,7 @@ def test_names_of_secrets(name):
         *("average_tokens_across_devices", "include_num_input_tokens_seen", "prompt_key", "tokenizer", "keyboard", ""),
         *("additional_special_tokens", "TOKENIZERS_PARALLELISM", "SSH_AUTH_SOCK", "XAUTHORITY", "num_tokens"),
         *("AWS_ACCESS_KEY_ID", "PASSWORD_FILE", "secret_name", "hub_private_repo", "hub_model_id", "PATH"),
+        *("pass@8", "OLDPWD"),
     ],
 )
 def test_names_of_other_things(name):
@@ -99,10 +102,13 @@ def test_our_own_fields_hold_one_secret():
         ({"words": ["--port", "80001234", "--api-key", "abcdefgh"]}, "80001234 abcdefgh", "80001234 not-published"),
         ({"private_key": "BEGIN KEY\nabcdefghij\nEND"}, "# abcdefghij", "# not-published"),
         # 4 to 7 characters: words of their own.
-        ({"hub_token": "abcd"}, "abcd, xabcd, abcd_e", "not-published, xabcd, not-published_e"),
+        ({"hub_token": "abc4"}, "abc4, xabc4, abc4_e", "not-published, xabc4, not-published_e"),
+        ({"hub_token": "aBcD"}, "aBcD", "not-published"),
         # Too short or too common: not by their value.
         ({"hub_token": "abc"}, "abc", "abc"),
         ({"hub_token": "true", "api_key": "None", "pass": "123456"}, "true None 123456", "true None 123456"),
+        ({"api_key": "step", "my_secret": "Answer"}, "step by step to the Answer", "step by step to the Answer"),
+        ({"my_password": "password"}, "password", "password"),
         ({"api_key": "<|im_end|>", "token": "$HF_TOKEN"}, "<|im_end|> $HF_TOKEN", "<|im_end|> $HF_TOKEN"),
         ({"hub_token": None, "token": True}, "None True", "None True"),
         ({"hub_token": ""}, "text", "text"),
@@ -147,10 +153,16 @@ def test_values_by_their_names_and_by_what_they_hold():
         (["--model_init_kwargs", '{"token": "ab"}'], ["--model_init_kwargs", '{"token": "not-published"}']),
         (["--model_init_kwargs", '{"a":1}'], ["--model_init_kwargs", '{"a":1}']),
         (["--url=http://a:b@h"], ["--url=http://not-published@h"]),
+        (["--run_name", "--say http://a:b@h"], ["--run_name", "--say http://not-published@h"]),
     ],
 )
 def test_words_of_a_command_line(words, expected):
     assert mask_words(words) == expected
+
+
+def test_a_path_of_this_machine_is_none(tmp_path):
+    remember({"SSL_KEY": str(tmp_path), "key": f"{tmp_path}/absent"})
+    assert mask_text(f"{tmp_path}/out {tmp_path}/absent") == f"{tmp_path}/out {NOT_PUBLISHED}"
 
 
 def test_secrets_of_the_environment_and_the_login(monkeypatch):
@@ -240,6 +252,38 @@ def test_a_recipe_is_published_without_its_secrets(seed, tmp_path):
     expected["model_init_kwargs"] = dict.fromkeys(given["model_init_kwargs"], NOT_PUBLISHED)
     expected["env"] = {"WANDB_API_KEY": NOT_PUBLISHED, "A": 1}
     assert yaml.safe_load(published) == expected
+
+
+@pytest.mark.parametrize("given", [b"a: 1\r\nb: 'x'  # y\r\n", b"a: 1", b"", "\ufeffa: ä\n".encode()])
+def test_a_recipe_without_secrets_is_published_byte_by_byte(tmp_path, given):
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(given)
+    save_recipe(["--config", str(path)], str(tmp_path / "out"))
+    _, _, published = (tmp_path / "out" / "recipe.yaml").read_bytes().partition(b"\n")
+    assert published == given.removeprefix(b"\xef\xbb\xbf")  # a mark of the file's beginning, which it no longer is
+
+
+def test_a_secret_of_the_recipe_that_the_command_line_overrides(tmp_path):
+    @dataclass
+    class Arguments:
+        hub_token: str | None = None
+        run_name: str | None = None
+
+    path = tmp_path / "recipe.yaml"
+    path.write_text("hub_token: first-token\nrun_name: of first-token  # not second-token\n")
+    words = ["--config", str(path), "--hub_token", "second-token"]
+    assert RecipeParser(Arguments).parse(words)[0].hub_token == "second-token"
+    save_recipe(words, str(tmp_path / "out"))
+    published = (tmp_path / "out" / "recipe.yaml").read_text()
+    assert "first-token" not in published and "second-token" not in published
+
+
+def test_json_in_a_recipe(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text('model_init_kwargs: \'{"token": "ab", "a": 1}\'\nseed: 1\n')
+    save_recipe(["--config", str(path)], str(tmp_path / "out"))
+    published = yaml.safe_load((tmp_path / "out" / "recipe.yaml").read_text())
+    assert published == {"model_init_kwargs": '{"token": "not-published", "a": 1}', "seed": 1}
 
 
 # From end to end
@@ -357,26 +401,53 @@ def test_an_error_says_nothing_secret(capsys):
 
 def test_an_error_of_any_kind_and_its_causes():
     remember({"hub_token": "hf_abcdefgh"})
-    with pytest.raises(RuntimeError, match="^of not-published$") as caught, masking_errors():
+    with pytest.raises(RuntimeError, match="of not-published") as caught, masking_errors():
         try:
             raise KeyError("hf_abcdefgh")
         except KeyError as error:
             error.add_note("hf_abcdefgh again")
-            raise RuntimeError("of hf_abcdefgh") from error
+            raise RuntimeError("of hf_abcdefgh", ConnectionError("to hf_abcdefgh")) from error
+    assert str(caught.value.args[1]) == "to not-published"
     assert caught.value.__cause__.args == (NOT_PUBLISHED,)
     assert caught.value.__cause__.__notes__ == ["not-published again"]
 
 
-def test_logs_say_nothing_secret(caplog):
-    remember({"hub_token": "hf_abcdefgh"})
+@pytest.fixture
+def masked_logs(monkeypatch):
     make_record = logging.getLogRecordFactory()
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    remember({"hub_token": "hf_abcdefgh"})
+    mask_logs()
+    mask_logs()
+    yield
+    logging.setLogRecordFactory(make_record)
+
+
+def test_logs_say_nothing_secret(masked_logs, caplog):
+    logging.getLogger("any").warning("%s to %s: %d", "hf_abcdefgh", "http://a:b@host", 3)
+    assert caplog.messages == ["not-published to http://not-published@host: 3"]
+
+
+def test_tracebacks_in_logs_say_nothing_secret(masked_logs, caplog):
     try:
-        mask_logs()
-        mask_logs()
-        logging.getLogger("any").warning("%s to %s: %d", "hf_abcdefgh", "http://a:b@host", 3)
-        assert caplog.messages == ["not-published to http://not-published@host: 3"]
-    finally:
-        logging.setLogRecordFactory(make_record)
+        raise KeyError("hf_abcdefgh")
+    except KeyError:
+        logging.getLogger("any").exception("It failed")
+    assert "KeyError: 'not-published'" in caplog.text and "hf_abcdefgh" not in caplog.text.replace(
+        '("hf_abcdefgh")', ""
+    )
+
+
+def test_a_message_that_does_not_fit_its_arguments_stops_nothing(masked_logs, monkeypatch):
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    logger = logging.Logger("a library's")  # without pytest's handlers, which raise
+    logger.addHandler(logging.StreamHandler())
+    logger.warning("%d items", "no")
+
+
+def test_warnings_say_nothing_secret(masked_logs):
+    text = warnings.formatwarning("of hf_abcdefgh", UserWarning, "absent.py", 1)
+    assert text == "absent.py:1: UserWarning: of not-published\n"
 
 
 def test_what_the_parser_reads_is_remembered(tmp_path):

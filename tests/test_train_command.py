@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerState
 
 from dapo_trl import train as train_module
+from dapo_trl.command_line import errors_in_one_line
 from dapo_trl.train import DAPOScriptArguments, checkpoint_to_resume, load_rewards, main, make_parser
 
 from .command import RECIPE, save_model, write_problems, write_recipe
@@ -258,8 +260,27 @@ def test_parser_reads_every_kind_of_value(recipe):
     assert model_args.dtype == "float32"
 
 
-def test_a_server_that_takes_no_weights_from_a_cpu(tmp_path):
+@pytest.mark.parametrize(
+    ("fields", "words", "message"),
+    [
+        (
+            {"model_name_or_path": "no/model", "use_vllm": True, "vllm_mode": "server"},
+            [],
+            "error: vllm_mode='server' cannot train on the device 'cpu'.*use_cpu: false.*or set use_vllm to false",
+        ),
+        ({}, [], "error: model_name_or_path is not set. Set it to a model id"),
+        (
+            {"use_vllm": True, "vllm_mode": "server", "vllm_max_model_length": 100},
+            ["--print-vllm-command"],
+            "error: model_name_or_path is not set",
+        ),
+        ({"model_name_or_path": "no/model", "load_in_4bit": True}, [], "error: load_in_4bit=True .*use_peft"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_in_one_line(tmp_path, capsys, fields, words, message):
     """Said before model or data are looked for."""
-    fields = {"model_name_or_path": "no/model", "dataset_name": "no/data", "use_vllm": True, "vllm_mode": "server"}
-    with pytest.raises(ValueError, match="cannot train on the device 'cpu'.*use_cpu: false.*or set use_vllm to false"):
-        main(["--config", write_recipe(tmp_path / "recipe.yaml", fields)])
+    recipe = write_recipe(tmp_path / "recipe.yaml", {"dataset_name": "no/data"} | fields)
+    with pytest.raises(SystemExit) as stopped:
+        main(["--config", recipe, *words], while_parsing=errors_in_one_line)
+    assert stopped.value.code == 2
+    assert re.match(message, capsys.readouterr().err.splitlines()[-1])

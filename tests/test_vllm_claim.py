@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from dapo_trl.vllm import ServerInUseError, UnreachableError, claim
-from dapo_trl.vllm.claim import Claim
+from dapo_trl.vllm.claim import Claim, check_unused
 from tests.json_server import JSONHandler, running
 
 
@@ -195,6 +195,20 @@ def test_an_engine_that_does_not_answer(server, monkeypatch):
     server.before_reading = [lambda: sleep(0.5)]
     with pytest.raises(UnreachableError, match=r"engine .* does not answer.*takes the weights of another run"):
         Claim(server.url).take()
+
+
+def test_who_only_asks_is_refused_too_but_leaves_no_mark(server):
+    """A request under way when weights arrive ends the engine, whoever sent it."""
+    for mark in ("default", "dapo-node/7/aa-weights-free", None):
+        server.mark = mark
+        check_unused(server.url)
+    server.mark = "dapo-node/7/aa-weights-1"
+    check_unused(server.url)  # left behind
+    server.before_reading = renewing("dapo-node/7/aa-weights-2", server)
+    with pytest.raises(ServerInUseError, match="used by another run"):
+        check_unused(server.url)
+    assert server.marks == []
+    check_unused("http://127.0.0.1:9")
 
 
 def test_a_version_without_marks(server):

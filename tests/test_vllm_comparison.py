@@ -10,7 +10,15 @@ from peft import LoraConfig, get_peft_model
 from dapo_trl import DAPOTrainer
 from dapo_trl.vllm import ServerError, ServerMismatchError, comparison
 from dapo_trl.vllm.client import GuardedClient
-from dapo_trl.vllm.comparison import TEXT, coarsest_dtype, find_difference, text_ids, tolerance, usual_difference
+from dapo_trl.vllm.comparison import (
+    TEXT,
+    coarsest_dtype,
+    find_difference,
+    score_text,
+    text_ids,
+    tolerance,
+    usual_difference,
+)
 from dapo_trl.vllm.generation import Generation
 from tests.helpers import FIRST_CHARACTER, VOCABULARY, build, char_tokenizer, tiny_model
 
@@ -37,7 +45,8 @@ def test_the_worst_engine_counts():
 
 @pytest.mark.parametrize("value", [float("nan"), float("-inf")])
 def test_no_number_is_no_agreement(value):
-    assert find_difference([[-1.0, value]], [-1.0, -2.0], 0.2) is not None
+    right = [-1.0, -2.0]
+    assert find_difference([right, [-1.0, value], right], right, 0.2) is not None
 
 
 def test_the_coarsest_type_decides():
@@ -75,7 +84,7 @@ def test_the_trainers_log_probabilities(trainer):
         layer.self_attn.attention_dropout = 0.5
     trainer.model.train()
     state = torch.random.get_rng_state()
-    found = trainer._score_text([7, 8, 9, 10])
+    found = score_text(trainer.model, trainer.accelerator, [7, 8, 9, 10])
     assert trainer.model.training and torch.equal(torch.random.get_rng_state(), state)
     with torch.no_grad():
         logits = tiny_model().eval()(torch.tensor([[7, 8, 9, 10]])).logits[0]
@@ -115,12 +124,7 @@ class ScoringClient:
             status_code=self.status,
             text="no such thing",
             json=lambda: {"choices": answers},
-            raise_for_status=self._fail,
         )
-
-    def _fail(self):
-        if self.status >= 400:
-            raise OSError(f"status {self.status}")
 
 
 LOGPS = {token: -token / 10 for token in VOCABULARY.values()}
@@ -167,7 +171,7 @@ def test_a_server_that_scores_no_texts_is_only_warned_of(caplog):
 def test_a_server_that_fails_meanwhile_is_a_fault_like_any_other():
     made = generation_with(ScoringClient(LOGPS, status=500))
     made._compare()
-    assert "Scoring a text failed" in made.vllm_client.take_fault() and not made._is_compared
+    assert "Request failed: 500, no such thing" in made.vllm_client.take_fault() and not made._is_compared
 
 
 def test_after_the_first_weights_and_after_every_fault(monkeypatch):

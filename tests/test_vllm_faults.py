@@ -105,6 +105,16 @@ def test_a_restarted_server_is_connected_to_anew(pauses):
     assert client.calls == ["generate", "close", "connect", "send", "generate"]
 
 
+def test_a_restarted_server_that_was_claimed_again_is_connected_to_anew(pauses):
+    """It bears a mark of this run, but holds no weights of it."""
+    made, client = failing(requests.ConnectionError("gone"))
+    client.mark = "default"
+    guarded = made.vllm_client
+    made._find_mismatch = lambda: guarded._claim.mark_weights(guarded._write_mark)
+    assert generate(made) == {"completion_ids": [[1]]}
+    assert client.calls == ["generate", "close", "connect", "send", "generate"]
+
+
 def test_pauses_grow_and_end(pauses):
     made, client = failing(*[Exception("Request failed: 500")] * 100, num_retries=3)
     with pytest.raises(ServerError, match=r"Request failed: 500.* last of 4 attempts.* resume"):

@@ -324,7 +324,7 @@ def test_after_a_draw_none_of_its_seeds_is_left(make):
 
 @pytest.mark.parametrize("mode", ["server", "colocate"])
 def test_a_seed_in_generation_kwargs_is_refused(mode):
-    with pytest.raises(ValueError, match=r"seed=5, with which vLLM would give equal prompts.*set seed instead"):
+    with pytest.raises(ValueError, match="'seed': 5} cannot be used.*equal prompts.*the field seed"):
         build(DAPOTrainer, FIELDS | {"vllm_mode": mode, "generation_kwargs": {"seed": 5}})
 
 

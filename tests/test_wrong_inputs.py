@@ -404,7 +404,7 @@ BEST_METRICS = {
     "misspelt": (lambda: choosing("eval_rewrad"), r"'eval_rewrad' is no metric .* mean 'eval_reward'\? Set it to"),
     "without its prefix": (lambda: choosing("rewrad"), r"'rewrad' is no metric .* mean 'eval_reward'\?"),
     "other k": (lambda: choosing("eval_avg@2"), r"Did you mean 'eval_avg@4'\?"),
-    "bound": (lambda: choosing("eval_avg@4_low"), r"Did you mean 'eval_avg@4'\?"),  # not there if all are equal
+    "bound": (lambda: choosing("eval_avg@4_low"), r"Did you mean 'eval_avg@4'\?"),  # not there for a single problem
     "saved if best": (
         lambda: choosing("eval_rewrad", save_strategy="best", load_best_model_at_end=False),
         r"Did you mean 'eval_reward'\?",

@@ -21,9 +21,10 @@ from dapo_trl.rewards import accuracy
 ABOUT = """\
 ## Scoring
 
-Completions of 2,000 tokens (8,000 characters) of reasoning that end in a boxed answer, right in half of them: 50 gold
-answers of MATH-500, or integers. `accuracy` on all cores against TRL's `accuracy_reward`. *Right*: verdicts that are
-as they should be. *Ratio*: TRL's seconds over ours.
+Completions of 2,000 tokens (8,000 characters) of reasoning that end in a boxed answer, right in half of them, each
+with a gold of its own, so that no verdict is remembered: answers of MATH (the test set, https://github.com/hendrycks/math,
+MIT), or integers. `accuracy` on all cores against TRL's `accuracy_reward`. Both have been called
+before. *Right*: verdicts that are as they should be. *Ratio*: TRL's seconds over ours.
 """
 SETTINGS = {
     "answers": "",
@@ -38,8 +39,8 @@ MEASURED = {
     "accuracy right": ".1%",
 }
 GOLDS = {
-    "MATH-500": Path(__file__).with_name("math_answers.txt").read_text(encoding="utf-8").splitlines(),
-    "integers": [str(number) for number in range(1000)],
+    "MATH": Path(__file__).with_name("math_answers.txt").read_text(encoding="utf-8").splitlines(),
+    "integers": [str(number) for number in range(10_000)],
 }
 NUM_CHARACTERS = 8000
 SENTENCE = "We add {} to both sides, so that $x_{} + {} = {}$ and the sum is even. "
@@ -64,13 +65,15 @@ def timed(function: Callable[..., list[float | None]], *args, **kwargs) -> tuple
 def compare(kind: str, num_rows: int) -> dict[str, Any]:
     """One row of the table."""
     rng = random.Random(0)
-    golds = [rng.choice(GOLDS[kind]) for _ in range(num_rows)]
+    golds = rng.sample(GOLDS[kind], num_rows)
     is_right = [rng.random() < 0.5 for _ in golds]
     answers = [
         gold if right else rng.choice([other for other in GOLDS[kind] if other != gold])
         for gold, right in zip(golds, is_right, strict=True)
     ]
     completions = [[{"role": "assistant", "content": completion(rng, answer)}] for answer in answers]
+    accuracy(completions=[r"\boxed{x+1}"], solution=["1+x"])  # starts its processes, once in a run
+    accuracy_reward([[{"content": r"\boxed{x+1}"}]], ["$1+x$"])
     ours, our_seconds = timed(accuracy, completions=completions, solution=golds)
     theirs, their_seconds = timed(accuracy_reward, completions, [f"${gold}$" for gold in golds])
 
@@ -93,7 +96,7 @@ def compare(kind: str, num_rows: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument("--answers", nargs="+", choices=GOLDS, default=list(GOLDS))
-    parser.add_argument("--completions", type=int, default=8192)
+    parser.add_argument("--completions", type=int, default=3000)
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     rows = [compare(kind, arguments.completions) for kind in arguments.answers]

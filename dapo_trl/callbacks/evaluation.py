@@ -25,7 +25,7 @@ class EvaluatedGroups:
 
     def metrics(self, num_problems: int | None = None, threshold: float | None = 0.0) -> dict[str, float]:
         """
-        avg@k with its 95% bootstrap interval over problems (see [`~dapo_trl.evaluation.statistics.estimate`]).
+        avg@k with its 95% interval over problems (see [`~dapo_trl.evaluation.statistics.estimate`]).
 
         Args:
             num_problems (`int`, *optional*):
@@ -34,9 +34,9 @@ class EvaluatedGroups:
                 Completions are correct above it; None if that is not known: there is no avg@k then.
 
         Returns:
-            `dict[str, float]`: `avg@<k>`, and `avg@<k>_low` and `avg@<k>_high` unless all problems have the same
-            value. A problem with a completion that cannot be scored is left out and counted in `num_unscorable`. Empty
-            if nothing was collected.
+            `dict[str, float]`: `avg@<k>`, and `avg@<k>_low` and `avg@<k>_high` unless there is a single
+            problem. A problem with a completion that cannot be scored is left out and counted in `num_unscorable`.
+            Empty if nothing was collected.
         """
         if not self._deciding:
             return {}

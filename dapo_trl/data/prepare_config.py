@@ -77,7 +77,9 @@ class PrepareConfig:
         default=None, metadata={"help": "Evaluation files or Hub ids whose problems are to be left out."}
     )
     decontaminate_split: str = field(default="train", metadata={"help": "Split of the evaluation sets on the Hub."})
-    ngram_size: int = field(default=8, metadata={"help": "Words per n-gram when comparing with evaluation problems."})
+    ngram_size: int = field(
+        default=8, metadata={"help": "Words (of five letters) per n-gram when comparing with evaluation problems."}
+    )
     min_overlap: float = field(
         default=0.5, metadata={"help": "Share of common n-grams from which on a problem is left out."}
     )

@@ -4,6 +4,9 @@ import hashlib
 import re
 from decimal import Decimal
 
+from ..rewards.plain_numbers import read_number
+from ..rewards.spelling import neutral
+
 
 _NUMBER = re.compile(r"[+-]?(\d+|\d{1,3}(,\d{3})+)(\.\d*)?|[+-]?\.\d+", re.ASCII)
 
@@ -19,17 +22,21 @@ def text_key(text: str) -> bytes:
 
 
 def canonical_gold(gold: str) -> str:
-    """
-    A gold answer in the form in which two golds are compared: white space, `$`, and the writing of numbers aside.
+    r"""
+    A gold answer in the form in which two golds are compared: white space, the spelling of LaTeX, and the writing of
+    numbers aside.
 
-    >>> canonical_gold("$1,024.0$"), canonical_gold("033"), canonical_gold("x + 1")
-    ('1024', '33', 'x + 1')
+    >>> canonical_gold("$1,024.0$"), canonical_gold("033"), canonical_gold(r"\dfrac12"), canonical_gold("x  + 1")
+    ('1024', '33', '1/2', 'x + 1')
     """
-    text = normalize_space(gold.strip().strip("$"))
-    if _NUMBER.fullmatch(text) and len(text) <= 100:
-        number = Decimal(text.replace(",", ""))
-        return "0" if number == 0 else f"{number:f}".rstrip("0").rstrip(".") if "." in text else f"{number:f}"
-    return text
+    text = neutral(gold)
+    number = read_number(text) if len(text) <= 100 else None
+    if number is None or number.is_percent or number.base:
+        return text
+    if number.places is None:
+        return str(number.value)
+    decimal = Decimal(f"{int(number.value * 10**number.places)}e-{number.places}")  # of all digits, unlike a float
+    return f"{decimal:f}".rstrip("0").rstrip(".") if number.places else f"{decimal:f}"
 
 
 def answer_type(gold: str) -> str:

@@ -56,7 +56,8 @@ def find_asking(config: EvaluateConfig, metadata: dict[str, Any] | None, has_cha
         if metadata is not None and template is None:
             logger.warning(
                 "How %r was asked in its training is not known: its data did not tell problems from the words around "
-                "them. Bare problems get the `dapo` template. Give --prompt_template if it was another one.",
+                "them, or an older version trained it. Bare problems get the `dapo` template. Give --prompt_template "
+                "if it was another one.",
                 config.like or config.model,
             )
     elif isinstance(form, list) and not has_chat_template:

@@ -3,14 +3,18 @@
 import hashlib
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+
+import httpx
 
 from ..data.counts import Counts
 from ..data.deduplicate import deduplicate
 from ..data.prompt_form import PromptForm, ask, bare_problem
 from ..data.prompts import Messages
 from ..data.records import Record, RecordReader
-from .presets import DataSource
+from .presets import PRESETS, DataSource
 
 
 logger = logging.getLogger(__name__)
@@ -68,21 +72,22 @@ def load_problems(
         [`Problems`]
 
     Raises:
-        FileNotFoundError: if the source is neither a file that exists nor a data set on the Hub.
+        FileNotFoundError: if the source is neither a file that exists nor a data set on the Hub that can be reached.
         ValueError: if its columns are not recognised, or no problem is left.
     """
     counts = Counts()
-    reader = RecordReader(
-        source.source,
-        counts,
-        split=source.split,
-        config=source.config,
-        prompt_column=prompt_column,
-        solution_column=solution_column,
-        prompt_template=prompt_template,
-        conversational=conversational,
-    )
-    records = list(deduplicate(reader, counts))
+    with _naming_the_preset(source):
+        reader = RecordReader(
+            source.source,
+            counts,
+            split=source.split,
+            config=source.config,
+            prompt_column=prompt_column,
+            solution_column=solution_column,
+            prompt_template=prompt_template,
+            conversational=conversational,
+        )
+        records = list(deduplicate(reader, counts))
     _report(source, counts, len(records))
     records = records[:num_problems]
     if not records:
@@ -90,6 +95,22 @@ def load_problems(
     if prompt_form is not None:
         records = _asked(records, prompt_form, source.name)
     return Problems(source, records, counts.num_read)
+
+
+@contextmanager
+def _naming_the_preset(source: DataSource) -> Iterator[None]:
+    """A data set on the Hub that the user did not name, but a preset of ours, has a way out."""
+    preset = PRESETS.get(source.name)
+    try:
+        yield
+    except (OSError, httpx.HTTPError) as error:
+        if preset is None or preset.source != source.source:
+            raise
+        raise FileNotFoundError(
+            f"data={source.name!r} is a preset, whose data set {preset.source!r} on the Hub could not be read "
+            f"({error.__cause__ or error}). Give the path of a local copy with --data_file, or try again when the Hub "
+            "can be reached."
+        ) from error
 
 
 def _asked(records: list[Record], form: PromptForm, name: str) -> list[Record]:

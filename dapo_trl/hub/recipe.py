@@ -35,12 +35,12 @@ def save_recipe(argv: Sequence[str], output_dir: str) -> None:
     if "--config" in argv:
         position = argv.index("--config")
         path = Path(argv[position + 1])
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes().decode("utf-8-sig")  # with the line ends it has
         argv[position + 1] = RECIPE_FILE
     command = f"# accelerate launch -m dapo_trl.train {shlex.join(mask_words(argv))}\n"
     target = Path(output_dir, RECIPE_FILE)
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(command + without_secrets(text), encoding="utf-8")
+    target.write_bytes((command + without_secrets(text)).encode())
 
 
 def without_secrets(text: str) -> str:
@@ -85,7 +85,7 @@ def _find_edits(node: yaml.Node | None, is_secret: bool, edits: dict[int, str]) 
             _find_edits(item, is_secret, edits)
     elif isinstance(node, yaml.ScalarNode) and node.value:
         says_nothing = node.tag.endswith((":null", ":bool"))
-        masked = NOT_PUBLISHED if is_secret and not says_nothing else mask_text(node.value)
+        masked = NOT_PUBLISHED if is_secret and not says_nothing else mask_words([node.value])[0]  # it may be JSON
         if masked != node.value:
             edits.setdefault(node.end_mark.index, masked)
             if masked == NOT_PUBLISHED:

@@ -165,6 +165,7 @@ UPDATES = Section(
 
 _VERDICTS = {
     Reason.NO_ANSWER: "no answer",
+    Reason.UNFINISHED: "unfinished",
     Reason.MATH_VERIFY: "math-verify",
     Reason.TIMEOUT: "time-out",
     Reason.ERROR: "error",

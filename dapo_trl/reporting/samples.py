@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 import pyarrow
 
-from ..rewards.canonical import canonical
 from ..rewards.functions import completion_text
+from ..rewards.spelling import neutral
 from .runs import Run
 
 
@@ -140,7 +140,7 @@ def _lengths(table: pd.DataFrame) -> pd.Series:
 
 def _equals_gold(table: pd.DataFrame) -> pd.Series:
     pairs = zip(table["answer"], table["gold"], strict=True)
-    same = [bool(answer) and canonical(str(answer)) == canonical(str(gold)) for answer, gold in pairs]
+    same = [bool(answer) and neutral(str(answer)) == neutral(str(gold)) for answer, gold in pairs]
     return pd.Series(same, index=table.index)
 
 

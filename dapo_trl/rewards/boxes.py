@@ -1,6 +1,7 @@
 r"""Find `\boxed{...}` in a text, at bounded cost however the braces are nested or left open."""
 
 import re
+from collections.abc import Iterator
 
 
 # The longest gold in MATH-500 has 159 characters; what is longer than this is no final answer.
@@ -9,38 +10,33 @@ MAX_CANDIDATES = 16
 
 _COMMANDS = ("\\boxed", "\\fbox")
 _SPACE = r"(?:[\s$]|\\quad|\\qquad|\\[()])*"
-_AND = re.compile(rf"{_SPACE}(?:,|;|,? ?and|,? ?or|\\text *\{{ *,? ?(?:and|or) *\}}){_SPACE}")
+_AND = re.compile(
+    rf"{_SPACE}(?:,|;|,? ?and|,? ?or|\\text *\{{[^{{}}]{{0,40}}(?:and|or) *\}})"
+    rf"{_SPACE}(?:[A-Za-z](?:_\{{?\w+\}}?)? *= *)?"
+)
 
 
-def last_box(text: str) -> tuple[int, str] | None:
-    """Position and content of the last box that closes and is not empty; `None` without one."""
+def boxes(text: str) -> Iterator[tuple[int, int, str]]:
+    """Start, end and content of boxes that close and are not empty, from the last one back; of the last 16 only."""
     end = len(text)
     for _ in range(MAX_CANDIDATES):
         start = max(text.rfind(command, 0, end) for command in _COMMANDS)
         if start < 0:
-            return None
+            return
         box = read_box(text, start)
         if box is not None and has_content(box[0]):
-            return start, box[0]
+            yield start, box[1], box[0]
         end = start
-    return None
 
 
 def last_boxes(text: str) -> tuple[int, str] | None:
-    r"""As [`last_box`], with those enumerated before it: `\boxed{5} and \boxed{6}` is `5, 6`."""
-    last = last_box(text)
-    if last is None:
-        return None
-    position, contents = last[0], [last[1]]
-    while len(contents) < MAX_CANDIDATES:
-        window_start = max(0, position - MAX_ANSWER_CHARS)
-        window = text[window_start:position]
-        before = last_box(window)
-        if before is None or not _AND.fullmatch(window[read_box(window, before[0])[1] :]):
+    r"""Position and content of the last box, with those enumerated before it: `\boxed{5} and \boxed{6}` is `5, 6`."""
+    found: list[tuple[int, int, str]] = []
+    for box in boxes(text):
+        if found and not _AND.fullmatch(text[box[1] : found[-1][0]]):
             break
-        position = window_start + before[0]
-        contents.insert(0, before[1])
-    return last[0], ", ".join(contents)
+        found.append(box)
+    return (found[0][0], ", ".join(content for *_, content in reversed(found))) if found else None
 
 
 def read_box(text: str, start: int) -> tuple[str, int] | None:

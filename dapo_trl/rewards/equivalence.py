@@ -1,25 +1,88 @@
 r"""
-Is an answer equal to the gold? The cheap rules: the same text, or the same number.
+Is an answer equal to the gold? The cheap rules, for what is certain: the same text, or two plain numbers.
 
-They decide what needs no algebra, in microseconds, and leave the rest (`None`) to math-verify.
+They decide in microseconds, and leave the rest (`None`) to math-verify. A gold that is a number is always decided
+here: an answer that is none (`2 + 2`, `\sqrt{16}`, `\binom{4}{1}`, a copy from the problem) still has to be computed.
 """
 
 import re
-from fractions import Fraction
+from dataclasses import dataclass
+from functools import lru_cache
 
-from .canonical import canonical
-from .plain_numbers import Number, read_number
+from .outcome import Outcome, Reason
+from .plain_numbers import ROUNDED_DIGITS, Number, equal_numbers, read_number
+from .spelling import neutral, unwrapped, without_spaces
+from .words import split_names, without_unit
 
 
-# math-verify rounds decimals to 6 places: what differs by less than this is left to it.
-CLOSE = Fraction(1, 10**5)
 # Rambling costs math-verify seconds, and is no other way to write the gold.
 LENGTH_SLACK = 300  # characters
 
+RIGHT, WRONG = Outcome(True, Reason.RULE), Outcome(False, Reason.RULE)
+UNFINISHED = Outcome(False, Reason.UNFINISHED)
+
 _INTEGER = re.compile(r"-?[0-9]{1,1000}")
+_OPTION = re.compile(
+    r"(?i:(?:option|choice) )?(?:(?:\(([A-J])\)|([A-J])(?:[):]|\. ))(?! *(?:or|and|[,;/]|\(?[A-J]\b)) *(.*)|([A-J]))"
+)
+_TIME = re.compile(r"(?i)([0-9]{1,2})(?::([0-5][0-9]))?(?::00)? ?([ap])\.? ?m\b\.?|([0-9]{1,2}):([0-5][0-9])(?::00)?")
+_WORDS = re.compile(r"[A-Za-z0-9 ,.'&()-]+")
 
 
-def compare(answer: str, gold: str) -> bool | None:
+@dataclass(frozen=True)
+class Reading:
+    """
+    What an answer or a gold states.
+
+    Attributes:
+        whole, text (`str`): in neutral spelling, all of it and its value alone, without name and unit.
+        name (`str`): what stands left of `=`; empty if that is no name.
+        number (`Number` or `None`): the value, if it is a plain number.
+        minutes (`int` or `None`): minutes since midnight, if it is a time of day.
+        letters (`str` or `None`): letters and digits of a value without symbols.
+        is_text (`bool`): the value is words, such as `Evelyn`, `June 20`, `no solution`.
+    """
+
+    whole: str
+    text: str
+    name: str
+    number: Number | None = None
+    minutes: int | None = None
+    letters: str | None = None
+    is_text: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether everything is decided by the cheap rules if this is the gold: then it can be read."""
+        is_exact = self.number is not None and self.number.is_lowest and (self.number.places or 0) < ROUNDED_DIGITS
+        return self.is_text or self.minutes is not None or is_exact
+
+
+@lru_cache(maxsize=10_000)
+def read(text: str) -> Reading:
+    """Read a text, without the letter of an option, as a number, a time, words, or what math-verify has to read."""
+    whole = neutral(split_option(text)[1] or text)
+    name, value = split_names(whole)
+    if match := _TIME.fullmatch(unwrapped(value)):
+        hour, minute, half = int(match[1] or match[4]), int(match[2] or match[5] or 0), (match[3] or "").lower()
+        return Reading(whole, value, name, minutes=(hour % 12 + 12 * (half == "p") if half else hour) * 60 + minute)
+    value = re.sub(r"^\\text\{([0-9][^{}]*)\}$", r"\1", value)
+    value = without_unit(re.sub(r"^\\\{ ?[a-z] ?(?:\||:|\\mid) ?(.*)\\\}$", r"\1", value))  # {x | x > 2}
+    plain = unwrapped(value)
+    bare = re.sub(r"^(?i:negative|minus) ", "-", plain)
+    number = read_number(re.sub(r"^(?:\\?\{|\() *(.*?) *(?:\\?\}|\))$", r"\1", bare))
+    if number is not None or not _WORDS.fullmatch(plain):
+        return Reading(whole, value, name, number)
+    tokens = [token for token in re.findall("[A-Za-z0-9]+", plain) if token not in ("and", "or")]
+    tokens = [token.lower() if len(token) > 1 else token for token in tokens]  # the option C is not the variable c
+    is_prose = plain[0].isalpha() and all(token.isdigit() or (token.isalpha() and len(token) > 1) for token in tokens)
+    is_prose = is_prose and max(map(len, tokens), default=0) > 2
+    is_text = plain.isalpha() or is_prose or ("\\text" in value and any(map(str.isalpha, tokens)))
+    letters = "".join(sorted(tokens) if {len(token) for token in tokens} == {1} else tokens)
+    return Reading(whole, value, name, letters=letters, is_text=is_text and not (len(plain) == 1 and plain.islower()))
+
+
+def compare(answer: str, gold: str) -> Outcome | None:
     """
     Compare by the cheap rules.
 
@@ -28,45 +91,49 @@ def compare(answer: str, gold: str) -> bool | None:
         gold (`str`): the reference answer.
 
     Returns:
-        `bool` or `None`: whether they are equal; `None` if that takes algebra.
+        [`Outcome`] or `None`: `None` if it takes algebra to tell.
     """
     if _INTEGER.fullmatch(answer) and _INTEGER.fullmatch(gold):  # most golds and most answers, so not the long way
-        return int(answer) == int(gold)
-    answer, gold = canonical(answer), canonical(gold)
-    if _without_spaces(answer) == _without_spaces(gold):
-        return True
-    if _is_text(gold) and _is_text(answer):
-        return _bare_text(answer) == _bare_text(gold)
-    gold_number = read_number(gold)
-    answer_number = read_number(answer) if gold_number else None
-    if gold_number is not None and answer_number is not None:
-        return _compare_numbers(answer_number, gold_number)
-    return False if len(answer) > LENGTH_SLACK + 4 * len(gold) else None
+        return RIGHT if int(answer) == int(gold) else WRONG
+    (answer_option, answer_text), (gold_option, gold_text) = split_option(answer), split_option(gold)
+    if answer_option and gold_option:
+        if answer_option != gold_option or not (answer_text and gold_text):
+            return RIGHT if answer_option == gold_option else WRONG
+        return compare(answer_text, gold_text)
+    if answer_text and gold_text and (answer_option or gold_option):
+        return compare(answer_text, gold_text)
+    return _compare(read(answer), read(gold))
 
 
-def _without_spaces(text: str) -> str:
-    """Drop spaces, except between digits: `1 2` is not `12`."""
-    return re.sub(r"(?<![0-9]) | (?![0-9])", "", text)
+def split_option(text: str) -> tuple[str, str]:
+    r"""Option letter and text of `(C) 12`, `C. 12`, `\textbf{(C)}\ 12`; either may be empty."""
+    match = _OPTION.fullmatch(re.sub(r"^\\text\{([^{}]*)\}|^\(\\text\{([A-J])\}\)", r"\1\2", neutral(text)))
+    if not match:
+        return "", text
+    return match[1] or match[2] or match[4], match[3] or ""
 
 
-def _is_text(text: str) -> bool:
-    """Words only, no product of variables: `Evelyn`, `no solution`; or a choice such as `C`, `(C)`."""
-    if re.fullmatch(r"\(?[A-Z]\)?", text):
-        return True
-    words = text.split(" ")
-    return (
-        all(re.fullmatch(r"[A-Za-z]{2,}(?:['-][A-Za-z]+)?", word) for word in words) and len(max(words, key=len)) > 3
-    )
+def _compare(answer: Reading, gold: Reading) -> Outcome | None:
+    if answer.name and gold.name and sorted(answer.name.split(",")) != sorted(gold.name.split(",")):
+        return WRONG
+    if gold.minutes is not None or gold.is_text:
+        return RIGHT if (answer.minutes, answer.letters) == (gold.minutes, gold.letters) else WRONG
+    if gold.number is not None and answer.number is not None:
+        is_equal = equal_numbers(answer.number, gold.number)
+        is_finished = answer.number.is_lowest or not gold.number.is_lowest
+        return (RIGHT if is_finished else UNFINISHED) if is_equal else WRONG
+    if gold.is_plain:
+        return _compare_calculation(answer, gold)
+    if without_spaces(unwrapped(answer.text)) == without_spaces(unwrapped(gold.text)):
+        return RIGHT
+    return WRONG if len(answer.whole) > LENGTH_SLACK + 4 * len(gold.whole) else None
 
 
-def _bare_text(text: str) -> str:
-    return re.sub(r"[^a-z]", "", text.lower())
-
-
-def _compare_numbers(answer: Number, gold: Number) -> bool | None:
-    if answer.value == gold.value:
-        return True
-    if answer.is_percent != gold.is_percent:
-        percent, plain = (answer, gold) if answer.is_percent else (gold, answer)
-        return percent.value == 100 * plain.value
-    return False if abs(answer.value - gold.value) > CLOSE else None
+def _compare_calculation(answer: Reading, gold: Reading) -> Outcome | None:
+    """`2 + 3 = 5` states the number 5, if math-verify agrees that both sides are 5."""
+    left, _, last = answer.whole.rpartition("=")
+    number = read_number(without_unit(last.strip()))
+    is_calculation = left and not re.search(r"(?<![\\A-Za-z])[A-Za-z]", left) and number and number.is_lowest
+    if is_calculation and equal_numbers(number, gold.number):
+        return None
+    return WRONG if answer.is_text else UNFINISHED

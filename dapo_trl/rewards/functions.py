@@ -8,6 +8,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import Callable
 
+from .answers import THINKING_TAGS
 from .outcome import Outcome, Reason
 from .verifier import Verifier
 
@@ -41,6 +42,9 @@ class AccuracyReward:
         max_error_fraction (`float`, *optional*, defaults to `0.05`):
             Fraction of recent rows (at least those of the current call) on which the verifier may fail before the run
             is stopped. A single failure never stops it.
+        thinking_tags (`tuple[str, str]`, *optional*, defaults to `("<think>", "</think>")`):
+            What the thinking stands between. Only what follows its last end is read; a thinking that does not end
+            holds no answer. `("", "</think>")` where the chat template writes the beginning.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -64,12 +68,13 @@ class AccuracyReward:
         wrong: float = -1.0,
         timeout: float = 5.0,
         max_error_fraction: float = 0.05,
+        thinking_tags: tuple[str, str] = THINKING_TAGS,
     ):
         if not wrong < correct:
             raise ValueError(f"`wrong` is {wrong} and `correct` is {correct}, but a right answer must be worth more.")
         if not 0 <= max_error_fraction <= 1:
             raise ValueError(f"`max_error_fraction` is {max_error_fraction}, but it must be in [0, 1].")
-        self.verifier = Verifier(answer_rule, timeout)
+        self.verifier = Verifier(answer_rule, timeout, thinking_tags=thinking_tags)
         self.correct = correct
         self.wrong = wrong
         self.max_error_fraction = max_error_fraction
@@ -77,7 +82,7 @@ class AccuracyReward:
 
     @property
     def answer_rule(self) -> str:
-        """Name and version of the answer rule, such as `"auto-1"`."""
+        """Name and version of the answer rule, such as `"auto-2"`."""
         return self.verifier.rule.tag
 
     def __call__(
@@ -149,7 +154,7 @@ def completion_text(completion: str | list[dict] | None) -> str:
 def _log_outcomes(outcomes: list[Outcome], solution: list, log_extra: Callable | None, log_metric: Callable | None):
     counts = Counter(outcome.reason for outcome in outcomes)
     if log_metric is not None and outcomes:
-        for reason in (Reason.NO_ANSWER, Reason.RULE, Reason.MATH_VERIFY, Reason.TIMEOUT, Reason.ERROR):
+        for reason in (reason for reason in Reason if reason is not Reason.GOLD_UNREADABLE):
             log_metric(f"verifier/frac_{reason}", counts[reason] / len(outcomes))
         log_metric("verifier/gold_unreadable", float(counts[Reason.GOLD_UNREADABLE]))
     if log_extra is not None:

@@ -9,6 +9,7 @@ class Reason(StrEnum):
 
     NO_ANSWER = "no_answer"  # the completion states no final answer: wrong
     RULE = "rule"  # decided by the string and number rules
+    UNFINISHED = "unfinished"  # still has to be computed, or is no number where the gold is one: wrong
     MATH_VERIFY = "math_verify"  # decided by math-verify
     TIMEOUT = "timeout"  # math-verify was stopped: counts as wrong
     ERROR = "error"  # the verifier failed: no verdict

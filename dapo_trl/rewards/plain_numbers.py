@@ -1,122 +1,82 @@
 r"""
-Numbers as models write them: `033`, `540.0`, `1,024`, `-3/4`, `\frac{1}{2}`, `x = 540`, `540 degrees`.
+Numbers as they are written: `033`, `540.0`, `1,024`, `-3/4`, `2\frac{1}{2}`, `50%`, `3.0 \times 10^{8}`, `40_9`.
 
-All patterns read ASCII digits only, without exponents: neither `10**10**10` nor `1e999999999` is ever evaluated.
+All patterns read ASCII digits only and short exponents: neither `10**10**10` nor `1e999999999` is ever evaluated.
 """
 
+import math
 import re
 from dataclasses import dataclass
 from fractions import Fraction
 
 
+# math-verify rounds decimals to as many places. A number with fewer digits is exact as written: 0.0000001 is not 0.
+ROUNDED_DIGITS = 6
+
 _INTEGER = r"(?:[1-9][0-9]{0,2}(?:,[0-9]{3})+|[1-9][0-9]{0,2}(?: [0-9]{3})+|[0-9]+)"
 _DECIMAL = rf"(?:{_INTEGER}(?:\.[0-9]*)?|\.[0-9]+)"
-_FRAC = (
-    rf"\\frac *(?:\{{ *(?P<top>-? *{_DECIMAL}) *\}}|(?P<top1>[0-9]))"
-    rf" *(?:\{{ *(?P<bottom>{_DECIMAL}) *\}}|(?P<bottom1>[0-9]))"
-)
 _NUMBER = re.compile(
-    rf"(?P<sign>[-+]?) *[$€£¥]? *(?:(?P<whole>[0-9]+) *{_FRAC.replace('?P<', '?P<mixed_')}|{_FRAC}"
-    rf"|(?P<whole2>[0-9]+) (?P<over>[0-9]+) */ *(?P<under>[0-9]+)"
-    rf"|(?P<decimal>{_DECIMAL})(?: */ *(?P<divisor>{_DECIMAL}))?)(?![0-9]|[.,/][0-9])"
+    rf"(?P<sign>[-+]?) *(?:(?:(?P<whole>[0-9]+) *)?(?:\\frac *\{{ *(?P<top>-? *{_DECIMAL}) *\}} *\{{"
+    rf" *(?P<bottom>{_DECIMAL}) *\}}|(?<![0-9])(?P<over>{_DECIMAL}) */ *(?P<under>{_DECIMAL}))|(?P<decimal>{_DECIMAL})"
+    r"(?: *(?:\\times|\\cdot) *10 *\^ *\{? *(?P<power>[-+]?[0-9]{1,3}) *\}?)?"
+    r"(?:_\{?(?P<base>[0-9]{1,3})\}?)?) *(?P<percent>%?)"
 )
-# Names only on the left: `x`, `f(2)`, `P(A)`, `\angle ABC`, `total cost`; never `2x + z`.
-_NAME = r"\\?[A-Za-z]{1,20}+(?![A-Za-z])'?(?:_\{?[A-Za-z0-9]{1,9}\}?)?(?:\([A-Za-z0-9,]{1,9}\))?"
-_EQUATION = re.compile(rf"^(?:{_NAME} *){{1,5}}=(?!=)")
-_SHORT_UNIT = r"(?:cm|mm|km|kg|mg|ml|ft|in|hr|mph)"
-_EXPONENT = r"(?:\^\{?[23]\}?)?"
-_ATTACHED_UNIT = re.compile(rf"(?:{_SHORT_UNIT}|hrs|min|sec|cents|degrees){_EXPONENT}[.,]?")
-_WORD = re.compile(rf"(?:[A-Za-z]{{3,20}}|{_SHORT_UNIT}|of|is|it|as|at|by|on|we|so|an){_EXPONENT}[.,]?")
-# Words that change the number before them, hedge, or name a constant or a function.
-_NOT_UNIT = re.compile(
-    r"(?i)or|and|to|if|when|plus|minus|times|over|mod|million|thousand|hundred|billion|dozen|half|halves|thirds?|quarters?"
-    r"|pi|theta|alpha|beta|gamma|delta|lambda|sigma|omega|phi|sin|cos|tan|log|exp|sqrt|infinity|squared|cubed|factorial"
-    r"|choose|root|base|power|divided|not|more|less|than|least|most|between|about|except|either"
-)
-_LONE_NUMBER = re.compile(rf"(?:^|(?<=[ :]))-?[$€£]?{_DECIMAL}[%€]?(?=[ .,!?]|$)")
 
 
 @dataclass(frozen=True)
 class Number:
-    """An exact number as written; `is_percent` if a percent sign or word follows it."""
+    """
+    An exact number as written.
+
+    Attributes:
+        value (`Fraction`): what stands there; 50 for `50%`, the digits alone for `40_9`.
+        is_lowest (`bool`): nothing is left to compute: no fraction that can be reduced, no improper mixed number.
+        places (`int` or `None`): decimal places; `None` for a fraction.
+        is_percent (`bool`): followed by a percent sign.
+        base (`str` or `None`): of the notation, if it is given.
+    """
 
     value: Fraction
+    is_lowest: bool = True
+    places: int | None = 0
     is_percent: bool = False
+    base: str | None = None
 
 
 def read_number(text: str) -> Number | None:
-    """
-    The number that a canonical text states, whatever its unit or explanation; `None` if it states none, or several.
-
-    Reads `033`, `540.0`, `1,024`, `-3/4`, `2 1/2`, `x = 540`, `540 degrees`, `There are 540 ways`.
-    """
-    text = _EQUATION.sub("", text, count=1).strip()
-    match = _NUMBER.match(text)
-    if match:
-        rest = text[match.end() :]
-        is_percent = bool(re.match(r" ?(?:%|percent\b)", rest))
-        rest = re.sub(r"^ ?(?:%|percent\b)", "", rest)
-        return Number(_value(match), is_percent) if _is_unit(rest) and _divides(match) else None
-    return _number_in_prose(text)
-
-
-def _value(match: re.Match) -> Fraction:
-    """The exact value of a match of `_NUMBER`."""
-    groups = {name: value.replace(",", "").replace(" ", "") for name, value in match.groupdict().items() if value}
-    if "decimal" in groups:
-        value = _fraction(groups["decimal"], groups.get("divisor", "1"))
-    elif "over" in groups:
-        value = int(groups["whole2"]) + _fraction(groups["over"], groups["under"])
-    elif "whole" in groups:
-        top, bottom = (
-            groups.get("mixed_top") or groups["mixed_top1"],
-            groups.get("mixed_bottom") or groups["mixed_bottom1"],
-        )
-        value = int(groups["whole"]) + _fraction(top, bottom)
-    else:
-        value = _fraction(groups.get("top") or groups["top1"], groups.get("bottom") or groups["bottom1"])
-    return -value if groups.get("sign") == "-" else value
+    """The number that is the whole of a neutral text."""
+    match = _NUMBER.fullmatch(text) if len(text) <= 1000 else None
+    if match is None:
+        return None
+    part = {name: re.sub("[, ]", "", value).rstrip(".") for name, value in match.groupdict().items() if value}
+    sign = -1 if part.get("sign") == "-" else 1
+    top, bottom = part.get("top", part.get("over")), part.get("bottom", part.get("under"))
+    if top is not None:
+        if not Fraction(bottom):
+            return None
+        whole, over, under = int(part.get("whole", 0)), Fraction(top), Fraction(bottom)
+        is_whole = over.denominator == under.denominator == 1
+        is_lowest = is_whole and under > 1 and math.gcd(int(over), int(under)) == 1 and (over < under or not whole)
+        return Number(sign * (whole + over / under), is_lowest, None, bool(part.get("percent")))
+    value, power = Fraction(part["decimal"]), int(part.get("power", 0))
+    places = max(0, len(part["decimal"].partition(".")[2]) - power)
+    is_lowest = "power" not in part or 1 <= value < 10
+    return Number(sign * value * Fraction(10) ** power, is_lowest, places, "percent" in part, part.get("base"))
 
 
-def _fraction(top: str, bottom: str) -> Fraction:
-    return Fraction(top.rstrip(".")) / Fraction(bottom.rstrip("."))
-
-
-def _divides(match: re.Match) -> bool:
-    """No denominator is zero."""
-    names = ("mixed_bottom", "mixed_bottom1", "bottom", "bottom1", "under", "divisor")
-    return all(match[name] is None or re.search(r"[1-9]", match[name]) for name in names)
-
-
-def _is_unit(rest: str) -> bool:
-    """Whether what follows a number leaves it alone: nothing, a unit, or a few words without another number."""
-    if not rest.strip(" .,"):
+def equal_numbers(answer: Number, gold: Number) -> bool:
+    """Whether they are the same number: exactly, or one is the other rounded to six digits and places or more."""
+    if answer.base and gold.base and answer.base != gold.base:
+        return False
+    if answer.value == gold.value or _is_rounded(answer, gold) or _is_rounded(gold, answer):
         return True
-    if rest[0] not in " .,(":
-        return bool(_ATTACHED_UNIT.fullmatch(rest))
-    words = re.sub(r"[()]", " ", rest).strip(" .,").replace("/", " ").replace("-", " ").split()
-    return len(words) <= 12 and all(
-        _WORD.fullmatch(word) and not _NOT_UNIT.fullmatch(word.strip(".,")) for word in words
-    )
+    percent, plain = (answer, gold) if answer.is_percent else (gold, answer)
+    return percent.is_percent and not plain.is_percent and percent.value == 100 * plain.value
 
 
-def _number_in_prose(text: str) -> Number | None:
-    """The only number in a sentence of plain words."""
-    if not re.fullmatch(r"[A-Za-z0-9 ,.:'!?%$€£-]+", text):
-        return None
-    found = _LONE_NUMBER.findall(text)
-    words = _LONE_NUMBER.sub(" ", text)
-    tokens = [word.strip(".,:'!?").lower() for word in words.split()]
-    if len(found) != 1 or re.search(r"[0-9]", words) or len(tokens) > 30:
-        return None
-    if any(_NOT_UNIT.fullmatch(token) or (len(token) == 1 and token != "a") for token in tokens):  # "5 or", "x"
-        return None
-    digits = found[0].replace(",", "").replace(" ", "").strip("-$€£%")
-    value = Fraction(digits.rstrip("."))
-    return Number(-value if found[0].startswith("-") else value, found[0].endswith("%"))
-
-
-def leaves_number_alone(words: str) -> bool:
-    """Whether these are plain words that neither change a value beside them nor hedge."""
-    plain = re.fullmatch(r"[A-Za-z ,.:'!?()-]*", words) is not None
-    return plain and not any(_NOT_UNIT.fullmatch(word.strip(".,:'!?()")) for word in words.split())
+def _is_rounded(rounded: Number, exact: Number) -> bool:
+    places = rounded.places or 0
+    if places < ROUNDED_DIGITS or (exact.places is not None and exact.places <= places):
+        return False
+    digits = abs(rounded.value * 10**places)
+    return digits >= 10 ** (ROUNDED_DIGITS - 1) and round(exact.value, places) == rounded.value

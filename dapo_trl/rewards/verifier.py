@@ -1,15 +1,19 @@
 """Is the final answer of a completion equivalent to the gold? (`is_equivalent` of DAPO Eq. 7.)"""
 
 import math
+import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from .answers import clean_answer, find_auto, get_answer_rule
-from .canonical import is_readable
-from .equivalence import compare
+from .answers import THINKING_TAGS, find_gold, get_answer_rule, without_thinking
+from .equivalence import compare, read
 from .outcome import Outcome, Reason
 from .pool import VerifierPool, shared_pool
+
+
+NO_ANSWER = Outcome(False, Reason.NO_ANSWER)
+GOLD_UNREADABLE = Outcome(None, Reason.GOLD_UNREADABLE)
 
 
 class Verifier:
@@ -25,9 +29,11 @@ class Verifier:
             Number of `(answer, gold)` pairs whose math-verify verdict is remembered.
         pool ([`VerifierPool`], *optional*):
             Processes to use instead of the shared ones.
+        thinking_tags (`tuple[str, str]`, *optional*, defaults to `("<think>", "</think>")`):
+            What the thinking stands between: no answer is read from it.
 
     Raises:
-        ValueError: if `answer_rule` is unknown, or `timeout` is not positive.
+        ValueError: if `answer_rule` is unknown, `timeout` is not positive, or `thinking_tags` are not two texts.
 
     Example:
     ```python
@@ -43,13 +49,21 @@ class Verifier:
         timeout: float = 5.0,
         cache_size: int = 50_000,
         pool: VerifierPool | None = None,
+        thinking_tags: tuple[str, str] = THINKING_TAGS,
     ):
         if not timeout > 0:
             raise ValueError(f"`timeout` is {timeout}, but it must be a positive number of seconds.")
+        if isinstance(thinking_tags, str) or len(thinking_tags) != 2 or not thinking_tags[1]:
+            raise ValueError(
+                f"`thinking_tags` is {thinking_tags!r}, but it must be two texts, the beginning (which may be empty, "
+                "where the chat template writes it) and the end of the thinking."
+            )
         self.rule = get_answer_rule(answer_rule)
         self.timeout = timeout
         self.cache_size = cache_size
+        self.thinking_tags = tuple(thinking_tags)
         self._pool = pool
+        self._is_readable: dict[str, bool] = {}
         self._cache: OrderedDict[tuple[str, str], Outcome] = OrderedDict()
 
     def __call__(self, completions: Sequence[str | None], golds: Sequence) -> list[Outcome]:
@@ -66,16 +80,18 @@ class Verifier:
         Raises:
             ValueError: if the two lists differ in length.
         """
-        outcomes: list[Outcome | None] = []
-        open_pairs: dict[int, tuple[str, str]] = {}
-        for row, (completion, gold) in enumerate(zip(completions, golds, strict=True)):
-            outcome, pair = self._decide(completion, gold)
-            outcomes.append(outcome)
-            if outcome is None:
-                open_pairs[row] = pair
-        verdicts = self._verify(list(dict.fromkeys(open_pairs.values())))
-        for row, pair in open_pairs.items():
-            outcomes[row] = replace(verdicts[pair], answer=pair[0])
+        answers = [self._find(completion or "") for completion in completions]
+        if self.rule.equals is not None:
+            return [self._judge_by_rule(answer, gold) for answer, gold in zip(answers, golds, strict=True)]
+        texts = [read_gold(gold) for gold in golds]
+        decided = {pair: _decide(*pair) for pair in dict.fromkeys(zip(answers, texts, strict=True))}
+        verdicts = self._verify([pair for pair, outcome in decided.items() if outcome is None])
+        self._check_golds({gold for gold in texts if gold and not gold.isdigit() and not read(gold).is_plain})
+        outcomes = []
+        for answer, gold in zip(answers, texts, strict=True):
+            is_readable = gold is not None and self._is_readable.get(gold, True)
+            outcome = (decided[answer, gold] or verdicts[answer, gold]) if is_readable else GOLD_UNREADABLE
+            outcomes.append(replace(outcome, answer=answer))
         return outcomes
 
     def are_equal(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
@@ -88,33 +104,37 @@ class Verifier:
         Returns:
             `list[bool]` of length B. What math-verify cannot decide counts as different.
         """
-        equals = self.rule.equals or compare
-        verdicts = {pair: equals(*pair) for pair in set(pairs)}
-        undecided = [pair for pair, is_equal in verdicts.items() if is_equal is None]
-        verdicts |= {pair: bool(outcome.is_correct) for pair, outcome in self._verify(undecided).items()}
-        return [verdicts[pair] for pair in pairs]
-
-    def _decide(self, completion: str | None, gold) -> tuple[Outcome | None, tuple[str, str]]:
-        """The outcome, if that takes no math-verify, and what to verify otherwise."""
-        answer = self.rule.find(completion or "")
-        clean_gold = read_gold(gold)
-        if clean_gold is None:
-            return Outcome(None, Reason.GOLD_UNREADABLE, answer), ("", "")
-        if answer is None:
-            return Outcome(False, Reason.NO_ANSWER), ("", clean_gold)
         if self.rule.equals is not None:
-            return Outcome(self.rule.equals(answer, str(gold)), Reason.RULE, answer), (answer, clean_gold)
-        is_correct = compare(answer, clean_gold)
-        return None if is_correct is None else Outcome(is_correct, Reason.RULE, answer), (answer, clean_gold)
+            return [self.rule.equals(*pair) for pair in pairs]
+        verdicts = {pair: compare(*pair) for pair in set(pairs)}
+        verdicts |= self._verify([pair for pair, outcome in verdicts.items() if outcome is None])
+        return [bool(verdicts[pair].is_correct) for pair in pairs]
+
+    def _find(self, completion: str) -> str | None:
+        text = completion if self.rule.equals else without_thinking(completion, self.thinking_tags)
+        return self.rule.find(text)
+
+    def _judge_by_rule(self, answer: str | None, gold) -> Outcome:
+        if read_gold(gold) is None:
+            return replace(GOLD_UNREADABLE, answer=answer)
+        return NO_ANSWER if answer is None else Outcome(self.rule.equals(answer, str(gold)), Reason.RULE, answer)
+
+    def _check_golds(self, golds: set[str]) -> None:
+        """Find out which golds math-verify can read, whatever the answers; a gold is right as its own answer."""
+        for _ in range(2):  # where time runs out the machine may be busy: once more
+            verdicts = self._verify([(gold, gold) for gold in sorted(golds - self._is_readable.keys())])
+        late = [gold for (gold, _), outcome in verdicts.items() if outcome.reason is Reason.TIMEOUT]
+        self._is_readable.update(dict.fromkeys(late, False))
 
     def _verify(self, pairs: list[tuple[str, str]]) -> dict[tuple[str, str], Outcome]:
-        """Verdicts of distinct pairs, from the cache or from math-verify. Errors are not remembered."""
+        """Verdicts of distinct pairs, from the cache or from math-verify. Errors and time-outs are not remembered."""
         verdicts = {pair: self._cache[pair] for pair in pairs if pair in self._cache}
         new_pairs = [pair for pair in pairs if pair not in verdicts]
         new_outcomes = (self._pool or shared_pool()).check(new_pairs, self.timeout) if new_pairs else []
         verdicts |= dict(zip(new_pairs, new_outcomes, strict=True))
         for pair, outcome in verdicts.items():
-            if outcome.reason is not Reason.ERROR:
+            if outcome.reason not in (Reason.ERROR, Reason.TIMEOUT):
+                self._is_readable[pair[1]] = outcome.reason is not Reason.GOLD_UNREADABLE
                 self._cache[pair] = outcome
                 self._cache.move_to_end(pair)
         while len(self._cache) > self.cache_size:
@@ -141,5 +161,21 @@ def read_gold(gold) -> str | None:
         return str(gold)
     if not isinstance(gold, str):
         return None
-    gold = find_auto(gold) or clean_answer(gold)
-    return gold if gold is not None and is_readable(gold) else None
+    gold = find_gold(gold)
+    return gold if gold is not None and _is_balanced(gold) else None
+
+
+def _is_balanced(text: str) -> bool:
+    depth = 0
+    for brace in re.findall(r"(?<!\\)[{}]", text):
+        depth += 1 if brace == "{" else -1
+        if depth < 0:
+            return False
+    return depth == 0
+
+
+def _decide(answer: str | None, gold: str | None) -> Outcome | None:
+    """The outcome, if that takes no math-verify."""
+    if gold is None:
+        return GOLD_UNREADABLE
+    return NO_ANSWER if answer is None else compare(answer, gold)

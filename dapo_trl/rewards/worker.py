@@ -9,12 +9,17 @@ import math
 import re
 import resource
 import signal
+from functools import lru_cache
 
 from latex2sympy2_extended import NormalizationConfig
 from math_verify import LatexExtractionConfig, parse, verify
+from sympy import Add, Basic, E, Expr, Float, MatrixBase, Rational, UnevaluatedExpr
 
-from .canonical import canonical
+from .equivalence import Reading, read
+from .finished import is_finished, is_solved, num_functions, num_sums
 from .outcome import Reason
+from .plain_numbers import ROUNDED_DIGITS
+from .words import without_unit
 
 
 MEMORY_LIMIT_BYTES = 1024**3
@@ -25,11 +30,33 @@ ORPHAN_GRACE_SECONDS = 15
 # broken installation apart.
 _INCOMPARABLE = (TypeError, ValueError, KeyError, NotImplementedError, ArithmeticError, RecursionError, MemoryError)
 
+# The parser learns from what it reads. What it has learned from these, every worker is forked with.
+_SAMPLES = (
+    *(
+        "-5.25",
+        "2x - 3y",
+        "1, 2, 3",
+        "(1, 2, 3)",
+        "x^2 + 2x + 1 = 0",
+        "3 + 4i",
+        "A, B",
+        r"-\frac{3}{4}\pi",
+        r"5\sqrt{3} - 2",
+    ),
+    *(r"\{1, 2\}", r"(-\infty, 2] \cup (3, 5)", r"1 < x \le 2", r"[1, 2)", r"\sin(2x)", r"e^{-2x}", r"3x(x+1)^2(x-2)"),
+    *(
+        r"\text{even}",
+        r"\begin{pmatrix} -1 & 2 \\ \frac{1}{3} & 4 \end{pmatrix}",
+        r"\frac{x+1}{2y^2}",
+        r"1 \pm \sqrt{2}",
+    ),
+)
+
 _EXTRACTION = (
     LatexExtractionConfig(
         boxed_match_priority=0,
         normalization_config=NormalizationConfig(
-            basic_latex=True, units=True, malformed_operators=True, nits=True, boxed="all", equations=False
+            basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="all", equations=False
         ),
     ),
 )
@@ -53,9 +80,11 @@ def self_test() -> None:
         RuntimeError: if two known comparisons go wrong.
     """
     logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # "timeout is disabled": on purpose
-    for answer, is_correct in ((r"\frac{\sqrt{4}}{3}", True), (r"\pi", False)):
-        if _check(answer, r"\frac{2}{3}") != (is_correct, Reason.MATH_VERIFY):
-            raise RuntimeError(f"math-verify does not work: {answer} == 2/3 is not {is_correct}.")
+    for answer, is_correct in ((r"\frac{1}{\sqrt{3}}", True), (r"\pi", False)):
+        if _check(answer, r"\frac{\sqrt{3}}{3}") != (is_correct, Reason.MATH_VERIFY):
+            raise RuntimeError(f"math-verify does not work: {answer} == sqrt(3)/3 is not {is_correct}.")
+    for text in _SAMPLES:
+        _parse(text)
 
 
 def check(answer: str, gold: str, timeout: float) -> tuple[bool | None, str]:
@@ -79,25 +108,87 @@ def check(answer: str, gold: str, timeout: float) -> tuple[bool | None, str]:
 
 
 def _check(answer: str, gold: str) -> tuple[bool | None, str]:
-    parsed_gold = _parse(gold)
-    if not parsed_gold:
+    stated, wanted = read(answer), read(gold)
+    if not wanted.is_plain and not _is_right(wanted, wanted):
         return None, Reason.GOLD_UNREADABLE
+    is_correct = _is_right(stated, wanted)
+    if is_correct and not wanted.is_plain and _is_finished(wanted, wanted) and not _is_finished(stated, wanted):
+        return False, Reason.UNFINISHED
+    return is_correct, Reason.MATH_VERIFY
+
+
+@lru_cache(maxsize=1000)
+def _is_right(answer: Reading, gold: Reading) -> bool:
     try:
-        parsed_answer = _parse(answer)
-        is_correct = verify(
-            parsed_gold, parsed_answer, timeout_seconds=None, allow_set_relation_comp=True, raise_on_error=True
-        )
-    except _INCOMPARABLE:
-        return False, Reason.MATH_VERIFY  # no fault of the verifier: it must not count towards stopping the run
-    return bool(is_correct), Reason.MATH_VERIFY
+        return _is_equal(answer, gold)
+    except _INCOMPARABLE:  # no fault of the verifier: it must not count towards stopping the run
+        return False
 
 
-def _parse(text: str) -> list:
+def _is_equal(answer: Reading, gold: Reading) -> bool:
+    """Values are compared, and equations as a whole: 6 is not `xy = 6`. Of `2 + 3 = 5` both sides must be the gold."""
+    answer_is_equation, gold_is_equation = (not one.name and "=" in one.whole for one in (answer, gold))
+    if (
+        gold_is_equation
+        or (answer_is_equation and gold.name)
+        or (answer.name and gold.name and answer.name != gold.name)
+    ):
+        return "=" in answer.whole and _verify(_parse(gold.whole), _parse(answer.whole))
+    if not answer_is_equation:
+        return _verify(_parse(gold.text), _parse(answer.text))
+    sides = [_parse(without_unit(side.strip())) for side in answer.whole.split("=")]
+    is_calculation = all(isinstance(side, Basic) and not side.free_symbols for side in sides)
+    return is_calculation and all(_verify(_parse(gold.text), side) for side in sides)
+
+
+def _is_finished(answer: Reading, gold: Reading) -> bool:
+    """No function more than the gold has (one more if there are variables: `\\sec x` is `1 / \\cos x`)."""
+    tree, wanted = _parse(answer.text), _parse(gold.text)
+    if tree is None or wanted is None:  # an equation
+        return True
+    is_in_form = not (isinstance(tree, Add) and num_sums(wanted) > 1)
+    is_short = num_functions(tree) <= num_functions(wanted) + bool(wanted.free_symbols)
+    return is_in_form and is_short and is_solved(tree) and is_finished(answer.text, tree)
+
+
+def _verify(gold: Basic | MatrixBase | None, answer: Basic | MatrixBase | None) -> bool:
     """
-    Read a whole answer as one mathematical expression.
+    Compare exactly; a decimal of six digits or more may also be the other number rounded, as math-verify has it.
 
-    Never as text in which to look for a number: "5 or 6" must not be read as 6.
+    With its own 15 digits math-verify takes numbers below 1e-15 for equal, and decimals below 1e-6.
     """
-    text = re.sub(r"\\sqrt *\(", "sqrt(", canonical(text))
-    text = re.sub(r"(?<![A-Za-z\\])pi(?![A-Za-z])", r"\\pi ", text)
-    return parse(f"${text}$", _EXTRACTION, fallback_mode="no_fallback", parsing_timeout=None, raise_on_error=True)
+    if gold is None or answer is None or _differ(gold, answer):
+        return False
+    options = {"timeout_seconds": None, "allow_set_relation_comp": True, "raise_on_error": True}
+    floats = {number: Rational(str(number)) for tree in (gold, answer) for number in tree.atoms(Float)}
+    if verify(gold.xreplace(floats), answer.xreplace(floats), numeric_precision=60, **options):
+        return True
+    is_rounded = all(len(str(number).strip("-0.").replace(".", "").rstrip("0")) >= ROUNDED_DIGITS for number in floats)
+    return bool(floats) and is_rounded and verify(gold, answer, **options)
+
+
+def _differ(gold: Basic | MatrixBase, answer: Basic | MatrixBase) -> bool:
+    """Whether two expressions have different values at a point; much faster than to find no way to make them equal."""
+    trees = (gold, answer)
+    if not all(isinstance(tree, Expr) and not tree.has(UnevaluatedExpr, E) for tree in trees) or gold.is_Number:
+        return False
+    symbols = sorted(gold.free_symbols | answer.free_symbols, key=str)
+    point = {symbol: Rational(number + 7, 5) for number, symbol in enumerate(symbols)}
+    wanted, value = (tree.subs(point).evalf(15) for tree in trees)
+    is_finite = all(one.is_Number and one.is_finite for one in (wanted, value))
+    return is_finite and abs(wanted - value) > 1e-4 * abs(wanted)
+
+
+@lru_cache(maxsize=1000)
+def _parse(text: str) -> Basic | MatrixBase | None:
+    """
+    Read a whole answer as one mathematical expression; `None` if math-verify cannot.
+
+    Never as text in which to look for a number: "5 or 6" must not be read as 6. Units are off already: math-verify
+    takes the last letters of `5h` and `5ab` for such.
+    """
+    text = re.sub(r"\\sqrt *\(", "sqrt(", text)
+    trees = parse(f"${text}$", _EXTRACTION, fallback_mode="no_fallback", parsing_timeout=None, raise_on_error=True)
+    if not trees and r"\pm" in text:  # within a fraction it cannot
+        return _parse(re.sub(r"([^,]*)\\pm([^,]*)", r"\1+\2, \1-\2", text))
+    return trees[0] if trees else None

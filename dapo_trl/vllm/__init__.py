@@ -3,7 +3,7 @@
 from .claim import ReleaseCallback, ServerInUseError
 from .client import check_weight_transfer
 from .command import format_command, longest_prompt, server_command
-from .comparison import usual_difference
+from .comparison import score_text, usual_difference
 from .correction import count_corrected
 from .generation import Generation, ServerError, ServerSettings, generating_with, server_settings
 from .preflight import Requirements, ServerMismatchError, UnreachableError, check_server, wait_for_server
@@ -24,6 +24,7 @@ __all__ = [
     "format_command",
     "generating_with",
     "longest_prompt",
+    "score_text",
     "server_command",
     "server_settings",
     "usual_difference",

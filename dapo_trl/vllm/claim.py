@@ -39,6 +39,9 @@ RUN = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
 
 FREE = "free"
 
+LOCK = threading.Lock()
+"""Held by who writes a mark, so that no claim of this process replaces the mark of another one."""
+
 
 class ServerInUseError(ServerMismatchError):
     """Another run uses the server."""
@@ -57,7 +60,6 @@ class Claim:
 
     def __init__(self, url: str):
         self.url = url
-        self._lock = threading.Lock()  # held by who writes a mark
         self._run = RUN
         self._weights = uuid.uuid4().hex[:8]
         self._beat = 0
@@ -131,14 +133,14 @@ class Claim:
 
     def mark_weights(self, write: Callable[[str], None]) -> None:
         """Marks the weights that the server holds as new ones of this run, by a function that writes the mark."""
-        with self._lock:
+        with LOCK:
             weights = uuid.uuid4().hex[:8]
             write(self._next_mark(weights))
             self._weights = weights
 
     def renew(self) -> None:
         """A new mark, if the old one is still there: it may have been replaced, or the server restarted."""
-        with self._lock:
+        with LOCK:
             if self.is_on(self._read() or ""):
                 self._write(self._next_mark(self._weights) if self.is_taken else f"{self.prefix}{FREE}")
 
@@ -161,9 +163,9 @@ class Claim:
                     return
                 raise ServerInUseError(
                     f"The vLLM server at {self.url} is used by another run, which renews its mark {found!r} "
-                    "(host, process, ...). Two runs on one server would end both. Start a server of its own for this "
-                    "run and set vllm_server_base_url (or vllm_server_host and vllm_server_port) to it, or end the "
-                    "other run first."
+                    "(host, process, ...). Its engine would die, for both, because it takes no weights in the middle "
+                    "of a request. Use a server of your own (vllm_server_base_url, or vllm_server_host and "
+                    "vllm_server_port; the server_url of an evaluation), or wait until the other run has ended."
                 )
 
     def _keep_renewing(self) -> None:
@@ -185,6 +187,25 @@ class Claim:
     def _write(self, mark: str) -> None:
         body = {"new_version": mark}
         requests.post(f"{self.url}/update_weight_version", json=body, timeout=PROBE_TIMEOUT).raise_for_status()
+
+
+def check_unused(url: str) -> None:
+    """
+    Refuses a server that a run trains with: any request under way when weights arrive ends its engine.
+
+    Args:
+        url (`str`): the server's; one that is no vLLM, or offers no marks, passes.
+
+    Raises:
+        ServerInUseError: if it bears a mark that is renewed.
+    """
+    claim = Claim(url)
+    try:
+        mark = claim._read()
+        if mark is not None and mark.startswith("dapo-"):
+            claim._watch(mark)
+    except requests.RequestException:
+        return  # whether it answers is for its user to find out
 
 
 class ReleaseCallback(TrainerCallback):

@@ -82,7 +82,7 @@ class GuardedClient:
         self._claim = claim or Claim(getattr(client, "base_url", ""))
         self._fault: str | None = None
         self._is_sending = False
-        self._are_weights_marked = False
+        self._mark: str | None = None  # how the mark of the weights that were sent begins
         self.group_seed: Callable[[int], int] | None = None
         for scheme in ("http://", "https://"):
             client.session.mount(scheme, _TimeoutAdapter(request_timeout))
@@ -135,7 +135,7 @@ class GuardedClient:
             except NotImplementedError as error:
                 logger.warning_once(str(error))
                 return
-            self._are_weights_marked = True
+            self._mark = self._claim.prefix
 
         self.attempt("Marking weights", mark)
 
@@ -167,7 +167,8 @@ class GuardedClient:
                     f"{response.text[:200]}"
                 )
                 return None
-            response.raise_for_status()
+            if response.status_code != 200:
+                raise ConnectionError(f"Request failed: {response.status_code}, {response.text[:500]}")
             self._check_mark()
             answers = [choice["prompt_logprobs"][1:] for choice in response.json()["choices"]]
             return text, [
@@ -186,11 +187,11 @@ class GuardedClient:
                 with contextlib.suppress(requests.RequestException):
                     requests.post(f"{self._client.base_url}/finish_weight_update", json={}, timeout=PROBE_TIMEOUT)
                 self._is_sending = False
-            if not self._are_weights_marked or not self._bears_mark():
+            if self._mark is None or not self._bears(self._mark):
                 self._client.model = self._client._get(f"{self._client.base_url}/v1/models")["data"][0]["id"]
                 self._client.close_communicator()
                 self._client.init_communicator(device=device)
-                self._are_weights_marked = False
+                self._mark = None
 
         self.attempt("Connecting", connect)
 
@@ -227,13 +228,14 @@ class GuardedClient:
         response.raise_for_status()
 
     def _check_mark(self) -> None:
-        if (self._are_weights_marked or self._claim.is_taken) and not self._bears_mark():
+        expected = self._mark or (self._claim.prefix if self._claim.is_taken else None)
+        if expected is not None and not self._bears(expected):
             raise ConnectionResetError(
                 "the server holds other weights than it was sent: it has been restarted, or another run uses it"
             )
 
-    def _bears_mark(self) -> bool:
-        return self._claim.is_on(self._client._get(f"{self._client.base_url}/weight_info")["weight_version"])
+    def _bears(self, mark: str) -> bool:
+        return self._client._get(f"{self._client.base_url}/weight_info")["weight_version"].startswith(mark)
 
 
 class _TimeoutAdapter(HTTPAdapter):

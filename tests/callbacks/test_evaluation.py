@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from statistics import fmean, stdev
 
 import pytest
 import torch
@@ -22,8 +23,8 @@ def test_average_over_problems():
     groups.add(torch.tensor([1.0, -1.0]))
     metrics = groups.metrics()
     assert metrics["avg@4"] == 0.5  # 1/4 and 3/4
-    # Two problems drawn from two: (1/4, 1/4), (1/4, 3/4) twice, (3/4, 3/4), so that the percentiles are the ends.
-    assert (metrics["avg@4_low"], metrics["avg@4_high"]) == (0.25, 0.75)
+    # Two problems say nothing: of the t distribution with one degree of freedom 2.5% lie above 12.7.
+    assert (metrics["avg@4_low"], metrics["avg@4_high"]) == pytest.approx((0, 1))
     assert metrics["num_unscorable"] == 0
 
 
@@ -90,6 +91,32 @@ def test_what_is_evaluated():
     share = sum(is_correct(ids) for _, ids in completions) / 15
     assert record["eval_avg@3"] == pytest.approx(share)
     assert 0 < record["eval_avg@3_low"] <= share <= record["eval_avg@3_high"] < 1
+
+
+def test_rewards_and_lengths_of_uneven_batches():
+    """Five problems of two completions in batches of four rows: the last batch has two, and no more weight."""
+    returned, lengths = [], []
+
+    def counts(completion_ids, **kwargs):
+        if not trainer.model.training:
+            lengths.extend(map(len, completion_ids))
+            returned.append([float(number) for number in range(len(completion_ids))])
+            return returned[-1]
+        return correct(completion_ids)
+
+    config = RUN | EVALUATED | {"per_device_eval_batch_size": 4, "num_generations_eval": 2, "max_steps": 2}
+    arguments = {"eval_dataset": prompt_dataset(5), "reward_funcs": counts}
+    trainer = build(DAPOTrainer, config, **arguments)
+    trainer.train()
+    (record,) = evaluations(trainer)
+    assert returned == [[0, 1, 2, 3], [0, 1, 2, 3], [0, 1]]
+    values = [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]  # the mean of the means of batches is 1.167
+    assert record["eval_reward"] == record["eval_rewards/counts/mean"] == pytest.approx(1.3)
+    assert record["eval_reward_std"] == pytest.approx(stdev(values))
+    assert record["eval_frac_reward_zero_std"] == 0
+    assert record["eval_completions/mean_length"] == pytest.approx(fmean(lengths))
+    assert record["eval_completions/max_length"] == max(lengths)
+    assert record["eval_completions/min_length"] == min(lengths)
 
 
 def test_several_data_sets():

@@ -26,6 +26,12 @@ def test_read_gold(value, expected):
     assert read_gold(value) == expected
 
 
+def test_rounded_gold():
+    with pytest.raises(TypeError, match="1.2345678901234567e\\+19 is a number that was rounded to 53 bits.*as a text"):
+        read_gold(12345678901234567890.0)
+    assert read_gold(12345678901234567890) == "12345678901234567890"
+
+
 @pytest.mark.parametrize("value", [True, {"a": 1}, ["1", "2"]])
 def test_gold_of_another_type(value):
     with pytest.raises(TypeError, match="must be a text or a number"):
@@ -43,6 +49,11 @@ def test_gold_of_another_type(value):
         ("0.0", "0"),
         ("x  + 1", "x + 1"),
         ("1,2", "1,2"),
+        ("\\dfrac{1}{2}", "1/2"),
+        ("0.12345678901234567891", "0.12345678901234567891"),
+        ("-1234567890123456789012345678901.50", "-1234567890123456789012345678901.5"),
+        ("\\frac12", "1/2"),
+        ("\\left( 1, 2 \\right)", "( 1, 2 )"),
     ],
 )
 def test_canonical_gold(gold, expected):

@@ -8,6 +8,7 @@ from peft import LoraConfig, get_peft_model
 from torch.nn.utils import vector_to_parameters
 from transformers import TrainerCallback
 
+from dapo_trl.vllm import score_text
 from tests.distributed.scenarios import trained
 from tests.helpers import tiny_model
 from tests.recording_vllm import recording_generation
@@ -15,6 +16,7 @@ from tests.recording_vllm import recording_generation
 
 ADAPTER = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False)
 NUM_SYNCS = 3
+TEXT = list(range(5, 37))
 
 
 class SendAtEnd(TrainerCallback):
@@ -23,6 +25,7 @@ class SendAtEnd(TrainerCallback):
 
     Attributes:
         received (`dict[str, torch.Tensor]`): what arrived last; nothing but on the main process.
+        scores (`torch.Tensor`): the trainer's log-probabilities of [`TEXT`], which it compares with the server's.
     """
 
     def on_train_end(self, args, state, control, model, **kwargs):
@@ -30,6 +33,7 @@ class SendAtEnd(TrainerCallback):
         for _ in range(NUM_SYNCS):
             generation.sync_weights()
         self.received = recorder.received
+        self.scores = score_text(model, Accelerator(), TEXT)
 
 
 def trained_and_sent(**spread: Any) -> dict[str, Any]:
@@ -42,7 +46,7 @@ def trained_and_sent(**spread: Any) -> dict[str, Any]:
     callback = SendAtEnd()
     config = {"updates_per_rollout": 4, "learning_rate": 3.0}
     result = trained(config, 2, peft_config=ADAPTER, callbacks=[callback], **spread)
-    return result | {"sent": callback.received}
+    return result | {"sent": callback.received, "scores": callback.scores}
 
 
 def assert_merged(result: dict[str, Any]) -> None:
@@ -51,7 +55,9 @@ def assert_merged(result: dict[str, Any]) -> None:
     base = {name: value.clone() for name, value in model.named_parameters() if "lora_" not in name}
     vector_to_parameters(result["weights"], model.parameters())
     assert all(torch.equal(dict(model.named_parameters())[name], value) for name, value in base.items())
-    expected = dict(model.merge_and_unload().named_parameters())
+    merged = model.merge_and_unload()
+    torch.testing.assert_close(result["scores"], score_text(merged, Accelerator(cpu=True), TEXT), rtol=0, atol=1e-5)
+    expected = dict(merged.named_parameters())
     assert list(result["sent"]) == list(expected)
     for name, value in result["sent"].items():
         torch.testing.assert_close(value, expected[name].data, rtol=0, atol=1e-6)

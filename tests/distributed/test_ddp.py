@@ -86,6 +86,9 @@ def test_one_process_writes_what_all_have_evaluated(together, directory):
     for step, evaluation in zip((2, 4), evaluations, strict=True):
         completions = [ScriptedRollouts().completion(prompt, i, step) for prompt in prompts for i in range(4)]
         assert evaluation == pytest.approx(sum(map(is_correct, completions)) / 20)
+    # Each problem once, although the second process repeats one: rewards are 1 and -1.
+    rewards = [record["eval_reward"] for record in records if "eval_reward" in record]
+    assert rewards == pytest.approx([2 * evaluation - 1 for evaluation in evaluations])
 
 
 # Resume

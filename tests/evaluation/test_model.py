@@ -85,7 +85,7 @@ def test_an_unknown_rule_of_the_training(metadata):
 
 def test_a_rule_that_changed_since(caplog):
     assert trained_rule({"answer_rules": {"accuracy": "auto-0"}}) == "auto"
-    assert "The model was trained with answer rule auto-0, which is now auto-1." in caplog.text
+    assert "The model was trained with answer rule auto-0, which is now auto-2." in caplog.text
 
 
 def test_prompts_are_encoded_as_in_training():

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from dapo_trl.evaluation.statistics import (
     NO_ANSWER,
@@ -93,44 +94,83 @@ def test_measures_by_name():
     assert "maj@2" not in measures([[1, 0]])
 
 
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_interval_of_equal_values(value):
+    # All or nothing is not excluded: D = 1. Of n = 10 (1.960 / 2.262)^2 = 7.51 trials none succeeds with probability
+    # (1 - high)^n = 2.5%.
+    interval = estimate([value] * 10)
+    high = 1 - 0.025 ** (1 / 7.508)
+    assert interval.mean == value
+    assert [interval.low, interval.high] == pytest.approx([0, high] if value == 0 else [1 - high, 1], abs=1e-3)
+
+
 def test_interval_of_two_problems():
-    # The mean of a resample of (0, 1) is 0, 0.5 or 1 with probabilities 1/4, 1/2, 1/4: both tails exceed 2.5%.
-    assert estimate([0.0, 1.0]) == Estimate(0.5, 0.0, 1.0)
+    # D = (2 * 0.5 + 1/4) / (2/4 + 1/4) = 5/3, and n = 2 * 3/5 (1.960 / 12.706)^2 = 0.029: they say nothing.
+    interval = estimate([0.0, 1.0])
+    assert (interval.mean, interval.low, interval.high) == pytest.approx((0.5, 0, 1), abs=1e-6)
 
 
-def test_interval_of_many_problems_is_the_binomial_one():
-    # 40 of 100 solved: the resampled number is binomial(100, 0.4), whose 2.5% and 97.5% points are 31 and 50.
-    interval = estimate([1.0] * 40 + [0.0] * 60)
-    assert interval.mean == pytest.approx(0.4)
-    assert (interval.low, interval.high) == (pytest.approx(0.31, abs=0.011), pytest.approx(0.5, abs=0.011))
+@pytest.mark.parametrize("num_right", [3, 40, 97])
+def test_interval_of_all_or_nothing_is_the_binomial_one(num_right):
+    interval = estimate([1.0] * num_right + [0.0] * (100 - num_right))
+    exact = binomtest(num_right, 100).proportion_ci(method="exact")
+    assert interval.mean == pytest.approx(num_right / 100)
+    assert (interval.low, interval.high) == pytest.approx((exact.low, exact.high), abs=0.003)
 
 
-def test_the_interval_holds_the_truth_in_95_of_100_experiments():
+def test_problems_that_agree_narrow_the_interval():
+    # D = (100/99 + 1/4) / (25 + 1/4) = 0.05: as 2,000 problems that are all or nothing, 2 sqrt(0.25 / 2000) = 0.022.
+    interval = estimate([0.4, 0.6] * 50)
+    assert (interval.low, interval.high) == pytest.approx((0.478, 0.522), abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("num_problems", "mean", "shape"), [(30, 0.03, 0.3), (30, 0.03, 4), (30, 0.5, 1), (30, 0.95, 0.3), (100, 0.01, 1)]
+)
+@pytest.mark.parametrize("measure", ["avg", "maj"])
+def test_the_interval_holds_the_truth_in_95_of_100_experiments(num_problems, mean, shape, measure):
+    """Of weak and strong models, with pass rates from a beta distribution, 32 samples per problem."""
     draw = np.random.default_rng(1)
-    covered = 0
-    for _ in range(300):
-        interval = estimate(draw.binomial(1, 0.5, size=60))
-        covered += interval.low <= 0.5 <= interval.high
-    assert 0.91 <= covered / 300 <= 0.98
+
+    def values(size):
+        num_right = draw.binomial(32, draw.beta(mean * shape, (1 - mean) * shape, size))
+        return num_right / 32 if measure == "avg" else (num_right > 16) * 1.0
+
+    truth = mean if measure == "avg" else values(1_000_000).mean()
+    found = [estimate(experiment) for experiment in values((1000, num_problems))]
+    assert np.mean([interval.low <= truth <= interval.high for interval in found]) >= 0.94
+    assert all(0 <= interval.low <= interval.mean <= interval.high <= 1 for interval in found)
 
 
-def test_equal_seeds_give_equal_intervals_and_others_others():
-    values = np.random.default_rng(0).random(30)
-    assert estimate(values, seed=3) == estimate(values, seed=3)
-    assert estimate(values, seed=3) != estimate(values, seed=4)
-
-
-@pytest.mark.parametrize("values", [[0.5], [0.5, 0.5, 0.5]])
-def test_problems_without_spread_have_no_interval(values):
-    result = estimate(values)
-    assert result.mean == 0.5
+def test_a_single_problem_has_no_interval():
+    result = estimate([0.5])
     assert math.isnan(result.low) and math.isnan(result.high)
     assert result.as_dict() == {"mean": 0.5, "low": None, "high": None}
 
 
-def test_one_problem_that_differs_makes_an_interval():
-    # A resample of three holds the third problem 0, 1, 2 or 3 times: P(0) = 8/27 and P(3) = 1/27, above 2.5%.
-    assert estimate([0.0, 0.0, 1.0]) == Estimate(pytest.approx(1 / 3), 0.0, 1.0)
+def test_of_equal_models_5_of_100_comparisons_say_that_they_differ():
+    draw = np.random.default_rng(0)
+    pass_rates = draw.beta(0.5, 0.5, (400, 30))
+    first, second = draw.binomial(32, pass_rates) / 32, draw.binomial(32, pass_rates) / 32
+    found = [paired_difference(*pair) for pair in zip(first, second, strict=True)]
+    assert 0.03 <= np.mean([interval.low > 0 or interval.high < 0 for interval in found]) <= 0.08
+
+
+def test_difference_of_two_problems():
+    # The mean of a resample of (0, 1) is 0, 0.5 or 1 with probabilities 1/4, 1/2, 1/4: both tails exceed 2.5%.
+    assert paired_difference([0.0, 0.0], [0.0, 1.0]) == Estimate(0.5, 0.0, 1.0)
+
+
+def test_equal_seeds_give_equal_differences_and_others_others():
+    first, second = np.random.default_rng(0).random((2, 30))
+    assert paired_difference(first, second, seed=3) == paired_difference(first, second, seed=3)
+    assert paired_difference(first, second, seed=3) != paired_difference(first, second, seed=4)
+
+
+@pytest.mark.parametrize("values", [[0.5], [0.5, 0.5, 0.5]])
+def test_equal_differences_have_no_interval(values):
+    result = paired_difference([0.0] * len(values), values)
+    assert result.as_dict() == {"mean": 0.5, "low": None, "high": None}
 
 
 def test_a_paired_difference_is_sharper_than_two_intervals():
@@ -154,6 +194,8 @@ def test_a_paired_difference_is_sharper_than_two_intervals():
         (lambda: pass_at_j([[1, 0]], 3), "j=3 must be from 1 to the number of samples per problem, 2"),
         (lambda: pass_at_j([[1, 0]], 0), "j=0 must be from 1"),
         (lambda: estimate([]), r"values has shape \(0,\)"),
+        (lambda: estimate([0.5, 1.5]), "values holds 1.5, but each must be in \\[0, 1\\]"),
+        (lambda: estimate([math.nan, 0.5]), "values holds nan, .* Leave out problems that cannot be scored"),
         (lambda: paired_difference([1, 0], [1]), r"shapes \(2,\) and \(1,\): not the same problems"),
     ],
 )

@@ -78,6 +78,7 @@ def test_verdicts_are_counted(summary):
     assert summary["verifier"] == {
         "no_answer": 2,
         "rule": 6,
+        "unfinished": 0,
         "math_verify": 4,
         "timeout": 0,
         "error": 0,

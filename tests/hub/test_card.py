@@ -86,7 +86,7 @@ def test_metadata(run_dir):
 def test_what_the_card_tells_of_training(run_dir):
     text = ModelCard.load(run_dir / "README.md").text
     assert "trained on prompts of this form" in text and "[user]\np0=\n" in text
-    assert "- `auto-1`: the last `Answer: ...` or `\\boxed{...}`, whichever comes later" in text
+    assert "- `auto-2`: the last `Answer: ...` or `\\boxed{...}`, whichever comes later" in text
     assert "| `accuracy` | 1.0 | " in text and "| `soft_overlong_punishment` | 1.0 | " in text
     assert "Data: [me/sums](https://huggingface.co/datasets/me/sums), 40 prompts." in text
     assert "1 optimizer steps in 1 rollouts" in text and "on\n1 x CPU" in text
@@ -259,3 +259,10 @@ def test_facts_of_another_version(tmp_path):
 def test_a_push_needs_a_repository(run_dir):
     with pytest.raises(FactsError, match="was not trained with push_to_hub. Give --repo_id <owner>/<name>"):
         main(["--run", str(run_dir), "--push"])
+
+
+def test_a_push_needs_a_model(run_dir):
+    for weights in run_dir.glob("*.safetensors"):
+        weights.unlink()
+    with pytest.raises(FactsError, match="holds no final model: the run has not come to its end, or has trained noth"):
+        main(["--run", str(run_dir), "--push", "--repo_id", "me/mine"])

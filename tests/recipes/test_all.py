@@ -9,6 +9,7 @@ from trl import TrlParser
 from dapo_trl.estimation import read_recipe
 from dapo_trl.evaluation.config import EvaluateConfig
 from dapo_trl.train import load_rewards
+from dapo_trl.vllm.command import address
 
 from .headers import commands
 from .table import NUMBERS, RECIPES, ROOT, Numbers, read
@@ -81,6 +82,18 @@ def test_launch_lines(name):
         args = read_recipe(options, NUMBERS[name].num_processes).training_args
     prints_server = any("--print-vllm-command" in words for words in lines)
     assert prints_server == (args.use_vllm and args.vllm_mode == "server")
+
+
+@pytest.mark.parametrize("name", [name for name in NUMBERS if "vllm_mode: server" in (RECIPES / name).read_text()])
+def test_the_server_listens_where_the_trainer_looks_for_it(name):
+    printing, training = sorted(
+        commands(name, "dapo_trl.train"), key=lambda words: "--print-vllm-command" not in words
+    )
+    asked, expected = (
+        address(read_recipe(["--config", str(RECIPES / name), *words[2:]], NUMBERS[name].num_processes).training_args)
+        for words in (printing, training)
+    )
+    assert asked == expected
 
 
 @pytest.mark.parametrize("name", [name for name in NUMBERS if name.startswith("Qwen")])

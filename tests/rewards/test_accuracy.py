@@ -34,7 +34,7 @@ def test_completion_text():
 
 def test_name_and_scale():
     assert accuracy.__name__ == "accuracy"
-    assert accuracy.answer_rule == "auto-1"
+    assert accuracy.answer_rule == "auto-2"
     reward = AccuracyReward(answer_rule="boxed", correct=2.0, wrong=0.0)
     assert reward(completions=["\\boxed{34}", "Answer: 34"], solution=["34", "34"]) == [2.0, 0.0]
 
@@ -59,7 +59,8 @@ def test_metrics_and_columns():
     assert metrics == {
         "verifier/frac_no_answer": 0.25,
         "verifier/frac_rule": 0.5,
-        "verifier/frac_math_verify": 0.25,
+        "verifier/frac_unfinished": 0.25,
+        "verifier/frac_math_verify": 0.0,
         "verifier/frac_timeout": 0.0,
         "verifier/frac_error": 0.0,
         "verifier/gold_unreadable": 0.0,
@@ -67,7 +68,7 @@ def test_metrics_and_columns():
     assert columns == {
         "answer": ["34", "35", "", "2^5 + 2"],
         "gold": ["34"] * 4,
-        "verdict": ["rule", "rule", "no_answer", "math_verify"],
+        "verdict": ["rule", "rule", "no_answer", "unfinished"],
     }
 
 
@@ -80,27 +81,27 @@ def test_errors_are_logged_with_their_input_and_give_none(caplog):
     reward = failing_reward(max_error_fraction=1.0)
     metrics = {}
     with caplog.at_level(logging.WARNING):
-        assert reward(completions=["Answer: 2^2"], solution=["4"], log_metric=metrics.__setitem__) == [None]
+        assert reward(completions=["Answer: 2y"], solution=["x"], log_metric=metrics.__setitem__) == [None]
     assert metrics["verifier/frac_error"] == 1.0
-    assert "'2^2'" in caplog.text
+    assert "'2y'" in caplog.text
     assert "no antlr" in caplog.text
 
 
 def test_errors_above_the_bound_stop_the_run():
-    with pytest.raises(RuntimeError, match="failed on 2 of the last 4 rows.*no antlr.*2\\^2"):
-        failing_reward()(completions=["Answer: 2^2"] * 2 + ["Answer: 4"] * 2, solution=["4"] * 4)
+    with pytest.raises(RuntimeError, match="failed on 2 of the last 4 rows.*no antlr.*2y"):
+        failing_reward()(completions=["Answer: 2y"] * 2 + ["Answer: 4"] * 2, solution=["x"] * 2 + ["4"] * 2)
 
 
 def test_errors_below_the_bound_do_not_stop_the_run():
-    rewards = failing_reward()(completions=["Answer: 2^2"] * 5 + ["Answer: 4"] * 95, solution=["4"] * 100)
+    rewards = failing_reward()(completions=["Answer: 2y"] * 5 + ["Answer: 4"] * 95, solution=["x"] * 5 + ["4"] * 95)
     assert rewards == [None] * 5 + [1.0] * 95
 
 
 def test_a_single_error_never_stops_a_run_but_repeated_ones_do():
     reward = failing_reward()
-    assert reward(completions=["Answer: 2^2"], solution=["4"]) == [None]
+    assert reward(completions=["Answer: 2y"], solution=["x"]) == [None]
     with pytest.raises(RuntimeError, match="2 of the last 2 rows"):
-        reward(completions=["Answer: 2^2"], solution=["4"])
+        reward(completions=["Answer: 2y"], solution=["x"])
 
 
 def test_pickles():

@@ -55,6 +55,38 @@ def test_auto_takes_what_is_stated_last():
     assert find_auto("Answer: let us think step by step.\nIt is \\boxed{2}.") == "2"
 
 
+@pytest.mark.parametrize(
+    "completion, answer",
+    [
+        ("So it is <answer>540</answer>", "540"),
+        ("<answer>\nThe answer is $\\frac{1}{2}$.\n</answer>", "\\frac{1}{2}"),
+        ("\\boxed{1} <answer>\\boxed{2}</answer>", "2"),
+        ("<answer>1</answer> so \\boxed{2}", "2"),
+        ("<answer>1</answer><answer>2</answer>", "2"),
+        ("<answer>1", None),
+        ("<answer></answer>", None),
+    ],
+)
+def test_auto_reads_an_answer_element(completion, answer):
+    assert find_auto(completion) == answer
+
+
+@pytest.mark.parametrize("space", ["\\,", "\\;", "\\ ", "\\quad", "\\,."])
+def test_latex_spaces_at_the_end_are_no_part_of_the_answer(space):
+    assert find_boxed(f"\\boxed{{\\,5{space}}}").endswith("5")
+    assert find_auto(f"Answer: $x+1{space}$.") == "x+1"
+
+
+@pytest.mark.parametrize("text", ["Nothing but this is 34", "The wrong one is 34", "34 is wrong"])
+def test_sentences_that_say_otherwise_are_kept(text):
+    assert clean_answer(text) == text
+
+
+def test_clean_answer_drops_an_explanation():
+    assert clean_answer("540. This is the sum") == "540"
+    assert clean_answer("540. But not really") == "540. But not really"
+
+
 def test_auto_joins_enumerated_boxes_and_boxed_does_not():
     text = "$n = \\boxed{-2}$ and $\\boxed{1}$"
     assert find_auto(text) == "-2, 1"
@@ -104,8 +136,9 @@ def test_clean_answer_keeps_what_is_part_of_the_answer():
 def test_rules_have_names_and_versions():
     assert {name: rule.tag for name, rule in ANSWER_RULES.items()} == {
         "math_dapo": "math_dapo-1",
-        "boxed": "boxed-1",
-        "auto": "auto-1",
+        "boxed": "boxed-2",
+        "auto": "auto-2",
     }
+    assert get_answer_rule("auto-2") is get_answer_rule("auto")
     with pytest.raises(ValueError, match="'minerva'.*auto, boxed, math_dapo"):
         get_answer_rule("minerva")

@@ -83,16 +83,26 @@ def test_preempted_then_requeued_then_done(cluster):
     assert not cluster.serves()
 
 
-def test_the_marker_is_looked_for_where_the_command_line_says(cluster):
-    cluster.recipe.write_text("output_dir: elsewhere\n")
+@pytest.mark.parametrize(
+    ("recipe", "arguments"),
+    [
+        ("output_dir: elsewhere\n", ["--output_dir", "OUT"]),
+        ("output_dir: elsewhere\n", ["--output-dir=OUT"]),
+        ("output_dir: 'OUT'  # of this run\n", []),
+    ],
+)
+def test_the_marker_is_looked_for_where_the_run_leaves_it(cluster, recipe, arguments):
+    out = str(cluster.directory / "out")
+    cluster.recipe.write_text(recipe.replace("OUT", out))
     job = cluster.submit(
-        *(str(cluster.recipe), "--output_dir", str(cluster.directory / "out")),
+        *(str(cluster.recipe), *(word.replace("OUT", out) for word in arguments)),
         FAKE_SERVER="healthy,healthy",
         FAKE_TRAINER="is_preempted,succeeds",
         FAKE_TERM_WHEN="trainer_started",
     )
     assert job.returncode == 0
     assert len(cluster.events("requeue")) == 1
+    assert "without a new checkpoint" not in job.stdout
 
 
 def test_told_to_end_while_the_server_starts(cluster):

@@ -13,6 +13,12 @@ Harm = Callable[[BaseHTTPRequestHandler], bool]
 """Does something to a request; true if that was its answer, false to let it through."""
 
 
+class Listener(ThreadingHTTPServer):
+    """Takes the requests of a round, which come together."""
+
+    request_queue_size = 512
+
+
 class Proxy:
     """
     Forwards HTTP requests to a server on this machine.
@@ -30,14 +36,14 @@ class Proxy:
         self.target = target
         self.harms: dict[str, list[Harm]] = {}
         self.paths: list[str] = []
-        self._is_closed = threading.Event()
+        self._is_closed, self._lock = threading.Event(), threading.Lock()
         self.num_waited_for = 0
         self.port, self._holder = reserved_port()
         self.url = f"http://127.0.0.1:{self.port}"
 
     def open(self) -> None:
         """Starts to listen."""
-        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), self._handler())
+        self._server = Listener(("127.0.0.1", self.port), self._handler())
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
@@ -99,8 +105,10 @@ class Proxy:
         path = handler.path.partition("?")[0]
         body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
         self.paths.append(path)
-        harms = self.harms.get(path)
-        if harms and harms.pop(0)(handler):
+        with self._lock:
+            harms = self.harms.get(path)
+            harm = harms.pop(0) if harms else let_through
+        if harm(handler):
             return
         headers = {"Content-Type": handler.headers.get("Content-Type", "application/json")}
         try:

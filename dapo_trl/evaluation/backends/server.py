@@ -6,6 +6,7 @@ from typing import Any
 
 from ...data.prompts import as_messages
 from ...openai_server import OpenAIServer
+from ...vllm.claim import check_unused
 from ..config import EvaluateConfig
 from ..samples import Completion, Request, Save
 from .prompts import PromptEncoder, check_length
@@ -27,7 +28,7 @@ class ServerBackend:
 
     Raises:
         ConnectionError: if the server does not answer.
-        ValueError: if it serves other models, or shorter sequences than may be needed.
+        ValueError: if it serves other models, or shorter sequences than may be needed, or a run trains with it.
     """
 
     def __init__(self, config: EvaluateConfig, encoder: PromptEncoder | None):
@@ -42,6 +43,7 @@ class ServerBackend:
             retry_delay=1.0,
         )
         self.max_length = self._check_model()
+        check_unused(config.server_url.rstrip("/").removesuffix("/v1"))
 
     def sample(self, requests: Sequence[Request], save: Save) -> None:
         """

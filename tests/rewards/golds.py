@@ -1,0 +1,53 @@
+r"""A selection of the final answers of MATH (https://github.com/hendrycks/math, MIT), drawn at random by kind."""
+
+NUMBERS = [
+    r"5040",
+    r"534",
+    r"-449",
+    r"4022030",
+    r"\dfrac{5}{7}",
+    r"3.7",
+    r"10,\!080",
+    r"\frac{193}{512}",
+    r"135\text{ square feet}",
+    r"\$76.80",
+    r"25 \text{ ft}",
+    r"1,\!000,\!000,\!000",
+    r"228.3",
+    r"-\frac{40}{153}",
+    r"69\text{ degrees}",
+    r"12\frac{3}{5}",
+    r"15\mbox{ cm}^2",
+    r"50\%",
+]
+WORDS = [
+    r"\text{Dana}",
+    r"\text{Saturday}",
+    r"\text{(C)}",
+    r"\text{June 20}",
+    r"\text{4:30 p.m.}",
+    r"\text{A,C,F}",
+]
+ALGEBRA = [
+    r"-\frac1{2x}",
+    r"15x - 80",
+    r"\begin{pmatrix} 1 \\ 2 \\ -3 \end{pmatrix}",
+    r"y = 2x",
+    r"1+\sqrt5",
+    r"2 + \sqrt{6}, 2 - \sqrt{6}",
+    r"(-\infty, -2] \cup [2, \infty)",
+    r"64a^6",
+    r"\{1\pm\sqrt{5},-2\}",
+    r"2\sqrt{22}",
+    r"(-1,8)",
+    r"(10,2)",
+    r"4 \sqrt{3} + 2i",
+    r"2x^{10} + 2x^8 + 2x^6 + 2x^4 + 2x^2 + 2",
+    r"\frac{\pi^2}{6}",
+    r"\frac{1}{5}, \frac{1}{4}, \frac{2}{5}, \frac{1}{2}",
+    r"(-\infty, 0] \cup (\tfrac12, \tfrac32]",
+    r"3 \pm 2 \sqrt{2}",
+    r"x \in [-2,7]",
+    r"7(x+3) (x-3)",
+]
+GOLDS = NUMBERS + WORDS + ALGEBRA
