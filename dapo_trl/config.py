@@ -2,10 +2,12 @@
 
 import math
 from dataclasses import dataclass, field
+from numbers import Real
 
 from trl import GRPOConfig
 
 from .config_checks import check_combinations
+from .config_values import check_values
 from .config_warnings import warn_about
 from .generation_kwargs import check_generation_kwargs
 from .secret_values import mask_values, remember
@@ -283,34 +285,11 @@ class DAPOConfig(GRPOConfig):
 
     def _check_own_fields(self) -> None:
         """Fields on their own."""
-        at_least = {
-            "epsilon": 0,
-            "epsilon_high": 0,
-            "num_generations": 2,
-            "updates_per_rollout": 1,
-            "warmup_rollouts": 0,
-            "max_rounds": 1,
-            "max_oversampling": 1,
-            "gradient_accumulation_steps": 1,
-            "vllm_request_timeout": 1,
-            "vllm_max_retries": 0,
-            "eval_rollouts": 1,
-        }
-        for name, least in at_least.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"{name}={value} is below {least}. Set {name} to {least} or more.")
-        choices = {
-            "on_shortage": ("train_partial", "raise"),
-            "token_normalization": ("step", "group"),
-            "on_alarm": ("warn", "stop"),
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name}={getattr(self, name)!r} is unknown. Set {name} to one of {list(allowed)}.")
-        if self.correct_threshold is not None and not math.isfinite(self.correct_threshold):
+        check_values(self)
+        threshold = self.correct_threshold
+        if threshold is not None and not (isinstance(threshold, Real) and math.isfinite(threshold)):
             raise ValueError(
-                f"correct_threshold={self.correct_threshold} must be a finite number: a completion is correct if its "
+                f"correct_threshold={threshold!r} must be a finite number: a completion is correct if its "
                 "deciding reward is above it. Set correct_threshold to a value between those of wrong and right "
                 "completions, or to null."
             )

@@ -74,6 +74,8 @@ def _oddities(config: "DAPOConfig") -> list[str]:
             "the policy that trains is the one that generated, and every ratio is 1. Raise updates_per_rollout "
             "(16 in the paper)."
         )
+    if config.learning_rate == 0:
+        messages.append("learning_rate=0: nothing is trained. Set learning_rate to 1e-6 (the paper's value), say.")
     if config.mask_truncated_completions and config.soft_punish_cache is not None:
         messages.append(
             "mask_truncated_completions=True takes truncated completions out of the loss, so that the largest "
@@ -106,7 +108,7 @@ def _oddities(config: "DAPOConfig") -> list[str]:
         )
     narrowed = {
         name: value
-        for name, neutral in {"top_p": 1.0, "top_k": 0, "min_p": None, "repetition_penalty": 1.0}.items()
+        for name, neutral in {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}.items()
         if (value := getattr(config, name)) not in (neutral, None)
     }
     if narrowed and not (config.use_vllm and config.vllm_importance_sampling_correction):

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sized
+from numbers import Real
 from typing import Any
 
 import torch
@@ -94,8 +95,12 @@ def check_reward_weights(args: DAPOConfig, num_rewards: int) -> None:
     Raises:
         ValueError: if the numbers differ, or a weight is no number to multiply with, or all are zero.
     """
+    if not isinstance(args.reward_weights, list | tuple | None):
+        raise ValueError(
+            f"reward_weights={args.reward_weights!r} is not a list. Give one weight per function in reward_funcs."
+        )
     weights = [*(args.reward_weights or []), args.overlong_weight]
-    if not all(abs(weight) <= LARGEST for weight in weights):
+    if not all(isinstance(weight, Real) and abs(weight) <= LARGEST for weight in weights):
         raise ValueError(
             f"reward_weights={args.reward_weights} and overlong_weight={args.overlong_weight} must be finite numbers "
             f"of at most {LARGEST:g} in size: rewards are multiplied with them. Set them to the shares that the "

@@ -11,6 +11,7 @@ from dapo_trl.secret_values import NOT_PUBLISHED
 from dapo_trl.vllm import check_weight_transfer
 
 
+NAN = float("nan")
 CPU = {"use_cpu": True, "bf16": False, "report_to": "none"}
 SIX_UPDATES = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "num_generations": 4}
 
@@ -158,6 +159,38 @@ def test_a_given_num_generations_eval_must_fit():
         ({"on_shortage": "stop"}, r"on_shortage='stop' is unknown. Set .* to one of \['train_partial', 'raise'\]"),
         ({"on_alarm": "raise"}, r"on_alarm='raise' is unknown. Set on_alarm to one of \['warn', 'stop'\]"),
         ({"eval_rollouts": 0}, "eval_rollouts=0 is below 1. Set eval_rollouts to 1 or more"),
+        ({"epsilon": "0.2"}, "epsilon='0.2' is not a number. Set epsilon to one."),
+        ({"epsilon": None}, "epsilon=None is not a number. Set epsilon to one."),
+        ({"epsilon_high": NAN}, "epsilon_high=nan is not a number. Set epsilon_high to one, or to null."),
+        (
+            {"updates_per_rollout": 2.0},
+            "updates_per_rollout=2.0 is not a whole number. Set updates_per_rollout to one",
+        ),
+        ({"updates_per_rollout": True}, "updates_per_rollout=True is not a whole number"),
+        ({"max_rounds": None}, "max_rounds=None is not a whole number"),
+        ({"max_oversampling": NAN}, "max_oversampling=nan is not a number"),
+        ({"soft_punish_cache": 4.5}, "soft_punish_cache=4.5 is not a whole number. Set .* to one, or to null"),
+        ({"correct_threshold": "0.5"}, "correct_threshold='0.5' must be a finite number"),
+        ({"beta": -0.1}, "beta=-0.1 is below 0"),
+        ({"beta": NAN}, "beta=nan is not a number"),
+        ({"temperature": NAN}, "temperature=nan is not a number"),
+        ({"top_p": 0}, "top_p=0 is not above 0. Set top_p to more than 0"),
+        ({"top_p": 1.5}, "top_p=1.5 is above 1. Set top_p to 1 or less"),
+        ({"max_completion_length": 0}, "max_completion_length=0 is below 1. Set .* to 1 or more, or to null"),
+        ({"num_iterations": 0}, "num_iterations=0 is below 1"),
+        ({"max_grad_norm": None}, "max_grad_norm=None is not a number"),
+        (
+            {"scale_rewards": "groups"},
+            "scale_rewards='groups' is unknown. Set scale_rewards to one of .'group', 'batch'",
+        ),
+        ({"loss_type": "DAPO"}, "loss_type='DAPO' is unknown. Set loss_type to one of .*'dapo'"),
+        ({"importance_sampling_level": "tokens"}, "importance_sampling_level='tokens' is unknown"),
+        ({"multi_objective_aggregation": "sum"}, "multi_objective_aggregation='sum' is unknown"),
+        ({"vllm_importance_sampling_mode": "mask"}, "vllm_importance_sampling_mode='mask' is unknown"),
+        ({"generation_kwargs": [1]}, r"generation_kwargs=\[1\] is not a dictionary. Set .* to one, or to null"),
+        ({"chat_template_kwargs": "x"}, "chat_template_kwargs='x' is not a dictionary"),
+        ({"dynamic_sampling": "false"}, "dynamic_sampling='false' is a text, and every text but an empty one counts"),
+        ({"disable_dropout": "no"}, "disable_dropout='no' is a text, .* Set disable_dropout to True or False"),
         ({"token_normalization": "batch"}, r"token_normalization='batch' is unknown. Set .* \['step', 'group'\]"),
         ({"push_to_hub": True, "hub_token": ""}, "hub_token is empty, and push_to_hub needs one. Set hub_token to"),
         ({"soft_punish_cache": 0}, "soft_punish_cache=0 tokens must be above 0 .* or to null"),
@@ -286,6 +319,7 @@ def test_other_losses_are_refused(loss_type, own):
         {"entropy_coef": 0.01, "balance_micro_batches": False},
         {"soft_punish_cache": 64, "max_completion_length": 64},
         {"max_oversampling": 1.0},
+        {"min_p": 0.0, "top_k": None},
         {"epsilon_high": 0.0, "epsilon": 0.0},
     ],
 )
@@ -300,6 +334,7 @@ def test_what_can_be_combined(fields):
     ("fields", "message"),
     [
         ({"updates_per_rollout": 1}, "Clip-higher (epsilon_high=0.28) has no effect"),
+        ({"learning_rate": 0.0}, "learning_rate=0: nothing is trained"),
         (
             {"mask_truncated_completions": True, "soft_punish_cache": 8},
             "mask_truncated_completions=True takes truncated completions out of the loss",

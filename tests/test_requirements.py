@@ -134,6 +134,10 @@ def test_weights_are_numbers(field, value):
 
 
 def test_some_reward_has_a_weight():
+    with pytest.raises(ValueError, match=r"reward_weights=1.0 is not a list. Give one weight per function"):
+        build(DAPOTrainer, {"reward_weights": 1.0})
+    with pytest.raises(ValueError, match=r"reward_weights=\['1'\] .* must be finite numbers"):
+        build(DAPOTrainer, {"reward_weights": ["1"]})
     with pytest.raises(ValueError, match=r"reward_weights=\[0.0\] are all zero"):
         build(DAPOTrainer, {"reward_weights": [0.0]})
     build(DAPOTrainer, {"reward_weights": [0.0], "soft_punish_cache": 4})

@@ -5,10 +5,11 @@ import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from datasets import Dataset
+from datasets import Dataset, DatasetDict, IterableDatasetDict
 from tqdm.auto import tqdm
 
 from .check_report import CheckFailedError, CheckReport, Failure
+from .deduplicate import are_same_golds
 from .prompts import prompt_text
 from .scoring import RewardFunc, gold_completion, reward_name, score
 from .templates import undo_template
@@ -62,6 +63,7 @@ def check_dataset(
         [`CheckReport`]
 
     Raises:
+        TypeError: if it is no `Dataset`, but a dictionary of splits or a stream.
         ValueError: if a column is missing, there are no rows or no reward functions.
         CheckFailedError: if fewer than `min_frac_right` of the gold answers score; it lists rows and reasons.
     """
@@ -73,11 +75,12 @@ def check_dataset(
     report = CheckReport(num_rows=len(dataset), num_checked=len(rows))
     num_wrong = [0] * len(reward_funcs)
     golds: dict[bytes, str] = {}
+    pairs: list[tuple[str, str]] = []
     lengths: list[int] = []
     for start in tqdm(range(0, len(rows), _BATCH_SIZE), desc="Checking golds", disable=len(rows) <= _BATCH_SIZE):
         indices = rows[start : start + _BATCH_SIZE]
         batch = dataset[list(indices)]
-        _count_kinds(batch, golds, report)
+        pairs += _count_kinds(batch, golds, report)
         if tokenizer is not None:
             lengths += [num_prompt_tokens(prompt, tokenizer) for prompt in batch["prompt"]]
         for number, reward_func in enumerate(reward_funcs):
@@ -87,6 +90,7 @@ def check_dataset(
     for reward_func, number in zip(reward_funcs, num_wrong, strict=True):
         name, frac = reward_name(reward_func), (len(rows) - number) / len(rows)
         report.frac_right[name] = min(frac, report.frac_right.get(name, 1.0))  # two may have the same name
+    report.num_conflicting = are_same_golds(pairs).count(False)
     report.prompt_tokens = length_statistics(lengths)
     _refuse_if_wrong(report, min_frac_right)
     if report.num_duplicates:
@@ -99,9 +103,22 @@ def check_dataset(
 
 
 def _check_arguments(dataset: Dataset, reward_funcs: list[RewardFunc], completion_template: str | None) -> None:
+    if isinstance(dataset, DatasetDict | IterableDatasetDict):
+        raise TypeError(
+            f"The data set is a {type(dataset).__name__} with the splits {list(dataset)}. Pass one of them, such as "
+            f"dataset[{next(iter(dataset), 'train')!r}]."
+        )
+    if not isinstance(dataset, Dataset):
+        raise TypeError(
+            f"The data set is a {type(dataset).__name__}, but it must be a Dataset. Load it without streaming, or "
+            "build one with Dataset.from_list."
+        )
     for column in ("prompt", "solution"):
         if column not in dataset.column_names:
-            raise ValueError(f"The data set has no column {column!r}, only {dataset.column_names}. Use load_prompts.")
+            raise ValueError(
+                f"The data set has no column {column!r}, only {dataset.column_names}. Rename "
+                "the one that holds it (dataset.rename_column), or read the data with load_prompts, which finds it."
+            )
     if len(dataset) == 0:
         raise ValueError("The data set has no rows, so nothing can be checked. Load another split or file.")
     if not reward_funcs:
@@ -110,15 +127,19 @@ def _check_arguments(dataset: Dataset, reward_funcs: list[RewardFunc], completio
         raise ValueError(f"completion_template={completion_template!r} must have `{{solution}}` where the gold goes.")
 
 
-def _count_kinds(batch: dict, golds: dict[bytes, str], report: CheckReport) -> None:
+def _count_kinds(batch: dict, golds: dict[bytes, str], report: CheckReport) -> list[tuple[str, str]]:
+    """Returns golds of the same problem that are written in different ways: the first one, and another."""
+    pairs = []
     for prompt, gold in zip(batch["prompt"], batch["solution"], strict=True):
         report.answer_types[answer_type(str(gold))] += 1
         text = prompt_text(prompt)
         problem = undo_template(text)
         key = text_key(text if problem is None else problem)
-        first = golds.setdefault(key, canonical_gold(str(gold)))
-        report.num_conflicting += first != canonical_gold(str(gold))
+        first = golds.setdefault(key, str(gold))
+        if canonical_gold(first) != canonical_gold(str(gold)):
+            pairs.append((first, str(gold)))
     report.num_duplicates = report.answer_types.total() - len(golds)
+    return pairs
 
 
 def _failures(

@@ -4,9 +4,12 @@ import hashlib
 import json
 import tempfile
 from array import array
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from typing import TextIO
 
+from ..rewards import AccuracyReward
 from ..rewards.spelling import without_spaces
 from .counts import Counts
 from .records import Record
@@ -14,13 +17,13 @@ from .text import canonical_gold
 
 
 def deduplicate(records: Iterable[Record], counts: Counts) -> Iterator[Record]:
-    """
+    r"""
     The first record of each problem, without the problems that have records with different golds.
 
-    Problems are compared exactly but for white space, golds but for white space, the spelling of LaTeX and the writing
-    of numbers.
-    A conflict may show up in the last row, so nothing is yielded before all records are read; meanwhile the first
-    records wait in a temporary file, and memory holds about 200 bytes per different problem.
+    Problems are compared exactly but for white space, golds as an answer with a gold: `\sqrt{8}` is `2\sqrt{2}`. A
+    conflict may show up in the last row, so nothing is yielded before all records are read; meanwhile the first
+    records wait in a temporary file, and memory holds about 200 bytes per different problem, and golds that are
+    written otherwise than the first.
 
     Args:
         records (iterable of [`Record`]):
@@ -34,7 +37,7 @@ def deduplicate(records: Iterable[Record], counts: Counts) -> Iterator[Record]:
     position: dict[bytes, int] = {}  # of a problem among the different ones
     golds = array("Q")  # a hash of the first gold per problem
     repeats = array("L")  # further rows per problem
-    is_conflicting = bytearray()
+    others: dict[int, set[str]] = defaultdict(set)  # golds of a problem that are written otherwise than its first
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogatepass", prefix="dapo_trl_") as spool:
         for record in records:
             key, gold = bytes.fromhex(record.id), _gold_hash(record.solution)
@@ -42,20 +45,42 @@ def deduplicate(records: Iterable[Record], counts: Counts) -> Iterator[Record]:
             if at == len(golds):
                 golds.append(gold)
                 repeats.append(0)
-                is_conflicting.append(False)
                 spool.write(json.dumps(asdict(record)) + "\n")
             else:
                 repeats[at] += 1
-                is_conflicting[at] |= golds[at] != gold
+                if golds[at] != gold:
+                    others[at].add(record.solution)
         position.clear()
+        conflicting = _find_conflicts(spool, others) if others else set()
         spool.seek(0)
-        for line, num_repeats, conflicts in zip(spool, repeats, is_conflicting, strict=True):
-            if conflicts:
+        for at, (line, num_repeats) in enumerate(zip(spool, repeats, strict=True)):
+            if at in conflicting:
                 counts.num_conflicting += num_repeats + 1
                 counts.num_conflicting_problems += 1
             else:
                 counts.num_duplicates += num_repeats
                 yield Record(**json.loads(line))
+
+
+def _find_conflicts(spool: TextIO, others: Mapping[int, set[str]]) -> set[int]:
+    """The problems of which a gold states another answer than the first one; all pairs are compared at once."""
+    spool.seek(0)
+    firsts = {at: json.loads(line)["solution"] for at, line in enumerate(spool) if at in others}
+    pairs = [(at, other) for at in firsts for other in sorted(others[at])]
+    verdicts = are_same_golds([(firsts[at], other) for at, other in pairs])
+    return {at for (at, _), is_same in zip(pairs, verdicts, strict=True) if not is_same}
+
+
+def are_same_golds(pairs: Sequence[tuple[str, str]]) -> list[bool]:
+    """Whether two golds state the same answer: one of them, as an answer, is right if the other is the gold."""
+    if not pairs:
+        return []
+    are_equal = AccuracyReward().verifier.are_equal
+    there, back = are_equal(list(pairs)), are_equal([(second, first) for first, second in pairs])
+    return [
+        _gold_hash(first) == _gold_hash(second) or is_right or is_right_back
+        for (first, second), is_right, is_right_back in zip(pairs, there, back, strict=True)
+    ]
 
 
 def _gold_hash(gold: str) -> int:

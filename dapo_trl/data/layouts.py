@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 
@@ -66,6 +67,7 @@ _SOLUTION_NAMES = ("solution", "answer", "label", "reward_model.ground_truth")
 
 
 _MISSING = object()
+_ROUNDED_FROM = 2**53
 
 
 def get_column(row: Mapping[str, Any], path: str, default: Any = None) -> Any:
@@ -158,8 +160,8 @@ def read_gold(value: Any, is_worked: bool = False) -> str | None:
 
     Args:
         value:
-            A text, a number, or a list of one of these. Of a text with `####` (GSM8K) what follows the last one is
-            taken, of a text with `\boxed{}` (MATH) the content of the last one, else all of it.
+            A text, a number, or a list of one of these; NaN is none. Of a text with `####` (GSM8K) what follows the
+            last one is taken, of a text with `\boxed{}` (MATH) the content of the last one, else all of it.
         is_worked (`bool`, *optional*, defaults to `False`):
             The text is a worked solution: without `####` or `\boxed{}` it has no gold answer that could be read.
 
@@ -167,18 +169,18 @@ def read_gold(value: Any, is_worked: bool = False) -> str | None:
         `str` or `None`: the gold answer, `None` if there is none.
 
     Raises:
-        TypeError: if the value is something else.
+        TypeError: if the value is something else, or a float so large that digits may be lost.
     """
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
-    if value is None:
+    if value is None or value != value:  # NaN
         return None
-    if isinstance(value, float) and abs(value) >= 2**53:
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
+        raise TypeError(f"a gold answer must be a text or a number, not {type(value).__name__}")
+    if type(value) is float and abs(value) >= _ROUNDED_FROM:
         raise TypeError(
             f"the gold answer {value!r} is a number that was rounded to 53 bits. Write it as a text, in quotes"
         )
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise TypeError(f"a gold answer must be a text or a number, not {type(value).__name__}")
     text = str(value).strip()
     if "####" in text:
         text = text.rpartition("####")[2].strip()

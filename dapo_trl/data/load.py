@@ -8,11 +8,15 @@ import pyarrow as pa
 from datasets import Dataset, Features, IterableDataset, List, Value, load_dataset
 from datasets.exceptions import DatasetGenerationError
 
+from .json_rows import first_columns, with_text_column
 from .layouts import find_layout, get_column
 from .rows import RowReader
 from .sources import BUILDERS, check_path, file_suffix, find_files, with_both_readings
 from .templates import resolve_template
 
+
+_CAST_TO_TEXT = ("float16", "float32", "uint64")
+"""Kinds of numbers that are not in Python as they are in a table: 0.1 in 32 bits would be 0.10000000149011612."""
 
 _MESSAGES = List({"role": Value("string"), "content": Value("string")})
 
@@ -30,6 +34,9 @@ def load_prompts(
 ) -> Dataset | IterableDataset:
     r"""
     Loads a data set of problems with gold answers as columns `prompt` and `solution`; other columns are kept.
+
+    Gold answers keep their digits. Where they are numbers with a point, an exponent or many digits in a local JSON
+    file, the column they are from is text, too.
 
     Recognised by their columns: DAPO-Math-17k in its published layouts, GSM8K (`question`, and `answer` with the gold
     after `####`), MATH (`problem`, and `answer` or a worked `solution` with a `\boxed{}`), and plain files with
@@ -66,7 +73,14 @@ def load_prompts(
     """
     if prompt_template is not None:
         resolve_template(prompt_template)  # a mistake in it should not wait for a download
-    dataset = open_source(source, split=split, config=config, streaming=streaming)
+    dataset = open_source(
+        source,
+        split=split,
+        config=config,
+        streaming=streaming,
+        prompt_column=prompt_column,
+        solution_column=solution_column,
+    )
     reader = make_reader(
         next(iter_rows(dataset, source), None),
         source,
@@ -77,6 +91,9 @@ def load_prompts(
     )
     if streaming and dataset.features is None:
         dataset = dataset._resolve_features()
+    column = reader.layout.solution
+    if getattr(dataset.features.get(column), "dtype", None) in _CAST_TO_TEXT:
+        dataset = dataset.cast_column(column, Value("string"))
     prompt_feature = _MESSAGES if reader.conversational else Value("string")
     features = Features({**dataset.features, "prompt": prompt_feature, "solution": Value("string")})
     # Cached results would outlive changes to this code: the cache knows functions of a package by name only.
@@ -85,10 +102,18 @@ def load_prompts(
 
 
 def open_source(
-    source: str, *, split: str = "train", config: str | None = None, streaming: bool = False
+    source: str,
+    *,
+    split: str = "train",
+    config: str | None = None,
+    streaming: bool = False,
+    prompt_column: str | None = None,
+    solution_column: str | None = None,
 ) -> Dataset | IterableDataset:
     """
     Opens a local file or directory, or a data set on the Hub, with the columns it has.
+
+    Gold answers that are numbers in a local JSON file become texts where digits would be lost.
 
     Raises:
         FileNotFoundError: if the source is neither a file that exists nor a data set on the Hub.
@@ -99,7 +124,7 @@ def open_source(
         # Named file by file: `datasets` caches a directory with a data card by its name and card alone, and would
         # return the rows of an earlier directory of that name.
         name = split.partition("[")[0]
-        files = find_files(source, name, config)
+        files = _with_exact_golds(find_files(source, name, config), source, prompt_column, solution_column)
         source_args, options["data_files"] = (BUILDERS[file_suffix(files[0])],), {name: files}
     else:
         source_args = (source, config)
@@ -110,6 +135,19 @@ def open_source(
         raise ValueError(f"{source!r} cannot be read: {error.__cause__ or error}") from error
     except ValueError as error:  # such as an unknown split: it does not say of which data set
         raise ValueError(f"{source!r}, split {split!r}: {error}") from error
+
+
+def _with_exact_golds(
+    files: list[str], source: str, prompt_column: str | None, solution_column: str | None
+) -> list[str]:
+    if BUILDERS[file_suffix(files[0])] != "json":
+        return files
+    try:
+        columns = next(filter(None, map(first_columns, files)), {})  # a file may be empty
+        column = find_layout(columns, source, prompt_column, solution_column).solution
+    except ValueError:  # it is said where the rows are read
+        return files
+    return [with_text_column(file, column) for file in files]
 
 
 def make_reader(

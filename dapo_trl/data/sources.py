@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from datasets import load_dataset_builder
+from datasets import DatasetDict, IterableDatasetDict, load_dataset_builder
 from datasets.data_files import FILES_TO_IGNORE
 from datasets.exceptions import DatasetNotFoundError
 from huggingface_hub import DatasetCard
@@ -24,14 +24,28 @@ def check_path(source: str) -> Path:
 
     Raises:
         FileNotFoundError: if it can only be a path, and nothing is there.
-        ValueError: if it is a file of another kind, or an empty one.
+        ValueError: if it is a file of another kind, or an empty one, or a directory of `save_to_disk`.
+        TypeError: if it is no text, such as a data set.
     """
+    if not isinstance(source, str):
+        is_dict = isinstance(source, DatasetDict | IterableDatasetDict)
+        splits = f" with the splits {list(source)}" if is_dict else ""
+        raise TypeError(
+            f"The source is a {type(source).__name__}{splits}, but it must be a text: a path, or the id of a data set "
+            "on the Hub. A data set that is loaded already needs the columns `prompt` and `solution` only: rename its "
+            f"columns{', and pass one of the splits to the trainer' if is_dict else ''}."
+        )
     path = Path(source).expanduser()
     is_data_file = path.suffix.lower() in BUILDERS
     if path.is_file() and not is_data_file:
         raise ValueError(f"{source!r}: files must end in {', '.join(BUILDERS)}. Convert the file to one of these.")
     if path.is_file() and path.stat().st_size == 0:
         raise ValueError(f"{source!r} is empty. Name a file that has rows.")
+    if any((path / name).is_file() for name in ("dataset_dict.json", "state.json")):
+        raise ValueError(
+            f"{source!r} was written by save_to_disk. Write each split to a file: "
+            "load_from_disk(...)['train'].to_parquet('train.parquet'), and name that."
+        )
     if not path.exists() and (is_data_file or path.is_absolute() or source.startswith(("./", "../", "~"))):
         raise FileNotFoundError(
             f"{source!r} looks like a local path, and there is no such file (looked for {path.absolute()}). Correct "

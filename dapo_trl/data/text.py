@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from decimal import Decimal
 
 from ..rewards.plain_numbers import read_number
 from ..rewards.spelling import neutral
@@ -34,7 +35,8 @@ def canonical_gold(gold: str) -> str:
         return text
     if number.places is None:
         return str(number.value)
-    return f"{number.value.numerator}" if number.value.denominator == 1 else f"{float(number.value)!r}"
+    decimal = Decimal(f"{int(number.value * 10**number.places)}e-{number.places}")  # of all digits, unlike a float
+    return f"{decimal:f}".rstrip("0").rstrip(".") if number.places else f"{decimal:f}"
 
 
 def answer_type(gold: str) -> str:

@@ -3,7 +3,11 @@
 import hashlib
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+
+import httpx
 
 from ..data.counts import Counts
 from ..data.deduplicate import deduplicate
@@ -68,11 +72,11 @@ def load_problems(
         [`Problems`]
 
     Raises:
-        FileNotFoundError: if the source is neither a file that exists nor a data set on the Hub.
+        FileNotFoundError: if the source is neither a file that exists nor a data set on the Hub that can be reached.
         ValueError: if its columns are not recognised, or no problem is left.
     """
     counts = Counts()
-    try:
+    with _naming_the_preset(source):
         reader = RecordReader(
             source.source,
             counts,
@@ -84,13 +88,6 @@ def load_problems(
             conversational=conversational,
         )
         records = list(deduplicate(reader, counts))
-    except FileNotFoundError as error:
-        if source.name not in PRESETS or source.source != PRESETS[source.name].source:
-            raise
-        raise FileNotFoundError(
-            f"data={source.name!r} stands for {source.source!r} on the Hub, which could not be read "
-            f"({error.__cause__ or error}). Give a copy of it with --data_file, or make the Hub reachable."
-        ) from error
     _report(source, counts, len(records))
     records = records[:num_problems]
     if not records:
@@ -98,6 +95,22 @@ def load_problems(
     if prompt_form is not None:
         records = _asked(records, prompt_form, source.name)
     return Problems(source, records, counts.num_read)
+
+
+@contextmanager
+def _naming_the_preset(source: DataSource) -> Iterator[None]:
+    """A data set on the Hub that the user did not name, but a preset of ours, has a way out."""
+    preset = PRESETS.get(source.name)
+    try:
+        yield
+    except (OSError, httpx.HTTPError) as error:
+        if preset is None or preset.source != source.source:
+            raise
+        raise FileNotFoundError(
+            f"data={source.name!r} is a preset, whose data set {preset.source!r} on the Hub could not be read "
+            f"({error.__cause__ or error}). Give the path of a local copy with --data_file, or try again when the Hub "
+            "can be reached."
+        ) from error
 
 
 def _asked(records: list[Record], form: PromptForm, name: str) -> list[Record]:

@@ -28,7 +28,7 @@ _HASHES = re.compile(r"(?m)^####[ \t]{1,8}(?=\S)")
 _ELEMENT = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL)
 _LEAD_IN = re.compile(
     r"(?i)^(?:[^0-9=<>^_]{0,200}\b(?:is|are|was|were|equals|has|have|had|makes?|made|needs?|gets?|got|costs?|earns?|pays?"
-    r"|paid|spends?|spent|takes?|took|saves?|saved|sold|sells?|ate|eats?|bought|total(?: of)?|exactly)\b:?"
+    r"|paid|spends?|spent|takes?|took|saves?|saved|sold|sells?|ate|eats?|bought|total of|exactly)\b:?"
     r"|(?:final )?answer\b:?|(?:therefore|thus|hence|so)\b,?|we (?:find|get|have)(?: that)?\b:?)"
     r"(?=[ $\\*}]+[^ $*}])(?! (?:not|in|at|either)\b)"
 )

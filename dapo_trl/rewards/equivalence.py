@@ -22,7 +22,9 @@ RIGHT, WRONG = Outcome(True, Reason.RULE), Outcome(False, Reason.RULE)
 UNFINISHED = Outcome(False, Reason.UNFINISHED)
 
 _INTEGER = re.compile(r"-?[0-9]{1,1000}")
-_OPTION = re.compile(r"(?:\(([A-J])\)|([A-J])(?:[):]|\. ))(?! *(?:or|and|[,;/]|\(?[A-J]\b)) *(.*)|([A-J])")
+_OPTION = re.compile(
+    r"(?i:(?:option|choice) )?(?:(?:\(([A-J])\)|([A-J])(?:[):]|\. ))(?! *(?:or|and|[,;/]|\(?[A-J]\b)) *(.*)|([A-J]))"
+)
 _TIME = re.compile(r"(?i)([0-9]{1,2})(?::([0-5][0-9]))?(?::00)? ?([ap])\.? ?m\b\.?|([0-9]{1,2}):([0-5][0-9])(?::00)?")
 _WORDS = re.compile(r"[A-Za-z0-9 ,.'&()-]+")
 
@@ -51,19 +53,20 @@ class Reading:
 
     @property
     def is_plain(self) -> bool:
-        """Whether everything is decided by the cheap rules if this is the gold."""
+        """Whether everything is decided by the cheap rules if this is the gold: then it can be read."""
         is_exact = self.number is not None and self.number.is_lowest and (self.number.places or 0) < ROUNDED_DIGITS
         return self.is_text or self.minutes is not None or is_exact
 
 
 @lru_cache(maxsize=10_000)
 def read(text: str) -> Reading:
-    """Read a text as a number, a time, words, or what math-verify has to read."""
-    whole = neutral(text)
+    """Read a text, without the letter of an option, as a number, a time, words, or what math-verify has to read."""
+    whole = neutral(split_option(text)[1] or text)
     name, value = split_names(whole)
     if match := _TIME.fullmatch(unwrapped(value)):
         hour, minute, half = int(match[1] or match[4]), int(match[2] or match[5] or 0), (match[3] or "").lower()
         return Reading(whole, value, name, minutes=(hour % 12 + 12 * (half == "p") if half else hour) * 60 + minute)
+    value = re.sub(r"^\\text\{([0-9][^{}]*)\}$", r"\1", value)
     value = without_unit(re.sub(r"^\\\{ ?[a-z] ?(?:\||:|\\mid) ?(.*)\\\}$", r"\1", value))  # {x | x > 2}
     plain = unwrapped(value)
     bare = re.sub(r"^(?i:negative|minus) ", "-", plain)
@@ -92,7 +95,7 @@ def compare(answer: str, gold: str) -> Outcome | None:
     """
     if _INTEGER.fullmatch(answer) and _INTEGER.fullmatch(gold):  # most golds and most answers, so not the long way
         return RIGHT if int(answer) == int(gold) else WRONG
-    (answer_option, answer_text), (gold_option, gold_text) = _split_option(answer), _split_option(gold)
+    (answer_option, answer_text), (gold_option, gold_text) = split_option(answer), split_option(gold)
     if answer_option and gold_option:
         if answer_option != gold_option or not (answer_text and gold_text):
             return RIGHT if answer_option == gold_option else WRONG
@@ -102,7 +105,7 @@ def compare(answer: str, gold: str) -> Outcome | None:
     return _compare(read(answer), read(gold))
 
 
-def _split_option(text: str) -> tuple[str, str]:
+def split_option(text: str) -> tuple[str, str]:
     r"""Option letter and text of `(C) 12`, `C. 12`, `\textbf{(C)}\ 12`; either may be empty."""
     match = _OPTION.fullmatch(re.sub(r"^\\text\{([^{}]*)\}|^\(\\text\{([A-J])\}\)", r"\1\2", neutral(text)))
     if not match:

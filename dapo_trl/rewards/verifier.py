@@ -33,7 +33,7 @@ class Verifier:
             What the thinking stands between: no answer is read from it.
 
     Raises:
-        ValueError: if `answer_rule` is unknown, or `timeout` is not positive.
+        ValueError: if `answer_rule` is unknown, `timeout` is not positive, or `thinking_tags` are not two texts.
 
     Example:
     ```python
@@ -53,6 +53,11 @@ class Verifier:
     ):
         if not timeout > 0:
             raise ValueError(f"`timeout` is {timeout}, but it must be a positive number of seconds.")
+        if isinstance(thinking_tags, str) or len(thinking_tags) != 2 or not thinking_tags[1]:
+            raise ValueError(
+                f"`thinking_tags` is {thinking_tags!r}, but it must be two texts, the beginning (which may be empty, "
+                "where the chat template writes it) and the end of the thinking."
+            )
         self.rule = get_answer_rule(answer_rule)
         self.timeout = timeout
         self.cache_size = cache_size

@@ -11,18 +11,19 @@ _UNIT = re.compile(
     r"(?:mm|cm|dm|km|in|ft|yd|mi|mg|kg|gm|lb|oz|ml|cl|gal|min|sec|hr|yr|mph|kmp?h|kph|rad|deg|usd|cc|rpm|kwh|hz|ohm|mile|meter"
     r"|metre|yard|gram|pound|ounce|lit(?:er|re)|gallon|second|minute|hour|day|week|month|year|radian|degree|dollar|cent"
     r"|euro|rupee|unit|cu|point|way|digit|student|apple|person)s?|inch|foot|feet|square|cubic|sq|people|men|women|children"
-    r"|of|total|altogether|each|left|remaining|per|away|old|the|an?|them|all"
+    r"|squared|cubed|[km]?pa|mol|[kmg]?ev|kj|k?cal|bar|atm"
+    r"|psi|[kmg]w|[km]v|[kmg]hz|of|total|altogether|each|left|remaining|per|away|old|the|an?|them|all"
 )
 _LETTER_UNITS = frozenset("mglshdtnjwvakcf")  # only within \text{}: elsewhere they are variables
 _NUMBER_WORD = re.compile(
-    r"minus|plus|times|less|versus|exceeds|equals|is|was|\w*(?:half|halve|third|quarter|dozen|hundred|thousand|illion"
+    r"minus|plus|tens|nots|\w+wards|times|less|versus|exceeds|equals|is|was|\w*(?:half|halve|third|quarter|dozen|hundred|thousand|illion"
     r"|score|percent)s|(?:\w*(?:teen|tie|hundred|thousand|illion)|four|fif|six|seven|eigh|nin|ten|eleven|twelf)ths?"
 )
 _POWER = r"\^ ?(?:-?[0-9]|\{ ?-?[0-9] ?\})"
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _TAIL = re.compile(
     r"(?:(?:[ /*(.,-]|\\cdot)*"
-    r"(?:\\text\{[^{}]*\}|(?<![A-Za-z\\])[A-Za-z]{2,}(?![A-Za-z{])|(?<=[/ ])a(?= )|(?<=/)[a-z]\b)"
+    r"(?:\\text\{[^{}]*\}|m/s(?![A-Za-z])|(?<![A-Za-z\\])[A-Za-z]{2,}(?![A-Za-z{])|(?<=[/ ])a(?= )|(?<=/)[a-z]\b)"
     rf"(?: ?{_POWER})?[.,)]?)+$"
 )
 _ORDINAL = re.compile(r"(?<=[0-9]) ?\^? ?\{? ?(?:\\text\{)?(?:st|nd|rd|th)\}* ?\}?$")
@@ -33,7 +34,7 @@ _ATOM = (
     r" ?\}?'*(?:_ ?(?:\{[^{}]*\}|\w))?(?:\^\{-1\})?'*(?: ?\([^()=<>]{1,20}\))?"
 )
 _NAME = re.compile(
-    rf"{_ATOM}|\| ?{_ATOM} ?\||\( ?[a-z](?: ?, ?[a-z])+ ?\)|{_ATOM} ?[:/] ?{_ATOM}"
+    rf"{_ATOM}|\| ?[A-Z]{{2}} ?\||\( ?[a-z](?: ?, ?[a-z])+ ?\)|{_ATOM} ?: ?{_ATOM}"
     rf"|\\frac\{{[A-Z]{{2,3}}\}}\{{[A-Z]{{2,3}}\}}"
 )
 _EQUALS = re.compile(r"(?<![<>!\\])=|\\(?:in|approx)(?![A-Za-z])")
@@ -51,7 +52,8 @@ def _is_unit(tail: str) -> bool:
     tail = re.sub(rf"{_POWER}|\\cdot|(?<=[a-z])\^?[0-9]", " ", tail)
     inside = re.findall(r"[^\W_]+", " ".join(_TEXT.findall(tail)))
     outside = re.findall(r"[^\W_]+", _TEXT.sub(" ", tail))
-    return all(_is_unit_word(word.lower()) for word in inside + outside)
+    words = [word.lower() for word in inside + outside]
+    return all(map(_is_unit_word, words)) and words[:1] not in (["squared"], ["cubed"])
 
 
 def _is_unit_word(word: str) -> bool:
@@ -69,6 +71,7 @@ def split_names(text: str) -> tuple[str, str]:
     A sum of letters that was asked for (`m + n = 34`) is a name too. The left side of `xy = 6` or `x^2 = 4` is none,
     but part of what is said: then the names are empty. An approximation after the value says nothing more.
     """
+    text = re.sub(r"^\\approx(?![A-Za-z]) ?", "", text)
     parts = _SEPARATOR.split(text)
     parts = [_EQUALS.split(part) for part in (parts if len(_EQUALS.findall(text)) == len(parts) else [text])]
     if not all(len(part) == 2 and _NAME.fullmatch(part[0].strip()) for part in parts):

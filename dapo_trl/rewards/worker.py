@@ -30,6 +30,28 @@ ORPHAN_GRACE_SECONDS = 15
 # broken installation apart.
 _INCOMPARABLE = (TypeError, ValueError, KeyError, NotImplementedError, ArithmeticError, RecursionError, MemoryError)
 
+# The parser learns from what it reads. What it has learned from these, every worker is forked with.
+_SAMPLES = (
+    *(
+        "-5.25",
+        "2x - 3y",
+        "1, 2, 3",
+        "(1, 2, 3)",
+        "x^2 + 2x + 1 = 0",
+        "3 + 4i",
+        "A, B",
+        r"-\frac{3}{4}\pi",
+        r"5\sqrt{3} - 2",
+    ),
+    *(r"\{1, 2\}", r"(-\infty, 2] \cup (3, 5)", r"1 < x \le 2", r"[1, 2)", r"\sin(2x)", r"e^{-2x}", r"3x(x+1)^2(x-2)"),
+    *(
+        r"\text{even}",
+        r"\begin{pmatrix} -1 & 2 \\ \frac{1}{3} & 4 \end{pmatrix}",
+        r"\frac{x+1}{2y^2}",
+        r"1 \pm \sqrt{2}",
+    ),
+)
+
 _EXTRACTION = (
     LatexExtractionConfig(
         boxed_match_priority=0,
@@ -61,6 +83,8 @@ def self_test() -> None:
     for answer, is_correct in ((r"\frac{1}{\sqrt{3}}", True), (r"\pi", False)):
         if _check(answer, r"\frac{\sqrt{3}}{3}") != (is_correct, Reason.MATH_VERIFY):
             raise RuntimeError(f"math-verify does not work: {answer} == sqrt(3)/3 is not {is_correct}.")
+    for text in _SAMPLES:
+        _parse(text)
 
 
 def check(answer: str, gold: str, timeout: float) -> tuple[bool | None, str]:

@@ -4,7 +4,7 @@ import logging
 import re
 
 import pytest
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from transformers import AutoTokenizer
 
 from dapo_trl.data import CheckFailedError, apply_template, check_dataset
@@ -120,7 +120,7 @@ def test_wrong_number_of_rewards():
 
 
 def test_duplicates_are_counted_and_warned_of(caplog):
-    dataset = Dataset.from_dict({"prompt": ["Q?", "Q?", " Q?", "R?"], "solution": ["1", "1.0", "2", "3"]})
+    dataset = Dataset.from_dict({"prompt": ["Q?", "Q?", " Q?", "R?"], "solution": ["1/2", "\\dfrac12", "2", "3"]})
     with caplog.at_level(logging.WARNING, logger="dapo_trl.data.check"):
         report = check_dataset(dataset, lambda completions, **kwargs: [1.0] * len(completions))
     assert (report.num_duplicates, report.num_conflicting) == (2, 1)
@@ -169,3 +169,16 @@ def test_gold_is_written_as_the_prompt_asks(prompt, expected):
 def test_bad_arguments(dataset, reward_funcs, options, message):
     with pytest.raises(ValueError, match=message):
         check_dataset(dataset, reward_funcs, **options)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        (DatasetDict(test=data(["1"])), r"a DatasetDict with the splits \['test'\]. Pass one .* dataset\['test'\]"),
+        (data(["1"]).to_iterable_dataset(), "is a IterableDataset, .* without streaming"),
+        ([{"prompt": "Q?", "solution": "1"}], "is a list, but it must be a Dataset"),
+    ],
+)
+def test_what_is_no_data_set(dataset, message):
+    with pytest.raises(TypeError, match=message):
+        check_dataset(dataset, reads_answer_lines)

@@ -1,6 +1,7 @@
 """Every known layout of a data set comes out as `prompt` and `solution`."""
 
 import json
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,6 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from dapo_trl.data import RowError, load_prompts
+from dapo_trl.data.counts import Counts
+from dapo_trl.data.records import RecordReader
 
 
 DAPO_BEFORE = (
@@ -198,3 +201,77 @@ def test_other_files_and_templates_are_refused(tmp_path):
 def test_splits_can_be_sliced(tmp_path):
     path = write_jsonl(tmp_path / "rows.jsonl", *({"problem": f"Q{n}?", "answer": n} for n in range(5)))
     assert load_prompts(path, split="test[1:3]")["solution"][:] == ["1", "2"]
+
+
+NUMBERS = [
+    "5",
+    "9007199254740993",  # 2^53 + 1
+    "-123456789012345678901234567890",
+    "0.1234567890123456789012345",
+    "1.50",
+    "-0.0",
+    "1e400",
+]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("suffix", ["json", "jsonl"])
+def test_golds_keep_all_their_digits(tmp_path, suffix, streaming):
+    path = tmp_path / f"rows.{suffix}"
+    for name, start, end in (("answer", "", ""), ("reward_model", '{"ground_truth": ', "}")):
+        rows = [f'{{"prompt": "What?", "{name}": {start}{number}{end}, "level": 3}}' for number in NUMBERS]
+        path.write_text("\n".join(rows) if suffix == "jsonl" else f"[{', '.join(rows)}]", encoding="utf-8")
+        loaded = load_prompts(str(path), streaming=streaming)
+        assert [row["solution"] for row in loaded] == NUMBERS
+        assert [row["level"] for row in loaded] == [3] * len(NUMBERS)
+        records = RecordReader(str(path), Counts())
+        assert [record.solution for record in records] == NUMBERS
+    path.write_text('{"prompt": "What?", "answer": [1e400]}', encoding="utf-8")
+    assert next(iter(load_prompts(str(path), streaming=streaming)))["solution"] == "1e400"
+
+
+def test_golds_in_texts_beside_numbers(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"problem": "A?", "answer": "007"}\n{"problem": "B?", "answer": 7}\n', encoding="utf-8")
+    assert load_prompts(str(path))["solution"][:] == ["007", "7"]
+    path.write_text('{"problem": "A?", "answer": "008"}\n{"problem": "B?", "answer": 1.0}\n', encoding="utf-8")
+    assert load_prompts(str(path))["solution"][:] == ["008", "1.0"]  # not those of the file before
+
+
+def test_slices_of_files_with_long_numbers(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(f'{{"problem": "Q?", "answer": {2**60 + i}.5}}\n' for i in range(4)), encoding="utf-8")
+    assert load_prompts(str(path), split="train[1:3]")["solution"][:] == [f"{2**60 + i}.5" for i in (1, 2)]
+
+
+def test_golds_in_parquet(tmp_path):
+    golds = {
+        "integers": (pa.int64(), 2**53 + 1, "9007199254740993"),
+        "unsigned": (pa.uint64(), 2**64 - 1, "18446744073709551615"),
+        "decimals": (pa.decimal128(38, 2), Decimal("12345678901234567890.50"), "12345678901234567890.50"),
+        "floats": (pa.float64(), 0.1, "0.1"),
+        "short floats": (pa.float32(), 0.1, "0.1"),
+        "texts": (pa.string(), "007", "007"),
+    }
+    for name, (kind, value, expected) in golds.items():
+        path = tmp_path / f"{name}.parquet"
+        pq.write_table(pa.table({"problem": ["Q?"], "answer": pa.array([value], kind)}), path)
+        assert load_prompts(str(path))["solution"][:] == [expected]
+        assert [record.solution for record in RecordReader(str(path), Counts())] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (
+            1e20,
+            r"row 0 .*column 'answer': the gold answer 1e\+20 is a number that was rounded to 53 bits",
+        ),
+        (float("inf"), "the gold answer inf is a number that was rounded"),
+        (float("nan"), "no gold answer in nan"),
+    ],
+)
+def test_floats_that_have_lost_digits_are_refused(tmp_path, value, message):
+    pq.write_table(pa.table({"problem": ["Q?"], "answer": [value]}), tmp_path / "rows.parquet")
+    with pytest.raises(RowError, match=message):
+        load_prompts(str(tmp_path / "rows.parquet"))

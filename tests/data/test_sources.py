@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from datasets import Dataset, DatasetDict, IterableDatasetDict
 
 from dapo_trl.data import load_prompts
 from dapo_trl.data.stream import stream_rows
@@ -108,3 +109,23 @@ def test_empty_files_repeat_nothing(directory):
 def test_directories_that_are_read_whole(directory, names, num_rows):
     source = str(directory(*names))
     assert len(load_prompts(source)) == len(list(stream_rows(source))) == num_rows
+
+
+@pytest.mark.parametrize("kind", [Dataset, DatasetDict, IterableDatasetDict])
+@pytest.mark.parametrize("read", [load_prompts, lambda source: next(stream_rows(source))])
+def test_data_that_is_loaded_already(kind, read):
+    rows = Dataset.from_dict({"prompt": ["Q?"], "solution": ["1"]})
+    dataset = rows if kind is Dataset else kind(train=rows, test=rows)
+    with pytest.raises(
+        TypeError, match=f"is a {kind.__name__}.* must be a .*path.* needs the columns `prompt`"
+    ) as error:
+        read(dataset)
+    assert ("['train', 'test']" in str(error.value)) == (kind is not Dataset)
+
+
+@pytest.mark.parametrize("kind", [Dataset, DatasetDict])
+def test_directories_of_save_to_disk(kind, tmp_path):
+    rows = Dataset.from_dict({"prompt": ["Q?"], "solution": ["1"]})
+    (rows if kind is Dataset else kind(train=rows)).save_to_disk(tmp_path)
+    with pytest.raises(ValueError, match=r"was written by save_to_disk. Write each split to a file: .*to_parquet"):
+        load_prompts(str(tmp_path))

@@ -2,6 +2,7 @@
 
 import json
 
+import httpx
 import pytest
 
 from dapo_trl.evaluation.presets import PRESETS, DataSource, find_source
@@ -122,7 +123,7 @@ def test_a_preset_that_cannot_be_reached_tells_of_the_local_copy(monkeypatch):
         raise FileNotFoundError("offline")
 
     monkeypatch.setattr("dapo_trl.evaluation.problems.RecordReader", unreachable)
-    with pytest.raises(FileNotFoundError, match="data='aime24' stands for 'BytedT.*offline.*--data_file"):
+    with pytest.raises(FileNotFoundError, match="data='aime24' is a preset, .*'BytedT.*offline.*--data_file"):
         load_problems(find_source("aime24"), conversational=False)
     with pytest.raises(FileNotFoundError, match="^offline$"):
         load_problems(find_source("aime24", "copy.jsonl"), conversational=False)
@@ -135,3 +136,35 @@ def test_a_misspelt_preset_is_told_the_presets(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "aime42").mkdir()
     assert find_source("aime42") == DataSource("aime42", "aime42", "train")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_without_the_hub_names_the_way_out(name, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise ConnectionError("offline")
+
+    monkeypatch.setattr("dapo_trl.data.sources.load_dataset_builder", refuse)
+    with pytest.raises(FileNotFoundError, match=rf"data='{name}' is a preset, .*\(offline\).* --data_file") as error:
+        load_problems(find_source(name), conversational=False)
+    assert "Correct the path or the id" not in str(error.value)
+
+
+def test_a_connection_that_is_lost_in_a_file_of_a_preset(monkeypatch):
+    def lost(*args):
+        yield {"problem": "Q?", "answer": "1"}
+        raise httpx.ReadError("connection lost")
+
+    monkeypatch.setattr("dapo_trl.data.records.stream_rows", lost)
+    with pytest.raises(FileNotFoundError, match=r"data='aime25' is a preset, .*\(connection lost\).* --data_file"):
+        load_problems(find_source("aime25"), conversational=False)
+
+
+def test_other_data_without_the_hub(monkeypatch, tmp_path):
+    def refuse(*args, **kwargs):
+        raise ConnectionError("offline")
+
+    monkeypatch.setattr("dapo_trl.data.sources.load_dataset_builder", refuse)
+    with pytest.raises(FileNotFoundError, match=r"'own/data' is neither a local file .*Correct the path or the id"):
+        load_problems(find_source("own/data"), conversational=False)
+    with pytest.raises(FileNotFoundError, match="copy.jsonl' looks like a local path"):
+        load_problems(find_source("aime24", str(tmp_path / "copy.jsonl")), conversational=False)

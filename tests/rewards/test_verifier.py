@@ -178,5 +178,8 @@ def test_read_gold(gold, read):
 def test_rejects_bad_arguments():
     with pytest.raises(ValueError, match="`timeout` is 0"):
         Verifier(timeout=0)
+    for tags in ("</think>", ("<think>", ""), ("</think>",)):
+        with pytest.raises(ValueError, match="`thinking_tags` is .*two texts, the beginning .* and the end"):
+            Verifier(thinking_tags=tags)
     with pytest.raises(ValueError, match="shorter"):
         Verifier()(["Answer: 1", "Answer: 2"], ["1"])
