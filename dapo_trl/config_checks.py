@@ -1,5 +1,6 @@
 """Settings that cannot be combined."""
 
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 
@@ -70,19 +71,35 @@ def check_combinations(config: "DAPOConfig") -> None:
             "to 0, or loss_type to 'dapo'."
         )
     if config.use_vllm and config.vllm_mode == "server":
-        _check_address(config.vllm_server_base_url)
+        _check_address(config)
         check_waits(config, config.ddp_timeout)
 
 
-def _check_address(url: str | None) -> None:
+def _check_address(config: "DAPOConfig") -> None:
+    host, port, url = config.vllm_server_host, config.vllm_server_port, config.vllm_server_base_url
     if url is None:
+        if not re.fullmatch(r"[\w.-]+", host) or not 0 < port < 2**16:
+            raise ValueError(
+                f"vllm_server_host={host!r} and vllm_server_port={port} must be the name or IPv4 address of a "
+                "machine, such as localhost, and the number of a port. Correct them, or set vllm_server_base_url to "
+                "the whole address, such as http://localhost:8000."
+            )
         return
-    parts = urlparse(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.endswith(("/", "/v1")):
+    if not _is_root(url):
         raise ValueError(
             f"vllm_server_base_url={url!r} must be the root of the server, such as http://localhost:8000, with its "
             "scheme and without /v1 or a slash at its end. Correct it, or set vllm_server_host and vllm_server_port."
         )
+
+
+def _is_root(url: str) -> bool:
+    try:
+        parts = urlparse(url)
+        has_port = parts.port != 0
+    except ValueError:  # no number, too large a number, or half an IPv6 address
+        return False
+    is_bare = not (parts.path.endswith(("/", "/v1")) or parts.query or parts.fragment)
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and has_port and is_bare
 
 
 def check_waits(config: "DAPOConfig", seconds: float) -> None:

@@ -1,5 +1,6 @@
 """Defaults of the paper, and every combination that cannot work."""
 
+import re
 import warnings
 
 import pytest
@@ -480,7 +481,35 @@ def test_on_a_cpu_processes_wait_half_an_hour_whatever_is_set(two_processes):
         check_weight_transfer(config(**SERVER, vllm_request_timeout=1800, ddp_timeout=7200))
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", "http://node:8000/", "http://node:8000/v1", "ftp://node", ""])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("localhost:8000", "http://node:8000/", "http://node:8000/v1", "ftp://node", "", "http://node:80000"),
+        *("http://node:8000x", "http://node:0", "http://node:8000?a=1", "http://[::1:8000"),
+    ],
+)
 def test_an_address_that_is_no_servers(url):
-    with pytest.raises(ValueError, match=f"vllm_server_base_url='{url}' must be the root of the server"):
+    with pytest.raises(ValueError, match=re.escape(f"vllm_server_base_url='{url}' must be the root of the server")):
         config(**SERVER, vllm_server_base_url=url)
+
+
+@pytest.mark.parametrize(
+    ("host", "port"), [("http://node", 8000), ("node:8000", 8000), ("", 8000), ("::1", 8000), ("node", 0)]
+)
+def test_a_host_that_is_none(host, port):
+    message = f"vllm_server_host={host!r} and vllm_server_port={port} must be the name or IPv4 address of a machine"
+    with pytest.raises(ValueError, match=message):
+        config(**SERVER, vllm_server_host=host, vllm_server_port=port)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"vllm_server_base_url": "http://[::1]:8000"},
+        {"vllm_server_base_url": "https://me:pw@node/proxy"},
+        {"vllm_server_host": "node-7.cluster"},
+        {"vllm_server_host": "10.0.0.7"},
+    ],
+)
+def test_addresses_of_servers(fields):
+    config(**SERVER, **fields)
