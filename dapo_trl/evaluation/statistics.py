@@ -198,7 +198,7 @@ def paired_difference(first: np.ndarray, second: np.ndarray, seed: int = 0) -> E
     means of 10,000 resamples of the problems.
 
     Much narrower than two intervals side by side, because what makes a problem hard is the same for both. Of two equal
-    models 4 to 6 of 100 comparisons have an interval without zero.
+    models about 6 of 100 comparisons have an interval without zero.
 
     There is no interval for a single problem, nor if all problems have the same difference (none, say): each resample
     then has the same mean, and an interval without width would claim certainty.
