@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 
 
 TEXT = (
@@ -99,6 +100,9 @@ def score_text(model: nn.Module, accelerator: Accelerator, ids: list[int]) -> to
             logits = model(input_ids=input_ids, attention_mask=torch.ones_like(input_ids)).logits
     finally:
         model.train(was_training)
+        for module in model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()  # the root keeps its weights whole until a backward pass, which does not follow
     return logits[0, :-1].float().log_softmax(dim=-1).gather(1, input_ids[0, 1:, None])[:, 0]
 
 
