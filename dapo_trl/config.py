@@ -72,8 +72,9 @@ class DAPOConfig(GRPOConfig):
             `dynamic_sampling` and `balance_micro_batches` are both off, with vLLM or continuous batching, under
             DeepSpeed ZeRO-3 and FSDP, and for caches from which no rows can be taken (static, quantized, state-space).
         vllm_request_timeout (`float`, *optional*, defaults to `1200.0`):
-            Seconds after which a request to the vLLM server without an answer counts as hung. One request generates a
-            whole round. With several processes it must end before `ddp_timeout` does.
+            Seconds after which a request to the vLLM server without an answer counts as hung. Every group is a
+            request, and those of a round are under way together. With several processes it must end before
+            `ddp_timeout` does.
         vllm_max_retries (`int`, *optional*, defaults to `4`):
             Further attempts, with growing pauses, when the vLLM server fails. Before each, the server is waited for
             up to `vllm_server_timeout` seconds and gets the weights anew.
