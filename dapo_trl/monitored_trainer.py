@@ -161,8 +161,9 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
     @property
     def _correct_threshold(self) -> float | None:
         """Above which deciding reward a completion is correct; None if that is not known."""
-        given = self.args.correct_threshold
-        return given if given is not None else None if self._is_graded else 0.0
+        if self.args.correct_threshold is not None:
+            return self.args.correct_threshold
+        return None if self._is_graded else 0.0
 
     def _notice_grades(self, rewards_per_func: torch.Tensor) -> None:
         """From the first graded values on, no accuracy is reported, unless it is said where right begins."""

@@ -31,6 +31,11 @@ def find_form(rows: Iterable[Mapping[str, Any]], prompt_template: str | None = N
     return forms[0] if forms and all(form == forms[0] for form in forms) else None
 
 
+def find_problem(row: Mapping[str, Any], prompt: str) -> Any:
+    """What a column `problem` or `question` holds, else what stands in a known template; None if nothing tells."""
+    return row.get("problem") or row.get("question") or undo_template(prompt)
+
+
 def _form_of(row: Mapping[str, Any], prompt_template: str | None) -> PromptForm | None:
     prompt = row["prompt"]
     messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
@@ -40,7 +45,7 @@ def _form_of(row: Mapping[str, Any], prompt_template: str | None) -> PromptForm 
     if prompt_template is not None:
         form = [*messages[:-1], {**messages[-1], "content": resolve_template(prompt_template)}]
     else:
-        problem = row.get("problem") or row.get("question") or undo_template(messages[-1]["content"])
+        problem = find_problem(row, messages[-1]["content"])
         if not isinstance(problem, str) or prompt_text(messages).count(problem.strip()) != 1:
             return None  # it is not said what the problem is, or it cannot be told from the words around it
         form = [{**message, "content": message["content"].replace(problem.strip(), PLACE)} for message in messages]

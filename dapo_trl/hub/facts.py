@@ -15,9 +15,8 @@ from trl.trainer.utils import get_config_model_id
 
 from ..atomic import write_atomically
 from ..data.hub import is_hub_id
-from ..data.prompt_form import ask
+from ..data.prompt_form import ask, find_problem
 from ..data.prompts import Messages
-from ..data.templates import undo_template
 from ..evaluation.summary import versions
 from ..rewards.functions import completion_text
 from ..secret_values import mask_text, mask_values
@@ -102,7 +101,7 @@ def sample_prompt(dataset: Dataset | IterableDataset) -> str | Messages:
     row = next(iter(dataset))
     messages = row["prompt"] if isinstance(row["prompt"], list) else [{"role": "user", "content": row["prompt"]}]
     *before, last = [{"role": message["role"], "content": completion_text([message])} for message in messages]
-    problem = row.get("problem") or row.get("question") or undo_template(last["content"])
+    problem = find_problem(row, last["content"])
     if isinstance(problem, str) and problem.strip():
         last["content"] = last["content"].replace(problem.strip(), SAMPLE_PROBLEM)
     return [*before, last] if isinstance(row["prompt"], list) else last["content"]
