@@ -75,3 +75,11 @@ def write_recipe(path: Path, fields: dict[str, Any]) -> str:
     recipe = {name: value for name, value in (RECIPE | fields).items() if value is not None}
     path.write_text(yaml.safe_dump(recipe))
     return str(path)
+
+
+def save_base(directory: Path) -> dict[str, str]:
+    """A model and data, as the fields of a recipe that name them."""
+    return {
+        "model_name_or_path": save_model(directory / "model"),
+        "dataset_name": write_problems(directory / "problems.jsonl"),
+    }

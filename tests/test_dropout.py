@@ -3,14 +3,14 @@
 import pytest
 import torch
 from peft import LoKrConfig, LoraConfig
-from transformers import OPTConfig, OPTForCausalLM
+from transformers import OPTForCausalLM
 
 from dapo_trl import DAPOConfig, DAPOTrainer
 from dapo_trl.dropout import configured_dropout, disable_dropout
 from dapo_trl.loss import loss_mask
 from dapo_trl.train import make_parser
 
-from .helpers import EOS, build, tiny_model, train, weights
+from .helpers import build, exact_model, tiny_model, train, weights
 
 
 TARGETS = ["q_proj", "v_proj", "down_proj"]
@@ -44,21 +44,7 @@ def lora(dropout: float = 0.3, **options) -> LoraConfig:
 
 
 def opt_model(**dropout) -> OPTForCausalLM:
-    torch.manual_seed(0)
-    config = OPTConfig(
-        vocab_size=128,
-        hidden_size=32,
-        word_embed_proj_dim=32,
-        ffn_dim=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=128,
-        pad_token_id=0,
-        eos_token_id=EOS,
-        bos_token_id=None,
-        **{"dropout": 0.0} | dropout,
-    )
-    return OPTForCausalLM(config)
+    return exact_model(**dropout).float()
 
 
 CASES = {

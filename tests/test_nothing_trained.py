@@ -13,7 +13,7 @@ from dapo_trl.checkpoint import last_complete_checkpoint
 from dapo_trl.exit_codes import NOTHING_TRAINED
 from dapo_trl.train import main
 
-from .command import save_model, starts_low, write_problems, write_recipe
+from .command import save_base, starts_low, write_recipe
 from .distributed.launcher import run
 from .helpers import ScriptedRollouts, build, correct, train
 
@@ -129,11 +129,7 @@ def test_a_second_training_counts_for_itself():
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> dict[str, str]:
-    directory = tmp_path_factory.mktemp("base")
-    return {
-        "model_name_or_path": save_model(directory / "model"),
-        "dataset_name": write_problems(directory / "problems.jsonl"),
-    }
+    return save_base(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture

@@ -18,18 +18,14 @@ from dapo_trl import train as train_module
 from dapo_trl.command_line import errors_in_one_line
 from dapo_trl.train import DAPOScriptArguments, checkpoint_to_resume, load_rewards, main, make_parser
 
-from .command import RECIPE, save_model, write_problems, write_recipe
+from .command import RECIPE, save_base, write_recipe
 from .helpers import char_tokenizer, weights
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> dict[str, str]:
     """Where the model and the data are."""
-    directory = tmp_path_factory.mktemp("base")
-    return {
-        "model_name_or_path": save_model(directory / "model"),
-        "dataset_name": write_problems(directory / "problems.jsonl"),
-    }
+    return save_base(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture
