@@ -13,6 +13,5 @@ from .. import train
 
 def main(argv: list[str] | None = None) -> None:
     """Takes the arguments of `dapo-trl train`."""
-    train.main(
-        [*(sys.argv[1:] if argv is None else argv), "--print_vllm_command"], while_parsing=train.errors_in_one_line
-    )
+    arguments = sys.argv[1:] if argv is None else argv
+    train.main([*arguments, "--print_vllm_command"], while_parsing=train.errors_in_one_line)

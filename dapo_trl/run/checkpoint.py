@@ -278,7 +278,7 @@ def rows_from_state(state: dict) -> dict[int, Row]:
 
 
 def plan_inputs_from_state(state: dict) -> tuple[list[Lengths], list[int], list[list[int]]]:
-    """`lengths`, `trained_tokens` and `steps`: what [`~dapo_trl.batching.rollout.RolloutPlan`] makes the same plan from."""
+    """`lengths`, `trained_tokens` and `steps`: what [`RolloutPlan`] makes the same plan from."""
     return (
         [Lengths(*length) for length in state["lengths"].tolist()],
         state["trained_tokens"].tolist(),

@@ -29,8 +29,8 @@ def test_peers_are_those_of_the_launcher(env, is_lost):
 
 def test_the_first_process_of_a_container_has_no_parent(monkeypatch):
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-    monkeypatch.setattr(peers.psutil.Process, "parent", lambda self: None)
-    assert not peers.has_lost_peers()
+    monkeypatch.setattr(failed_rank.psutil.Process, "parent", lambda self: None)
+    assert not failed_rank.has_lost_peers()
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_an_error_waits_for_the_launcher_only_after_another_process_is_gone(
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(num_started))
     monkeypatch.setattr(failed_rank, "has_lost_peers", lambda: is_lost)
     monkeypatch.setattr(failed_rank, "NOTICE_SECONDS", 0.0)
-    monkeypatch.setattr(peers.time, "sleep", pauses.append)
+    monkeypatch.setattr(failed_rank.time, "sleep", pauses.append)
     with pytest.raises(RuntimeError, match="connection closed by peer"), failing_after_peers():
         raise RuntimeError("connection closed by peer")
     assert (LAUNCHER_SECONDS in pauses) == is_held_back

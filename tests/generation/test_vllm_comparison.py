@@ -1,4 +1,4 @@
-"""A server that computes something else than the trainer is found before it generates (tests/real_vllm has real ones)."""
+"""A server that computes something else than the trainer is found before it generates (real ones: tests/real_vllm)."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""What the trainer does when its server fails, with a client that fails on command (tests/real_vllm has a real server)."""
+"""What the trainer does when its server fails, with a client that fails on command (a real one: tests/real_vllm)."""
 
 from types import SimpleNamespace
 
