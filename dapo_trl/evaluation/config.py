@@ -1,18 +1,44 @@
-"""Settings of `dapo-trl evaluate`, and the checks on them."""
+"""Settings of `dapo-trl evaluate`, the checks on them, and the benchmarks by name."""
 
 import json
 from dataclasses import dataclass, field
 from typing import Any
-
-from ..data.templates import resolve_template
-from ..rewards.answers import get_answer_rule
-from .presets import PRESETS
 
 
 BACKENDS = ("transformers", "vllm", "server")
 SERVER_APIS = ("completions", "chat")
 # What a server may take from the model's own generation_config.json is sent with every request instead.
 PLAIN_SAMPLING = {"min_p": 0.0, "repetition_penalty": 1.0}
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """
+    Where problems are read from.
+
+    Attributes:
+        name (`str`): what the data is called in results.
+        source (`str`): Hub id or local path.
+        split (`str`): split to read.
+        config (`str`, *optional*): configuration of a data set on the Hub.
+    """
+
+    name: str
+    source: str
+    split: str
+    config: str | None = None
+
+
+# Their columns are among the layouts that `load_prompts` recognises.
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        DataSource("aime24", "BytedTsinghua-SIA/AIME-2024", "train"),  # of the DAPO authors: each problem 32 times
+        DataSource("aime25", "math-ai/aime25", "test"),
+        DataSource("math500", "HuggingFaceH4/MATH-500", "test"),
+        DataSource("gsm8k", "openai/gsm8k", "test", "main"),
+    )
+}
 
 
 def _option(default: Any, help: str) -> Any:
@@ -34,10 +60,6 @@ class EvaluateConfig:
     output_dir: str | None = _option(
         None, "Where results go. Default: `evaluation` in a local model's directory, else outputs/evaluation/<model>."
     )
-    compare: list[str] | None = field(
-        default=None, metadata={"help": "Two summaries to compare, and nothing else: --compare A.json B.json."}
-    )
-    data_file: str | None = _option(None, "Local file to read in place of the preset's data set on the Hub.")
     data_split: str | None = _option(None, "Split to read. Default: the preset's, else train.")
     data_config: str | None = _option(None, "Configuration (subset) of a data set on the Hub.")
     prompt_column: str | None = _option(None, "Column with the prompt or problem. Default: found by name.")
@@ -92,10 +114,7 @@ class EvaluateConfig:
         if self.server_extra is None:
             self.server_extra = {"top_k": self.top_k or -1, **PLAIN_SAMPLING}
         self.backend = self.backend or ("server" if self.server_url else "transformers")
-        if self.compare is None:
-            _check_needed(self)
-        elif len(self.compare) != 2:
-            raise ValueError(f"compare={self.compare} must be two summaries: --compare A.json B.json.")
+        _check_needed(self)
         _check_choices(self)
         _check_ranges(self)
 
@@ -124,6 +143,9 @@ def _check_needed(config: EvaluateConfig) -> None:
 
 
 def _check_choices(config: EvaluateConfig) -> None:
+    from ..data.templates import resolve_template  # late: --help need not wait for the libraries behind these
+    from ..rewards.answers import get_answer_rule
+
     for name, known in (("backend", BACKENDS), ("server_api", SERVER_APIS)):
         if getattr(config, name) not in known:
             raise ValueError(f"{name}={getattr(config, name)!r} must be one of {', '.join(known)}.")
@@ -134,25 +156,16 @@ def _check_choices(config: EvaluateConfig) -> None:
 
 
 def _check_ranges(config: EvaluateConfig) -> None:
-    for name in (
-        "k",
-        "num_problems",
-        "max_completion_length",
-        "batch_size",
-        "tensor_parallel_size",
-        "server_requests",
+    counts = ("k", "num_problems", "max_completion_length", "batch_size", "tensor_parallel_size", "server_requests")
+    for names, is_allowed, rule in (
+        (counts, lambda value: value is None or value >= 1, "be at least 1"),
+        (("temperature", "top_k", "server_retries"), lambda value: value >= 0, "not be negative"),
+        (("top_p", "gpu_memory_utilization"), lambda value: 0 < value <= 1, "be above 0 and at most 1"),
+        (("server_timeout",), lambda value: value > 0, "be a positive number of seconds"),
     ):
-        value = getattr(config, name)
-        if value is not None and value < 1:
-            raise ValueError(f"{name}={value} must be at least 1.")
-    for name in ("temperature", "top_k", "server_retries"):
-        if getattr(config, name) < 0:
-            raise ValueError(f"{name}={getattr(config, name)} must not be negative.")
-    for name in ("top_p", "gpu_memory_utilization"):
-        if not 0 < getattr(config, name) <= 1:
-            raise ValueError(f"{name}={getattr(config, name)} must be above 0 and at most 1.")
-    if config.server_timeout <= 0:
-        raise ValueError(f"server_timeout={config.server_timeout} must be a positive number of seconds.")
+        for name in names:
+            if not is_allowed(getattr(config, name)):
+                raise ValueError(f"{name}={getattr(config, name)} must {rule}.")
     if config.temperature == 0 and config.k > 1:
         raise ValueError(
             f"temperature=0 with k={config.k}: all samples of a problem would be the same. Set k to 1, or raise the "

@@ -56,10 +56,8 @@ class ModelFiles:
         if directory.is_dir():
             files = sorted({file for pattern in _MODEL_FILES for file in directory.glob(pattern)})
             return digest([[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files])
-        file = cached_file(
-            self.name, "config.json" if self.adapter is None else _ADAPTER_CONFIG, revision=self.revision
-        )
-        return extract_commit_hash(file, None) or "unknown"
+        config = "config.json" if self.adapter is None else _ADAPTER_CONFIG
+        return extract_commit_hash(cached_file(self.name, config, revision=self.revision), None) or "unknown"
 
     def context_window(self) -> int | None:
         """Longest sequence in tokens, None if the configuration does not say."""
@@ -99,14 +97,9 @@ def load_tokenizer(name: str, revision: str | None = None, trust_remote_code: bo
     Raises:
         FileNotFoundError: if there is none.
     """
+    options = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            name,
-            revision=revision,
-            trust_remote_code=trust_remote_code,
-            padding_side="left",
-            truncation_side="left",
-        )
+        tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left", truncation_side="left", **options)
     except (OSError, ValueError) as error:
         raise FileNotFoundError(
             f"There is no tokenizer at {name!r}. Give its directory or Hub id with --tokenizer. ({error})"
@@ -114,11 +107,6 @@ def load_tokenizer(name: str, revision: str | None = None, trust_remote_code: bo
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
-
-
-def has_tokenizer(name: str) -> bool:
-    """Whether a local directory holds a tokenizer; of a Hub id it is assumed."""
-    return not Path(name).is_dir() or (Path(name) / "tokenizer_config.json").exists()
 
 
 def read_metadata(model: str, revision: str | None = None, *, is_on_hub: bool = True) -> dict[str, Any] | None:

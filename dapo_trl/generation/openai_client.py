@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,25 +10,19 @@ import httpx
 
 
 _MAX_DELAY = 60.0
-_QUOTED_CHARS = 500
 
 
 @dataclass(frozen=True)
 class OpenAIServer:
     """
-    A server with the OpenAI API (vLLM, SGLang, llama.cpp, ...).
-
-    The environment variable `OPENAI_API_KEY` is sent if it is set.
+    A server with the OpenAI API (vLLM, SGLang, llama.cpp, ...). `OPENAI_API_KEY` of the environment is sent if it is
+    set.
 
     Args:
-        url (`str`):
-            Base address, such as `http://localhost:8000/v1`.
-        model (`str`):
-            Name of the model on the server.
-        num_requests (`int`, *optional*, defaults to 32):
-            Requests under way at the same time.
-        timeout (`float`, *optional*, defaults to 600.0):
-            Seconds to wait for an answer.
+        url (`str`): base address, such as `http://localhost:8000/v1`.
+        model (`str`): name of the model on the server.
+        num_requests (`int`, *optional*, defaults to 32): requests under way at the same time.
+        timeout (`float`, *optional*, defaults to 600.0): seconds to wait for an answer.
         num_retries (`int`, *optional*, defaults to 3):
             Further attempts after an error of the connection or the server (status 429 or 5xx).
         retry_delay (`float`, *optional*, defaults to 2.0):
@@ -68,50 +62,48 @@ class OpenAIServer:
             ConnectionError: if a request fails for good, with the address and the server's answer; the requests under
                 way are then dropped.
         """
+        numbered = enumerate(requests)
+
+        async def work(client: httpx.AsyncClient) -> None:
+            for number, (path, body) in numbered:  # shared by all workers
+                on_answer(number, await self._request(client, "POST", path, {"model": self.model, **body}))
+
+        async def work_all() -> None:
+            async with self._client() as client, asyncio.TaskGroup() as group:
+                for _ in range(self.num_requests):
+                    group.create_task(work(client))
+
         try:
-            asyncio.run(self._post_all(enumerate(requests), on_answer))
+            asyncio.run(work_all())
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
 
-    async def _post_all(self, requests: Iterator[tuple[int, tuple[str, dict]]], on_answer: Callable) -> None:
-        async def work() -> None:
-            for number, (path, body) in requests:  # shared by all workers
-                on_answer(number, await self._request(client, "POST", path, {"model": self.model, **body}))
-
-        async with self._client() as client, asyncio.TaskGroup() as group:
-            for _ in range(self.num_requests):
-                group.create_task(work())
-
-    async def _request(
-        self, client: httpx.AsyncClient, method: str, path: str, body: dict | None = None
-    ) -> dict | None:
+    async def _request(self, client: httpx.AsyncClient, method: str, path: str, body: dict | None = None) -> Any:
         for attempt in range(self.num_retries + 1):
+            if attempt > 0:
+                await asyncio.sleep(min(self.retry_delay * 2 ** (attempt - 1), _MAX_DELAY))
+            # By hand, because the retries of `httpx.HTTPTransport` are of connections alone.
             try:
                 response = await client.request(method, path, json=body)
                 if response.is_success:
                     return response.json()
                 if method == "GET" and response.status_code == 404:
                     return None
-                reason = f"status {response.status_code}: {response.text[:_QUOTED_CHARS]}"
+                reason = f"status {response.status_code}: {response.text[:500]}"
                 if response.status_code != 429 and response.status_code < 500:
                     break
             except (httpx.TransportError, ValueError) as error:  # no connection, time-out; an answer that is not JSON
                 reason = f"{type(error).__name__}: {error}"
-            if attempt < self.num_retries:
-                await asyncio.sleep(min(self.retry_delay * 2**attempt, _MAX_DELAY))
-        raise self._error(path, reason)
+        raise ConnectionError(
+            f"{self.url.rstrip('/')}/{path} did not answer ({reason}). Check that the server runs, serves model "
+            f"{self.model!r}, and that the address ends where the API begins (usually `/v1`)."
+        )
 
     def _client(self) -> httpx.AsyncClient:
         key = os.environ.get("OPENAI_API_KEY")
         return httpx.AsyncClient(
-            base_url=self.url.rstrip("/") + "/",
+            base_url=self.url,
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=self.timeout,
             limits=httpx.Limits(max_connections=self.num_requests),
-        )
-
-    def _error(self, path: str, reason: str) -> ConnectionError:
-        return ConnectionError(
-            f"{self.url.rstrip('/')}/{path} did not answer ({reason}). Check that the server runs, serves model "
-            f"{self.model!r}, and that the address ends where the API begins (usually `/v1`)."
         )

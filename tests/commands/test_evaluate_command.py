@@ -13,11 +13,12 @@ import pytest
 import yaml
 
 from dapo_trl import train as train_module
+from dapo_trl.commands import compare
 from dapo_trl.commands.evaluate import main
 from dapo_trl.commands.merge_adapter import merge_adapter
 from dapo_trl.evaluation import run as run_module
 from dapo_trl.evaluation.compare import NotComparableError
-from dapo_trl.evaluation.completions_file import CompletionsFile
+from dapo_trl.evaluation.completions import CompletionsFile
 from dapo_trl.evaluation.summary import read_summary
 
 from ..command import save_model, write_problems, write_recipe
@@ -226,7 +227,7 @@ def test_the_rule_of_the_training_is_the_default(arguments, tmp_path, caplog):
     summary = read_summary(files(tmp_path / "out", "summary-*")[0])
     assert summary["judging"] == {"answer_rule": "math_dapo-1", "answer_rule_from": "model"}
     assert summary["model"]["metadata"] == {"answer_rules": {"accuracy": "math_dapo-1"}}
-    assert "Answer rule: math_dapo-1, with which the model was trained." in caplog.text
+    assert "Answer rule (model): math_dapo-1." in caplog.text
 
 
 # The form of the prompts
@@ -285,8 +286,8 @@ def test_a_base_model_is_asked_like_a_trained_one_and_compared(arguments, traine
     assert prompts | {"form_from": "model"} == prompts_of(tmp_path / "A") and prompts["form_from"] == "like"
     (a,), (b,), (c,) = (files(tmp_path / name, "summary-*") for name in "ABC")
     with pytest.raises(NotComparableError, match=f"{trained_run['base']} with --like {trained_run['adapter']}[.]$"):
-        main(["--compare", str(b), str(a)])
-    main(["--compare", str(c), str(a)])
+        compare.main([str(b), str(a)])
+    compare.main([str(c), str(a)])
 
 
 def test_a_given_template_is_warned_of(arguments, trained_run, tmp_path, caplog):
@@ -335,7 +336,7 @@ def test_compare(arguments, base, tmp_path, capsys):
     main(arguments(seed=1))
     paths = files(tmp_path / "out", "summary-*")
     capsys.readouterr()
-    main(["--compare", *map(str, paths)])
+    compare.main([*map(str, paths)])
     printed = capsys.readouterr().out
     assert printed.startswith(f"A: {base['model']}\nB: {base['model']}\nproblems: 6 problems, answer rule auto-2\n")
     assert re.search(r"avg@3 +0\.000 +0\.000 +\+0\.000 +-\n", printed)

@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from dapo_trl.evaluation.backends import PromptEncoder
 from dapo_trl.evaluation.backends.transformers import load_model
 from dapo_trl.evaluation.model import find_model, load_tokenizer, read_metadata, trained_rule
 from dapo_trl.run.checkpoint import METADATA
 from tests.command import save_model
-from tests.helpers import CHAT_TEMPLATE, char_tokenizer
 
 
 @pytest.fixture
@@ -86,19 +84,3 @@ def test_an_unknown_rule_of_the_training(metadata):
 def test_a_rule_that_changed_since(caplog):
     assert trained_rule({"answer_rules": {"accuracy": "auto-0"}}) == "auto"
     assert "The model was trained with answer rule auto-0, which is now auto-2." in caplog.text
-
-
-def test_prompts_are_encoded_as_in_training():
-    tokenizer = char_tokenizer(CHAT_TEMPLATE)
-    encoder = PromptEncoder(tokenizer)
-    assert encoder("text", "1+1=") == tokenizer("1+1=")["input_ids"]
-    messages = [{"role": "user", "content": "1+1="}]
-    expected = "<|im_start|>user\n1+1=<|im_end|>\n<|im_start|>assistant\n"
-    assert tokenizer.decode(encoder("chat", messages)) == expected
-    assert encoder.longest([("text", "1+1="), ("chat", messages)]) == len(encoder("chat", messages))
-
-
-def test_arguments_of_the_chat_template():
-    template = "{% if think %}T{% endif %}{{ messages[0].content }}"
-    encoder = PromptEncoder(char_tokenizer(template), {"think": True})
-    assert encoder("a", [{"role": "user", "content": "1"}]) == char_tokenizer()("T1")["input_ids"]

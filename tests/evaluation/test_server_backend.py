@@ -5,9 +5,10 @@ import threading
 import pytest
 
 from dapo_trl.data.records import Record
-from dapo_trl.evaluation.backends import PromptEncoder, ServerBackend
+from dapo_trl.evaluation.backends import ServerBackend
+from dapo_trl.evaluation.completions import Completion, make_requests
 from dapo_trl.evaluation.config import EvaluateConfig
-from dapo_trl.evaluation.samples import Completion, make_requests
+from dapo_trl.evaluation.prompts import PromptEncoder
 from tests.helpers import char_tokenizer
 from tests.json_server import JSONHandler, running
 

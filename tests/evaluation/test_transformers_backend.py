@@ -6,11 +6,12 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from dapo_trl.data.records import Record
-from dapo_trl.evaluation.backends import PromptEncoder, TransformersBackend
+from dapo_trl.evaluation.backends import TransformersBackend
 from dapo_trl.evaluation.backends.transformers import SeededSampling
+from dapo_trl.evaluation.completions import Completion, make_requests
 from dapo_trl.evaluation.config import EvaluateConfig
 from dapo_trl.evaluation.model import find_model, load_tokenizer
-from dapo_trl.evaluation.samples import Completion, make_requests
+from dapo_trl.evaluation.prompts import PromptEncoder
 from tests.command import save_model
 from tests.helpers import EOS, VOCABULARY
 

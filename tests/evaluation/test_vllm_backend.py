@@ -6,10 +6,11 @@ from types import SimpleNamespace
 import pytest
 from peft import LoraConfig
 
-from dapo_trl.evaluation.backends import PromptEncoder, VLLMBackend
+from dapo_trl.evaluation.backends import VLLMBackend
+from dapo_trl.evaluation.completions import Request
 from dapo_trl.evaluation.config import EvaluateConfig
 from dapo_trl.evaluation.model import ModelFiles
-from dapo_trl.evaluation.samples import Request
+from dapo_trl.evaluation.prompts import PromptEncoder
 from tests.helpers import char_tokenizer
 
 

@@ -1,27 +1,30 @@
 """What samples completions: Transformers, vLLM in this process, or a server."""
 
+from collections.abc import Sequence
+from typing import Protocol
+
+from ..completions import Request, Save
 from ..config import EvaluateConfig
 from ..model import ModelFiles
-from ..samples import Backend
-from .prompts import PromptEncoder, check_length
+from ..prompts import PromptEncoder
 from .server import ServerBackend
 from .transformers import TransformersBackend
 from .vllm import VLLMBackend
 
 
-def make_backend(config: EvaluateConfig, files: ModelFiles | None, encoder: PromptEncoder | None) -> Backend:
-    """
-    The backend that the settings name.
+class Backend(Protocol):
+    """Anything that samples completions."""
 
-    Args:
-        config ([`EvaluateConfig`]): the settings.
-        files ([`ModelFiles`], *optional*): the model's files; a server needs none.
-        encoder ([`PromptEncoder`], *optional*): makes tokens of prompts; not needed for a server's chat.
-    """
+    def sample(self, requests: Sequence[Request], save: Save) -> None:
+        """Samples a completion for every request, in any order, and hands each over as soon as it is there."""
+
+
+def make_backend(config: EvaluateConfig, files: ModelFiles | None, encoder: PromptEncoder | None) -> Backend:
+    """The backend that the settings name. A server needs no files, and a server's chat no encoder."""
     if config.backend == "server":
         return ServerBackend(config, encoder)
-    backends = {"transformers": TransformersBackend, "vllm": VLLMBackend}
-    return backends[config.backend](config, files, encoder)
+    assert files is not None and encoder is not None  # what the other backends are prepared with
+    return (VLLMBackend if config.backend == "vllm" else TransformersBackend)(config, files, encoder)
 
 
-__all__ = ["PromptEncoder", "ServerBackend", "TransformersBackend", "VLLMBackend", "check_length", "make_backend"]
+__all__ = ["Backend", "ServerBackend", "TransformersBackend", "VLLMBackend", "make_backend"]

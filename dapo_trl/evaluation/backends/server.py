@@ -7,15 +7,12 @@ from typing import Any
 from ...data.prompts import as_messages
 from ...generation.openai_client import OpenAIServer
 from ...generation.vllm.claim import check_unused
+from ..completions import Completion, Request, Save
 from ..config import EvaluateConfig
-from ..samples import Completion, Request, Save
-from .prompts import PromptEncoder, check_length
+from ..prompts import PromptEncoder, check_length
 
 
 logger = logging.getLogger(__name__)
-
-_QUOTED_CHARS = 500
-_PATHS = {"completions": "completions", "chat": "chat/completions"}
 
 
 class ServerBackend:
@@ -32,6 +29,7 @@ class ServerBackend:
     """
 
     def __init__(self, config: EvaluateConfig, encoder: PromptEncoder | None):
+        assert config.server_url is not None and config.model is not None  # checked with the settings
         self.config = config
         self.encoder = encoder
         self.server = OpenAIServer(
@@ -52,8 +50,11 @@ class ServerBackend:
         Raises:
             ConnectionError: if a request fails for good; what is done is saved.
         """
-        self._check_length(requests)
-        path = _PATHS[self.config.server_api]
+        if self.max_length is not None and self.encoder is not None:
+            longest = self.encoder.longest((request.problem_id, request.prompt) for request in requests)
+            names = ("the server's max_model_len", "start the server with a larger one")
+            check_length(longest, self.config.max_completion_length, self.max_length, *names)
+        path = "chat/completions" if self.config.server_api == "chat" else "completions"
         self.server.post_all(
             ((path, self._body(request)) for request in requests),
             lambda number, answer: save(requests[number], self._completion(answer)),
@@ -73,33 +74,24 @@ class ServerBackend:
             )
         return models[self.config.model].get("max_model_len")
 
-    def _check_length(self, requests: Sequence[Request]) -> None:
-        if self.max_length is None or self.encoder is None:
-            return
-        longest = self.encoder.longest((request.problem_id, request.prompt) for request in requests)
-        names = ("the server's max_model_len", "start the server with a larger one")
-        check_length(longest, self.config.max_completion_length, self.max_length, *names)
-
     def _body(self, request: Request) -> dict[str, Any]:
-        body = {
-            "max_tokens": self.config.max_completion_length,
-            "temperature": self.config.temperature,
-            "top_p": self.config.top_p,
-            "seed": request.seed,
-        }
-        if self.config.server_api == "completions":
-            body["prompt"] = self.encoder(request.problem_id, request.prompt)
-        else:
+        config = self.config
+        body: dict[str, Any] = {"max_tokens": config.max_completion_length, "temperature": config.temperature}
+        body |= {"top_p": config.top_p, "seed": request.seed}
+        if config.server_api == "chat":
             body["messages"] = as_messages(request.prompt)
-            if self.config.chat_template_kwargs:
-                body["chat_template_kwargs"] = self.config.chat_template_kwargs
-        return {**body, **self.config.server_extra}
+            if config.chat_template_kwargs:
+                body["chat_template_kwargs"] = config.chat_template_kwargs
+        else:
+            assert self.encoder is not None  # only a chat needs no tokens
+            body["prompt"] = self.encoder(request.problem_id, request.prompt)
+        return body | config.server_extra
 
     def _completion(self, answer: dict[str, Any]) -> Completion:
         if not answer.get("choices") or not answer.get("usage"):
             raise ConnectionError(
-                f"{self.server.url} answered without choices or usage: {str(answer)[:_QUOTED_CHARS]}. Check that "
-                "server_url is an OpenAI-compatible server that reports usage, such as `vllm serve`."
+                f"{self.server.url} answered without choices or usage: {str(answer)[:500]}. Check that server_url is "
+                "an OpenAI-compatible server that reports usage, such as `vllm serve`."
             )
         choice = answer["choices"][0]
         text = choice["text"] if "text" in choice else choice["message"]["content"]

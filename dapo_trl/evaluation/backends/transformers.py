@@ -18,10 +18,10 @@ from transformers import (
 
 from ...data.batches import batches
 from ...generation.compact import dropping_ended_rows
+from ..completions import Completion, Request, Save
 from ..config import EvaluateConfig
 from ..model import ModelFiles
-from ..samples import Completion, Request, Save
-from .prompts import PromptEncoder
+from ..prompts import PromptEncoder
 
 
 class SeededSampling(LogitsProcessor):
@@ -67,7 +67,10 @@ class TransformersBackend:
         self.encoder = encoder
         self.tokenizer = encoder.tokenizer
         self.model = load_model(files, config.dtype)
-        self.eos_ids = end_tokens(self.model, self.tokenizer.eos_token_id)
+        # What ends a completion: the tokenizer's token, and those of the model's generation configuration.
+        ends = self.model.generation_config.eos_token_id
+        ends = {*(ends if isinstance(ends, list) else [ends]), self.tokenizer.eos_token_id}
+        self.eos_ids = sorted(ends - {None})
         # Nothing of the model's own, such as a repetition penalty, may change what is measured.
         self.model.generation_config = GenerationConfig(
             do_sample=False,
@@ -91,7 +94,13 @@ class TransformersBackend:
             except RuntimeError as error:
                 if not should_reduce_batch_size(error):
                     raise
-                raise MemoryError(self._advice(batch)) from error
+                size, longest = self.config.batch_size, self.encoder.longest((r.problem_id, r.prompt) for r in batch)
+                raise MemoryError(
+                    f"Out of memory with batch_size={size}, prompts of up to {longest} tokens and "
+                    f"max_completion_length={self.config.max_completion_length}. Give a lower --batch_size (such as "
+                    f"{max(1, size // 2)}) or --max_completion_length, --dtype bfloat16, or --backend vllm. With "
+                    "another batch size the evaluation continues with what is done."
+                ) from error
             for request, completion in zip(batch, completions, strict=True):
                 save(request, completion)
 
@@ -101,20 +110,21 @@ class TransformersBackend:
         inputs = self.tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt")
         inputs = {name: inputs[name].to(self.model.device) for name in ("input_ids", "attention_mask")}
         with dropping_ended_rows(self.model, self.model.generation_config):
-            output = self.model.generate(**inputs, logits_processor=self._processors(batch))
+            sampling = self._sampling([request.seed for request in batch])
+            output = self.model.generate(**inputs, logits_processor=sampling)
         return [self._completion(ids) for ids in output[:, inputs["input_ids"].shape[1] :].tolist()]
 
-    def _processors(self, batch: Sequence[Request]) -> LogitsProcessorList:
-        processors = LogitsProcessorList()
-        if self.config.temperature == 0:
+    def _sampling(self, seeds: Sequence[int]) -> LogitsProcessorList:
+        config, processors = self.config, LogitsProcessorList()
+        if config.temperature == 0:
             return processors
-        if self.config.temperature != 1:
-            processors.append(TemperatureLogitsWarper(self.config.temperature))
-        if self.config.top_k:
-            processors.append(TopKLogitsWarper(self.config.top_k))
-        if self.config.top_p < 1:
-            processors.append(TopPLogitsWarper(self.config.top_p))
-        processors.append(SeededSampling([request.seed for request in batch], self.model.device))
+        if config.temperature != 1:
+            processors.append(TemperatureLogitsWarper(config.temperature))
+        if config.top_k:
+            processors.append(TopKLogitsWarper(config.top_k))
+        if config.top_p < 1:
+            processors.append(TopPLogitsWarper(config.top_p))
+        processors.append(SeededSampling(seeds, self.model.device))
         return processors
 
     def _completion(self, ids: list[int]) -> Completion:
@@ -122,15 +132,6 @@ class TransformersBackend:
         num_tokens = len(ids) if end is None else end + 1
         text = self.tokenizer.decode(ids[:num_tokens], skip_special_tokens=True)
         return Completion(text, num_tokens, is_truncated=end is None)
-
-    def _advice(self, batch: Sequence[Request]) -> str:
-        longest = max(len(self.encoder(request.problem_id, request.prompt)) for request in batch)
-        return (
-            f"Out of memory with batch_size={self.config.batch_size}, prompts of up to {longest} tokens and "
-            f"max_completion_length={self.config.max_completion_length}. Give a lower --batch_size (such as "
-            f"{max(1, self.config.batch_size // 2)}) or --max_completion_length, --dtype bfloat16, or --backend vllm. "
-            "With another batch size the evaluation continues with what is done."
-        )
 
 
 def load_model(files: ModelFiles, dtype: str) -> PreTrainedModel:
@@ -146,10 +147,3 @@ def load_model(files: ModelFiles, dtype: str) -> PreTrainedModel:
         # Without the wrapper, which generates by settings of its own: the layers of the adapter are in the model.
         model = PeftModel.from_pretrained(model, files.name, revision=files.revision).get_base_model()
     return model.eval()
-
-
-def end_tokens(model: PreTrainedModel, tokenizer_eos: int | None) -> list[int]:
-    """Tokens that end a completion: the tokenizer's, and those of the model's generation configuration."""
-    configured = model.generation_config.eos_token_id
-    configured = configured if isinstance(configured, list) else [configured]
-    return sorted({token for token in (*configured, tokenizer_eos) if token is not None})

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+from ..completions import Completion, Request, Save
 from ..config import PLAIN_SAMPLING, EvaluateConfig
 from ..model import ModelFiles
-from ..samples import Completion, Request, Save
-from .prompts import PromptEncoder
+from ..prompts import PromptEncoder
 
 
 class VLLMBackend:
@@ -19,11 +19,17 @@ class VLLMBackend:
         encoder ([`PromptEncoder`]): makes tokens of prompts.
 
     Raises:
-        ImportError: if vLLM is not installed.
+        ImportError: if vLLM, which is not among the requirements of this package, is not installed.
     """
 
     def __init__(self, config: EvaluateConfig, files: ModelFiles, encoder: PromptEncoder):
-        import_vllm()
+        try:
+            import vllm  # noqa: F401
+        except ImportError as error:
+            raise ImportError(
+                f"backend='vllm' needs vLLM, which cannot be imported ({error}). Install it with pip install "
+                "dapo_trl[vllm], or evaluate with --backend transformers, or with --server_url through a server."
+            ) from error
         self.config = config
         self.files = files
         self.encoder = encoder
@@ -31,16 +37,20 @@ class VLLMBackend:
     def sample(self, requests: Sequence[Request], save: Save) -> None:
         """Samples a completion for every request."""
         engine = self._start(self.encoder.longest((request.problem_id, request.prompt) for request in requests))
+        adapter = None
+        if self.files.adapter is not None:
+            from vllm.lora.request import LoRARequest
+
+            adapter = LoRARequest("adapter", 1, self.files.name)
         for number, request in enumerate(requests):
             prompt = {"prompt_token_ids": self.encoder(request.problem_id, request.prompt)}
-            engine.add_request(str(number), prompt, self._params(request), lora_request=self._adapter())
+            engine.add_request(str(number), prompt, self._params(request), lora_request=adapter)
         # Not `LLM.generate`, which returns when all are done: a stopped evaluation would have nothing to show.
         while engine.has_unfinished_requests():
             for output in engine.step():
                 if output.finished:
                     (choice,) = output.outputs
-                    is_truncated = choice.finish_reason == "length"
-                    completion = Completion(choice.text, len(choice.token_ids), is_truncated)
+                    completion = Completion(choice.text, len(choice.token_ids), choice.finish_reason == "length")
                     save(requests[int(output.request_id)], completion)
 
     def _start(self, longest_prompt: int) -> Any:
@@ -57,8 +67,11 @@ class VLLMBackend:
             "tensor_parallel_size": self.config.tensor_parallel_size,
             "gpu_memory_utilization": self.config.gpu_memory_utilization,
         }
-        if self._is_adapter:
-            options |= {"enable_lora": True, "max_lora_rank": _round_rank(self.files.adapter.r)}
+        if self.files.adapter is not None:
+            # The ranks that vLLM accepts.
+            ranks = (8, 16, 32, 64, 128, 256, 320, 512)
+            rank = next(allowed for allowed in ranks if allowed >= self.files.adapter.r)
+            options |= {"enable_lora": True, "max_lora_rank": rank}
         return LLM(**options | (self.config.vllm_extra or {})).llm_engine
 
     def _params(self, request: Request) -> Any:
@@ -74,35 +87,3 @@ class VLLMBackend:
             output_kind=RequestOutputKind.FINAL_ONLY,
             **PLAIN_SAMPLING,
         )
-
-    @property
-    def _is_adapter(self) -> bool:
-        return self.files.adapter is not None
-
-    def _adapter(self) -> Any:
-        if not self._is_adapter:
-            return None
-        from vllm.lora.request import LoRARequest
-
-        return LoRARequest("adapter", 1, self.files.name)
-
-
-def import_vllm() -> None:
-    """
-    Imports vLLM, which is not among the requirements of this package.
-
-    Raises:
-        ImportError: if it is not installed; the message says how to install it.
-    """
-    try:
-        import vllm  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            f"backend='vllm' needs vLLM, which cannot be imported ({error}). Install it with pip install "
-            "dapo_trl[vllm], or evaluate with --backend transformers, or with --server_url through a server."
-        ) from error
-
-
-def _round_rank(rank: int) -> int:
-    """The smallest rank that vLLM accepts as `max_lora_rank` for an adapter of this one."""
-    return next(allowed for allowed in (8, 16, 32, 64, 128, 256, 320, 512) if allowed >= rank)

@@ -5,8 +5,14 @@ import json
 import pytest
 
 from dapo_trl.data.records import Record
-from dapo_trl.evaluation.completions_file import CompletionsFile, CompletionsFileError
-from dapo_trl.evaluation.samples import Completion, Request, make_requests, sample_seed
+from dapo_trl.evaluation.completions import (
+    Completion,
+    CompletionsFile,
+    CompletionsFileError,
+    Request,
+    make_requests,
+    sample_seed,
+)
 
 
 SETTINGS = {"temperature": 1.0}

@@ -1,19 +1,18 @@
-"""How problems are asked: as given, as in the training, or as the data has them."""
-
-import json
+"""How problems are asked: as given, as in the training, or as the data has them; and their tokens."""
 
 import pytest
 
 from dapo_trl.data.templates import BOXED_TEMPLATE
-from dapo_trl.evaluation.asking import find_asking
 from dapo_trl.evaluation.config import EvaluateConfig
+from dapo_trl.evaluation.prompts import PromptEncoder, find_prompt_settings
+from tests.helpers import CHAT_TEMPLATE, char_tokenizer
 
 
 MESSAGES = [{"role": "system", "content": "Think."}, {"role": "user", "content": "{problem}?"}]
 
 
 def asking(metadata: dict | None, has_chat_template: bool = True, **fields):
-    return find_asking(EvaluateConfig(data="sums", **{"model": "nowhere"} | fields), metadata, has_chat_template)
+    return find_prompt_settings(EvaluateConfig("nowhere", "sums", **fields), metadata, has_chat_template)
 
 
 def trained(form, **kwargs) -> dict:
@@ -50,12 +49,8 @@ def test_what_is_given_as_it_was_is_not_warned_of(caplog):
 
 def test_models_of_others_are_asked_as_the_data_has_it(caplog):
     found = asking(None)
-    assert (found.form, found.prompt_template, found.chat_template_kwargs, found.origin) == (
-        None,
-        None,
-        None,
-        "default",
-    )
+    assert (found.form, found.prompt_template, found.chat_template_kwargs) == (None, None, None)
+    assert found.origin == "default"
     found = asking(None, prompt_template="boxed", chat_template_kwargs={"think": True})
     assert (found.form, found.prompt_template, found.chat_template_kwargs) == (None, "boxed", {"think": True})
     assert found.origin == "given" and not caplog.records
@@ -71,14 +66,17 @@ def test_messages_need_a_chat_template():
         asking(trained(MESSAGES), has_chat_template=False)
 
 
-@pytest.mark.parametrize("name", ["", "checkpoint-3"])
-@pytest.mark.parametrize("kwargs", [{"think": False}, '{"think": false}'])
-def test_runs_of_older_versions(tmp_path, name, kwargs):
-    (tmp_path / name).mkdir(exist_ok=True)
-    settings = {"prompt_template": "boxed", "chat_template_kwargs": kwargs}
-    (tmp_path / "settings.json").write_text(json.dumps({"settings": settings, "defaults": {}}))
-    found = asking({"answer_rules": {}}, model=str(tmp_path / name))
-    assert found.form == [{"role": "user", "content": BOXED_TEMPLATE}]
-    assert (found.chat_template_kwargs, found.origin) == ({"think": False}, "model")
-    assert asking({}, has_chat_template=False, model=str(tmp_path / name)).form == BOXED_TEMPLATE
-    assert asking(None, model=str(tmp_path / name)).origin == "default"  # no model of this package
+def test_prompts_are_encoded_as_in_training():
+    tokenizer = char_tokenizer(CHAT_TEMPLATE)
+    encoder = PromptEncoder(tokenizer)
+    assert encoder("text", "1+1=") == tokenizer("1+1=")["input_ids"]
+    messages = [{"role": "user", "content": "1+1="}]
+    expected = "<|im_start|>user\n1+1=<|im_end|>\n<|im_start|>assistant\n"
+    assert tokenizer.decode(encoder("chat", messages)) == expected
+    assert encoder.longest([("text", "1+1="), ("chat", messages)]) == len(encoder("chat", messages))
+
+
+def test_arguments_of_the_chat_template():
+    template = "{% if think %}T{% endif %}{{ messages[0].content }}"
+    encoder = PromptEncoder(char_tokenizer(template), {"think": True})
+    assert encoder("a", [{"role": "user", "content": "1"}]) == char_tokenizer()("T1")["input_ids"]

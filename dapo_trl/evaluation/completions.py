@@ -1,23 +1,89 @@
 """
-The completions of an evaluation in a JSON-lines file, written as they come.
+The samples of an evaluation: what is asked for, what comes back, and the file where it is kept.
 
-The first line holds the settings they were sampled with, every other line a sample:
+The file is JSON lines, written as completions come. The first line holds the settings they were sampled with, every
+other line a sample:
 `{"problem": id, "sample": 3, "seed": 17, "completion": "...", "num_tokens": 211, "is_truncated": false}`.
-The name of the file holds a hash of the settings, so that samples of different settings are never mixed.
+Its name holds a hash of the settings, so that samples of different settings are never mixed.
 """
 
 import fcntl
+import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
+from ..data.prompts import Messages
+from ..data.records import Record
 from ..run.secret_values import mask_values
-from .samples import Completion, Request
 
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Request:
+    """
+    One sample of one problem.
+
+    Attributes:
+        problem_id (`str`): the problem.
+        sample (`int`): number of the sample, from 0 to k - 1.
+        seed (`int`): its own, made from the evaluation's seed, the problem and the number of the sample.
+        prompt (`str` or `list[dict]`): what the model sees, before the chat template.
+    """
+
+    problem_id: str
+    sample: int
+    seed: int
+    prompt: str | Messages
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Which sample this is."""
+        return self.problem_id, self.sample
+
+
+@dataclass(frozen=True)
+class Completion:
+    """
+    A sampled completion.
+
+    Attributes:
+        text (`str`): without special tokens.
+        num_tokens (`int`): length in tokens, with the one that ends it.
+        is_truncated (`bool`): it was cut off at the longest allowed length.
+    """
+
+    text: str
+    num_tokens: int
+    is_truncated: bool
+
+
+Save = Callable[[Request, Completion], None]
+
+
+def make_requests(records: Sequence[Record], k: int, seed: int) -> list[Request]:
+    """
+    The requests of an evaluation.
+
+    A sample's seed depends on nothing but the three things it is made from, so that a continued evaluation, or one
+    with a larger k, draws what an uninterrupted one would have drawn.
+    """
+    return [
+        Request(record.id, sample, sample_seed(seed, record.id, sample), record.prompt)
+        for record in records
+        for sample in range(k)
+    ]
+
+
+def sample_seed(seed: int, problem_id: str, sample: int) -> int:
+    """A seed of 31 bits, which every backend accepts."""
+    digest = hashlib.blake2b(f"{seed} {problem_id} {sample}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest) >> 1
 
 
 class CompletionsFileError(ValueError):
@@ -26,7 +92,7 @@ class CompletionsFileError(ValueError):
 
 class CompletionsFile:
     """
-    A file of completions, to be continued or begun.
+    A file of completions, to be continued or begun; `done` holds the keys of the samples in it.
 
     Args:
         path (`Path`): the file; its directory is made.
@@ -34,14 +100,6 @@ class CompletionsFile:
 
     Raises:
         CompletionsFileError: on entering, if the file is damaged, holds other settings, or is in use.
-
-    Example:
-    ```python
-    >>> with CompletionsFile(path, settings) as file:
-    ...     for request in requests:
-    ...         if request.key not in file.done:
-    ...             file.add(request, sample(request))
-    ```
     """
 
     def __init__(self, path: Path, settings: dict[str, Any]):
@@ -55,7 +113,7 @@ class CompletionsFile:
         try:
             self._lock()
             self._drop_half_line()
-            self._read_header()
+            self._check_header()
             self.done = {(row["problem"], row["sample"]) for row in self.rows()}
         except BaseException:
             self._file.close()
@@ -83,10 +141,10 @@ class CompletionsFile:
             file.readline()
             for number, line in enumerate(file, start=2):
                 row = _parse(line)
-                if row is None or not {"problem", "sample", "completion", "num_tokens", "is_truncated"} <= row.keys():
+                if not {"problem", "sample", "completion", "num_tokens", "is_truncated"} <= row.keys():
                     raise CompletionsFileError(
                         f"{self.path}, line {number}, is not a sample. Remove the line to sample it again, or the "
-                        "file to begin anew."
+                        "file to start from scratch."
                     )
                 yield row
 
@@ -101,20 +159,20 @@ class CompletionsFile:
 
     def _drop_half_line(self) -> None:
         """Cuts off a last line without its end, as a killed process leaves it."""
-        size = self._file.seek(0, 2)
-        end = _end_of_last_line(self._file, size)
-        if end < size:
-            logger.info("%s: the last line was half written; its sample is drawn again.", self.path)
-            self._file.truncate(end)
+        self._file.seek(0)
+        end = 0
+        for line in self._file:
+            if not line.endswith(b"\n"):
+                logger.info("%s: the last line was half written; its sample is drawn again.", self.path)
+                self._file.truncate(end)
+            end += len(line)
 
-    def _read_header(self) -> None:
+    def _check_header(self) -> None:
         self._file.seek(0)
         line = self._file.readline()
         if not line:
             self._write({"settings": self.settings})
-            return
-        header = _parse(line)
-        if header is None or header.get("settings") != self.settings:
+        elif _parse(line).get("settings") != self.settings:
             raise CompletionsFileError(
                 f"{self.path} does not begin with the settings of this evaluation. Move the file away, or give "
                 "another --output_dir."
@@ -125,22 +183,10 @@ class CompletionsFile:
         self._file.flush()  # what was added survives a killed process
 
 
-def _end_of_last_line(file: BinaryIO, size: int, block: int = 2**16) -> int:
-    """Position behind the last line break."""
-    end = size
-    while end > 0:
-        start = max(0, end - block)
-        file.seek(start)
-        found = file.read(end - start).rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
-        end = start
-    return 0
-
-
-def _parse(line: bytes) -> dict[str, Any] | None:
+def _parse(line: bytes) -> dict[str, Any]:
+    """The object in a line, an empty one if there is none."""
     try:
         value = json.loads(line)
     except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
+        return {}
+    return value if isinstance(value, dict) else {}
