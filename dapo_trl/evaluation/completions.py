@@ -1,18 +1,11 @@
-"""
-The samples of an evaluation: what is asked for, what comes back, and the file where it is kept.
-
-The file is JSON lines, written as completions come. The first line holds the settings they were sampled with, every
-other line a sample:
-`{"problem": id, "sample": 3, "seed": 17, "completion": "...", "num_tokens": 211, "is_truncated": false}`.
-Its name holds a hash of the settings, so that samples of different settings are never mixed.
-"""
+"""The samples of an evaluation: what is asked for, what comes back, and the file where completions are kept."""
 
 import fcntl
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,58 +16,41 @@ from ..run.secret_values import mask_values
 
 logger = logging.getLogger(__name__)
 
+_KEYS = {"problem", "sample", "completion", "num_tokens", "is_truncated"}
+
 
 @dataclass(frozen=True)
 class Request:
-    """
-    One sample of one problem.
+    """One sample of one problem."""
 
-    Attributes:
-        problem_id (`str`): the problem.
-        sample (`int`): number of the sample, from 0 to k - 1.
-        seed (`int`): its own, made from the evaluation's seed, the problem and the number of the sample.
-        prompt (`str` or `list[dict]`): what the model sees, before the chat template.
-    """
-
-    problem_id: str
-    sample: int
+    problem: str  # its id
+    sample: int  # from 0 to k - 1
     seed: int
-    prompt: str | Messages
-
-    @property
-    def key(self) -> tuple[str, int]:
-        """Which sample this is."""
-        return self.problem_id, self.sample
+    prompt: str | Messages  # before the chat template
+    prompt_ids: list[int]  # its tokens; none for a server's chat
 
 
 @dataclass(frozen=True)
 class Completion:
-    """
-    A sampled completion.
+    """A sampled completion."""
 
-    Attributes:
-        text (`str`): without special tokens.
-        num_tokens (`int`): length in tokens, with the one that ends it.
-        is_truncated (`bool`): it was cut off at the longest allowed length.
-    """
-
-    text: str
-    num_tokens: int
-    is_truncated: bool
+    completion: str  # without special tokens
+    num_tokens: int  # with the one that ends it
+    is_truncated: bool  # cut off at the longest allowed length
 
 
 Save = Callable[[Request, Completion], None]
 
 
-def make_requests(records: Sequence[Record], k: int, seed: int) -> list[Request]:
+def make_requests(records: Sequence[Record], k: int, seed: int, prompt_ids: Mapping[str, list[int]]) -> list[Request]:
     """
-    The requests of an evaluation.
+    K requests for each problem; `prompt_ids` are the tokens of the prompts, by the problem's id.
 
-    A sample's seed depends on nothing but the three things it is made from, so that a continued evaluation, or one
-    with a larger k, draws what an uninterrupted one would have drawn.
+    A sample's seed depends on nothing but the evaluation's seed, the problem and the number of the sample, so that a
+    continued evaluation, or one with a larger k, draws what an uninterrupted one would have drawn.
     """
     return [
-        Request(record.id, sample, sample_seed(seed, record.id, sample), record.prompt)
+        Request(record.id, sample, sample_seed(seed, record.id, sample), record.prompt, prompt_ids.get(record.id, []))
         for record in records
         for sample in range(k)
     ]
@@ -92,11 +68,17 @@ class CompletionsFileError(ValueError):
 
 class CompletionsFile:
     """
-    A file of completions, to be continued or begun; `done` holds the keys of the samples in it.
+    A file of completions in JSON lines, to be continued or begun, and written as they come.
+
+    The first line holds the settings they were sampled with, every other line a sample:
+    `{"problem": id, "sample": 3, "seed": 17, "completion": "...", "num_tokens": 211, "is_truncated": false}`.
 
     Args:
         path (`Path`): the file; its directory is made.
         settings (`dict`): what the completions are sampled with; secrets are left out.
+
+    Attributes:
+        done (`set[tuple[str, int]]`): problem and number of the samples in the file.
 
     Raises:
         CompletionsFileError: on entering, if the file is damaged, holds other settings, or is in use.
@@ -125,10 +107,9 @@ class CompletionsFile:
 
     def add(self, request: Request, completion: Completion) -> None:
         """Writes a sample."""
-        row = {"problem": request.problem_id, "sample": request.sample, "seed": request.seed}
-        row |= {"completion": completion.text, "num_tokens": completion.num_tokens}
-        self._write(row | {"is_truncated": completion.is_truncated})
-        self.done.add(request.key)
+        row = {"problem": request.problem, "sample": request.sample, "seed": request.seed}
+        self._write(row | asdict(completion))
+        self.done.add((request.problem, request.sample))
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """
@@ -141,7 +122,7 @@ class CompletionsFile:
             file.readline()
             for number, line in enumerate(file, start=2):
                 row = _parse(line)
-                if not {"problem", "sample", "completion", "num_tokens", "is_truncated"} <= row.keys():
+                if not row.keys() >= _KEYS:
                     raise CompletionsFileError(
                         f"{self.path}, line {number}, is not a sample. Remove the line to sample it again, or the "
                         "file to start from scratch."

@@ -1,7 +1,7 @@
 """Settings of `dapo-trl evaluate`, the checks on them, and the benchmarks by name."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from typing import Any
 
 
@@ -54,8 +54,8 @@ class EvaluateConfig:
         ValueError: for values out of range and combinations that cannot work.
     """
 
-    model: str | None = _option(None, "Directory or Hub id of a model or LoRA adapter; its name on the server.")
-    data: str | None = _option(None, f"Preset ({', '.join(PRESETS)}), Hub id, .json(l) or .parquet file, directory.")
+    model: str = _option(MISSING, "Directory or Hub id of a model or LoRA adapter; its name on the server.")
+    data: str = _option(MISSING, f"Preset ({', '.join(PRESETS)}), Hub id, .json(l) or .parquet file, directory.")
     k: int = _option(32, "Samples per problem.")
     output_dir: str | None = _option(
         None, "Where results go. Default: `evaluation` in a local model's directory, else outputs/evaluation/<model>."
@@ -86,7 +86,7 @@ class EvaluateConfig:
         "Arguments of the chat template, as JSON: '{\"enable_thinking\": false}'. Default: those that the model was "
         "trained with; '{}' for none.",
     )
-    backend: str | None = _option(None, "transformers, vllm or server. Default: server with server_url.")
+    backend: str = _option("auto", "transformers, vllm, server, or auto: server with server_url, else transformers.")
     tokenizer: str | None = _option(None, "Directory or Hub id of the tokenizer. Default: the model's.")
     revision: str | None = _option(None, "Branch, tag or commit of a model on the Hub.")
     trust_remote_code: bool = _option(False, "Run the code that comes with a model; read it before.")
@@ -113,8 +113,8 @@ class EvaluateConfig:
             setattr(self, name, _read_json(name, getattr(self, name)))
         if self.server_extra is None:
             self.server_extra = {"top_k": self.top_k or -1, **PLAIN_SAMPLING}
-        self.backend = self.backend or ("server" if self.server_url else "transformers")
-        _check_needed(self)
+        if self.backend == "auto":
+            self.backend = "server" if self.server_url else "transformers"
         _check_choices(self)
         _check_ranges(self)
 
@@ -131,17 +131,6 @@ def _read_json(name: str, value: dict | str | None) -> dict | None:
     return parsed
 
 
-def _check_needed(config: EvaluateConfig) -> None:
-    for name, example in (("model", "outputs/my-run"), ("data", "aime24")):
-        if getattr(config, name) is None:
-            raise ValueError(f"{name} is not set. Give --{name}, such as {example}.")
-    if (config.backend == "server") != (config.server_url is not None):
-        raise ValueError(
-            f"backend={config.backend!r} with server_url={config.server_url!r}: a server needs its address, and only "
-            "a server has one. Give --server_url (usually ending in /v1), or take it out."
-        )
-
-
 def _check_choices(config: EvaluateConfig) -> None:
     from ..data.templates import resolve_template  # late: --help need not wait for the libraries behind these
     from ..rewards.answers import get_answer_rule
@@ -149,6 +138,11 @@ def _check_choices(config: EvaluateConfig) -> None:
     for name, known in (("backend", BACKENDS), ("server_api", SERVER_APIS)):
         if getattr(config, name) not in known:
             raise ValueError(f"{name}={getattr(config, name)!r} must be one of {', '.join(known)}.")
+    if (config.backend == "server") != (config.server_url is not None):
+        raise ValueError(
+            f"backend={config.backend!r} with server_url={config.server_url!r}: a server needs its address, and only "
+            "a server has one. Give --server_url (usually ending in /v1), or take it out."
+        )
     if config.answer_rule is not None:
         get_answer_rule(config.answer_rule)
     if config.prompt_template is not None:

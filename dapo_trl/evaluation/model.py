@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from peft import PeftConfig
+from peft import LoraConfig, PeftConfig
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils.hub import cached_file, extract_commit_hash
 
@@ -31,19 +31,19 @@ class ModelFiles:
     Attributes:
         name (`str`): directory or Hub id.
         revision (`str`, *optional*): branch, tag or commit on the Hub.
-        adapter ([`~peft.PeftConfig`], *optional*): configuration of the adapter, if it is one.
+        adapter ([`~peft.LoraConfig`], *optional*): configuration of the adapter, if it is one.
         trust_remote_code (`bool`): whether code that comes with the model may run.
     """
 
     name: str
     revision: str | None = None
-    adapter: PeftConfig | None = None
+    adapter: LoraConfig | None = None
     trust_remote_code: bool = False
 
     @property
     def base(self) -> str:
         """Where the weights of the whole model are."""
-        return self.name if self.adapter is None else self.adapter.base_model_name_or_path
+        return self.name if self.adapter is None else str(self.adapter.base_model_name_or_path)
 
     @property
     def base_revision(self) -> str | None:
@@ -73,11 +73,17 @@ def find_model(name: str, revision: str | None = None, trust_remote_code: bool =
 
     Raises:
         FileNotFoundError: if there is neither.
+        ValueError: if the adapter is not LoRA.
     """
     is_found = partial(cached_file, revision=revision, _raise_exceptions_for_missing_entries=False)
     try:
         if is_found(name, _ADAPTER_CONFIG):
             adapter = PeftConfig.from_pretrained(name, revision=revision)
+            if not isinstance(adapter, LoraConfig):
+                raise ValueError(
+                    f"model={name!r} is an adapter of type {adapter.peft_type}, but only LoRA can be evaluated. Merge "
+                    "it into its base model, and name the result."
+                )
             return ModelFiles(name, revision, adapter, trust_remote_code)
         if is_found(name, "config.json"):
             return ModelFiles(name, revision, None, trust_remote_code)

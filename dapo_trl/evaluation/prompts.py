@@ -1,7 +1,6 @@
 """How the problems are asked: the form of the prompts, as in the model's training, and their tokens."""
 
 import logging
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,12 +39,8 @@ def find_prompt_settings(
     config: EvaluateConfig, metadata: dict[str, Any] | None, has_chat_template: bool
 ) -> PromptSettings:
     """
-    What is given, else what the training had, else the default. A given value that differs is warned of.
-
-    Args:
-        config ([`EvaluateConfig`]): the settings.
-        metadata (`dict`, *optional*): what the trainer wrote beside the model; see [`~dapo_trl.run.checkpoint`].
-        has_chat_template (`bool`): whether the model can be asked by messages.
+    What is given, else what the training had according to the `metadata` beside the model, else the default. A given
+    value that differs is warned of.
 
     Raises:
         ValueError: if the model was trained on messages, and there is no chat template.
@@ -71,6 +66,7 @@ def find_prompt_settings(
                 model,
             )
     kwargs, trained_kwargs = config.chat_template_kwargs, trained.get(CHAT_TEMPLATE_KWARGS)
+    assert not isinstance(kwargs, str)  # read with the settings
     if kwargs is None:
         kwargs = trained_kwargs
     elif trained_kwargs is not None:
@@ -93,52 +89,21 @@ def _warn_if_other(name: str, given: Any, value: Any, trained: Any) -> None:
         )
 
 
-class PromptEncoder:
-    """
-    Makes tokens of prompts, each only once.
-
-    Args:
-        tokenizer ([`~transformers.PreTrainedTokenizerBase`]): the model's.
-        chat_template_kwargs (`dict`, *optional*): arguments of its chat template.
-    """
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, chat_template_kwargs: dict[str, Any] | None = None):
-        self.tokenizer = tokenizer
-        self.chat_template_kwargs = chat_template_kwargs or {}
-        self._ids: dict[str, list[int]] = {}
-
-    def __call__(self, problem_id: str, prompt: str | Messages) -> list[int]:
-        """Tokens of a problem's prompt: messages through the chat template, with generation prompt."""
-        if problem_id not in self._ids:
-            self._ids[problem_id] = self._encode(prompt)
-        return self._ids[problem_id]
-
-    def text(self, problem_id: str, prompt: str | Messages) -> str:
-        """What a problem's tokens say, special tokens included."""
-        return self.tokenizer.decode(self(problem_id, prompt))
-
-    def longest(self, problems: Iterable[tuple[str, str | Messages]]) -> int:
-        """Tokens of the longest prompt."""
-        return max(len(self(problem_id, prompt)) for problem_id, prompt in problems)
-
-    def _encode(self, prompt: str | Messages) -> list[int]:
-        if isinstance(prompt, str):
-            return self.tokenizer(prompt)["input_ids"]
-        encoded = self.tokenizer.apply_chat_template(
-            prompt, add_generation_prompt=True, tokenize=True, return_dict=True, **self.chat_template_kwargs
-        )
-        return encoded["input_ids"]
+def encode_prompt(
+    tokenizer: PreTrainedTokenizerBase, prompt: str | Messages, chat_template_kwargs: dict[str, Any] | None = None
+) -> list[int]:
+    """Tokens of a prompt as in training: of messages through the chat template, with generation prompt."""
+    if isinstance(prompt, str):
+        return tokenizer(prompt)["input_ids"]
+    encoded: Any = tokenizer.apply_chat_template(
+        prompt, add_generation_prompt=True, tokenize=True, return_dict=True, **(chat_template_kwargs or {})
+    )
+    return encoded["input_ids"]
 
 
 def check_length(longest_prompt: int, max_completion_length: int, limit: int, limit_name: str, remedy: str) -> None:
     """
-    Do prompt and completion fit?
-
-    Args:
-        longest_prompt, max_completion_length (`int`): tokens of the longest prompt and completion.
-        limit (`int`): tokens that there may be.
-        limit_name (`str`): what the limit is called, such as `"the model's context"`.
-        remedy (`str`): how the limit is raised, such as `"take a model with a longer context"`.
+    Do a prompt and a completion of these many tokens fit into the limit, such as `"the model's context"`?
 
     Raises:
         ValueError: if they do not, or if the prompt alone leaves no room for a completion.

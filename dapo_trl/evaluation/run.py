@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerBase
 
 from ..data.prompts import as_messages
 from ..rewards import AccuracyReward
-from .backends import make_backend
+from .backends import sample
 from .completions import Completion, CompletionsFile, Request, make_requests
 from .config import EvaluateConfig
 from .judge import judge, results
 from .model import ModelFiles, find_model, load_tokenizer, read_metadata, trained_rule
 from .problems import Problems, digest, find_source, load_problems
-from .prompts import PromptEncoder, PromptSettings, check_length, find_prompt_settings
+from .prompts import PromptSettings, check_length, encode_prompt, find_prompt_settings
 from .summary import FORMAT_VERSION, versions, write_summary
 
 
@@ -40,16 +41,18 @@ class Evaluation:
     Attributes:
         config ([`EvaluateConfig`]): the settings.
         files ([`ModelFiles`], *optional*): the model's files; None for a model that only a server has.
-        encoder ([`PromptEncoder`], *optional*): makes tokens of prompts; None for a server's chat.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`], *optional*): None for a server's chat.
         problems ([`Problems`]): the problems.
+        prompt_ids (`dict[str, list[int]]`): tokens of the prompts by the problem's id; empty without a tokenizer.
         metadata (`dict`, *optional*): what the trainer wrote beside the model, or beside that to be like.
         prompts ([`PromptSettings`]): how the problems are asked.
     """
 
     config: EvaluateConfig
     files: ModelFiles | None
-    encoder: PromptEncoder | None
+    tokenizer: PreTrainedTokenizerBase | None
     problems: Problems
+    prompt_ids: dict[str, list[int]]
     metadata: dict[str, Any] | None
     prompts: PromptSettings
 
@@ -70,11 +73,11 @@ class Evaluation:
 
     def described(self) -> dict[str, Any]:
         """The parts `model`, `data` and `prompts` of the summary, as far as they are known before sampling."""
-        config, files, problems, encoder = self.config, self.files, self.problems, self.encoder
+        config, files, problems = self.config, self.files, self.problems
         example = min(problems.records, key=lambda record: record.id)  # the same in every evaluation of the data
-        sent = (
-            encoder.tokenizer.decode(encoder(example.id, example.prompt)) if encoder else as_messages(example.prompt)
-        )
+        sent: Any = as_messages(example.prompt)
+        if self.tokenizer is not None:
+            sent = self.tokenizer.decode(self.prompt_ids[example.id])
         return {
             "model": {
                 "name": config.model,
@@ -132,12 +135,14 @@ def prepare(config: EvaluateConfig) -> Evaluation:
         solution_column=config.solution_column,
         prompt_template=prompts.prompt_template,
     )
-    encoder = None if tokenizer is None else PromptEncoder(tokenizer, config.chat_template_kwargs)
+    ids = {}
+    if tokenizer is not None:
+        kwargs = prompts.chat_template_kwargs
+        ids = {record.id: encode_prompt(tokenizer, record.prompt, kwargs) for record in problems.records}
     if files is not None and (window := files.context_window()) is not None:
-        longest = encoder.longest((record.id, record.prompt) for record in problems.records)
         names = ("the model's context", "take a model with a longer one")
-        check_length(longest, config.max_completion_length, window, *names)
-    return Evaluation(config, files, encoder, problems, metadata, prompts)
+        check_length(max(map(len, ids.values())), config.max_completion_length, window, *names)
+    return Evaluation(config, files, tokenizer, problems, ids, metadata, prompts)
 
 
 def evaluate(config: EvaluateConfig) -> tuple[dict[str, Any], Path]:
@@ -146,7 +151,7 @@ def evaluate(config: EvaluateConfig) -> tuple[dict[str, Any], Path]:
     reward, rule_from = make_reward(config, evaluation.metadata)
     records, path = evaluation.problems.records, evaluation.completions_path
     with CompletionsFile(path, {"model": config.model, "sampling": evaluation.sampling}) as file:
-        sample_missing(evaluation, file, make_requests(records, config.k, config.seed))
+        sample_missing(evaluation, file, make_requests(records, config.k, config.seed, evaluation.prompt_ids))
         verdicts = judge(file.rows(), records, config.k, reward)
     summary = {
         "format_version": FORMAT_VERSION,
@@ -167,20 +172,19 @@ def evaluate(config: EvaluateConfig) -> tuple[dict[str, Any], Path]:
 
 def sample_missing(evaluation: Evaluation, file: CompletionsFile, requests: list[Request]) -> None:
     """Samples the requests that are not in the file yet, with a progress bar."""
-    missing = [request for request in requests if request.key not in file.done]
+    missing = [request for request in requests if (request.problem, request.sample) not in file.done]
     num_done = len(requests) - len(missing)
     if num_done:
         logger.info("%d of %d samples are in %s already.", num_done, len(requests), file.path)
     if not missing:
         return
-    backend = make_backend(evaluation.config, evaluation.files, evaluation.encoder)
     with tqdm(total=len(requests), initial=num_done, desc="Sampling", unit="sample", smoothing=0.05) as progress:
 
         def save(request: Request, completion: Completion) -> None:
             file.add(request, completion)
             progress.update()
 
-        backend.sample(missing, save)
+        sample(evaluation.config, evaluation.files, evaluation.tokenizer, missing, save)
 
 
 def make_reward(config: EvaluateConfig, metadata: dict[str, Any] | None) -> tuple[AccuracyReward, str]:

@@ -56,16 +56,13 @@ def arguments(base, tmp_path):
 @pytest.fixture
 def sampled(monkeypatch) -> list:
     """The requests that backends were asked for."""
-    asked = []
+    asked, sample = [], run_module.sample
 
-    def make_backend(*args):
-        backend = build(*args)
-        sample = backend.sample
-        backend.sample = lambda requests, save: (asked.extend(requests), sample(requests, save))
-        return backend
+    def record(config, files, tokenizer, requests, save):
+        asked.extend(requests)
+        sample(config, files, tokenizer, requests, save)
 
-    build = run_module.make_backend
-    monkeypatch.setattr(run_module, "make_backend", make_backend)
+    monkeypatch.setattr(run_module, "sample", record)
     return asked
 
 
@@ -150,7 +147,7 @@ def test_a_larger_k_adds_to_what_is_there(arguments, sampled, tmp_path):
 
 def test_a_finished_evaluation_loads_no_model_again(arguments, sampled, monkeypatch):
     main(arguments())
-    monkeypatch.setattr(run_module, "make_backend", None)
+    monkeypatch.setattr(run_module, "sample", None)
     main(arguments(answer_rule="boxed"))
     assert len(sampled) == 18
 

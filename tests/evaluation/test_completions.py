@@ -19,7 +19,7 @@ SETTINGS = {"temperature": 1.0}
 
 
 def request(sample: int) -> Request:
-    return Request("p", sample, seed=10 + sample, prompt="1+1=")
+    return Request("p", sample, seed=10 + sample, prompt="1+1=", prompt_ids=[])
 
 
 @pytest.fixture
@@ -102,10 +102,11 @@ def test_two_evaluations_do_not_write_one_file(path):
 
 def test_seeds_depend_on_evaluation_problem_and_sample_only():
     records = [Record(name, f"{name}?", "1", name, "test") for name in "ab"]
-    few, many = (make_requests(records, k, seed=1) for k in (2, 4))
-    assert [request.key for request in few] == [("a", 0), ("a", 1), ("b", 0), ("b", 1)]
-    seeds = {request.key: request.seed for request in many}
-    assert all(seeds[request.key] == request.seed for request in few)
-    assert len(set(seeds.values())) == 8
+    few, many = (make_requests(records, k, 1, {"a": [3]}) for k in (2, 4))
+    keys = [("a", 0, [3]), ("a", 1, [3]), ("b", 0, []), ("b", 1, [])]
+    assert [(request.problem, request.sample, request.prompt_ids) for request in few] == keys
+    assert all(request in many for request in few)
+    seeds = [request.seed for request in many]
+    assert len(set(seeds)) == 8
     assert sample_seed(1, "a", 0) != sample_seed(2, "a", 0)
-    assert all(0 <= seed < 2**31 for seed in seeds.values())
+    assert all(0 <= seed < 2**31 for seed in seeds)

@@ -30,8 +30,6 @@ def test_json_fields():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"model": None}, "model is not set. Give --model"),
-        ({"data": None}, "data is not set. Give --data, such as aime24"),
         ({"k": 0}, "k=0 must be at least 1"),
         ({"num_problems": 0}, "num_problems=0 must be at least 1"),
         ({"temperature": -1.0}, "temperature=-1.0 must not be negative"),

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from peft import IA3Config
 
 from dapo_trl.evaluation.backends.transformers import load_model
 from dapo_trl.evaluation.model import find_model, load_tokenizer, read_metadata, trained_rule
@@ -31,6 +32,12 @@ def test_the_identity_changes_with_the_weights_and_not_with_results(model):
     assert find_model(model).identity() == before
     os.utime(f"{model}/model.safetensors", ns=(1, 1))
     assert find_model(model).identity() != before
+
+
+def test_an_adapter_that_is_not_lora(tmp_path):
+    IA3Config(base_model_name_or_path="base").save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="is an adapter of type .*IA3, but only LoRA can be evaluated. Merge"):
+        find_model(str(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["", "nowhere"])

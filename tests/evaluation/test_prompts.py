@@ -4,7 +4,7 @@ import pytest
 
 from dapo_trl.data.templates import BOXED_TEMPLATE
 from dapo_trl.evaluation.config import EvaluateConfig
-from dapo_trl.evaluation.prompts import PromptEncoder, find_prompt_settings
+from dapo_trl.evaluation.prompts import encode_prompt, find_prompt_settings
 from tests.helpers import CHAT_TEMPLATE, char_tokenizer
 
 
@@ -68,15 +68,12 @@ def test_messages_need_a_chat_template():
 
 def test_prompts_are_encoded_as_in_training():
     tokenizer = char_tokenizer(CHAT_TEMPLATE)
-    encoder = PromptEncoder(tokenizer)
-    assert encoder("text", "1+1=") == tokenizer("1+1=")["input_ids"]
-    messages = [{"role": "user", "content": "1+1="}]
-    expected = "<|im_start|>user\n1+1=<|im_end|>\n<|im_start|>assistant\n"
-    assert tokenizer.decode(encoder("chat", messages)) == expected
-    assert encoder.longest([("text", "1+1="), ("chat", messages)]) == len(encoder("chat", messages))
+    assert encode_prompt(tokenizer, "1+1=") == tokenizer("1+1=")["input_ids"]
+    ids = encode_prompt(tokenizer, [{"role": "user", "content": "1+1="}])
+    assert tokenizer.decode(ids) == "<|im_start|>user\n1+1=<|im_end|>\n<|im_start|>assistant\n"
 
 
 def test_arguments_of_the_chat_template():
-    template = "{% if think %}T{% endif %}{{ messages[0].content }}"
-    encoder = PromptEncoder(char_tokenizer(template), {"think": True})
-    assert encoder("a", [{"role": "user", "content": "1"}]) == char_tokenizer()("T1")["input_ids"]
+    tokenizer = char_tokenizer("{% if think %}T{% endif %}{{ messages[0].content }}")
+    ids = encode_prompt(tokenizer, [{"role": "user", "content": "1"}], {"think": True})
+    assert ids == tokenizer("T1")["input_ids"]

@@ -1,4 +1,4 @@
-"""Completions from an OpenAI-compatible server."""
+"""Completions from an OpenAI-compatible server: a request for each, with its own seed, many at a time."""
 
 import logging
 from collections.abc import Sequence
@@ -9,90 +9,74 @@ from ...generation.openai_client import OpenAIServer
 from ...generation.vllm.claim import check_unused
 from ..completions import Completion, Request, Save
 from ..config import EvaluateConfig
-from ..prompts import PromptEncoder, check_length
+from ..prompts import check_length
 
 
 logger = logging.getLogger(__name__)
 
 
-class ServerBackend:
+def sample_from_server(config: EvaluateConfig, requests: Sequence[Request], save: Save) -> None:
     """
-    Samples by one request per completion, each with its own seed, many at a time.
-
-    Args:
-        config ([`EvaluateConfig`]): the settings.
-        encoder ([`PromptEncoder`], *optional*): makes tokens of prompts; not needed for a server's chat.
+    Samples a completion for every request.
 
     Raises:
-        ConnectionError: if the server does not answer.
+        ConnectionError: if the server does not answer, or a request fails for good; what is done is saved.
         ValueError: if it serves other models, or shorter sequences than may be needed, or a run trains with it.
     """
+    assert config.server_url is not None  # checked with the settings
+    server = OpenAIServer(
+        config.server_url,
+        config.model,
+        num_requests=config.server_requests,
+        timeout=config.server_timeout,
+        num_retries=config.server_retries,
+        retry_delay=1.0,
+    )
+    _check_model(server, config, max(len(request.prompt_ids) for request in requests))
+    check_unused(config.server_url.rstrip("/").removesuffix("/v1"))
+    path = "chat/completions" if config.server_api == "chat" else "completions"
+    server.post_all(
+        ((path, _body(config, request)) for request in requests),
+        lambda number, answer: save(requests[number], _completion(server.url, answer)),
+    )
 
-    def __init__(self, config: EvaluateConfig, encoder: PromptEncoder | None):
-        assert config.server_url is not None and config.model is not None  # checked with the settings
-        self.config = config
-        self.encoder = encoder
-        self.server = OpenAIServer(
-            config.server_url,
-            config.model,
-            num_requests=config.server_requests,
-            timeout=config.server_timeout,
-            num_retries=config.server_retries,
-            retry_delay=1.0,
+
+def _check_model(server: OpenAIServer, config: EvaluateConfig, longest_prompt: int) -> None:
+    listing = server.get("models")
+    if listing is None:
+        logger.info("%s does not list its models; asking for %r anyway.", server.url, server.model)
+        return
+    models = {model.get("id"): model for model in listing.get("data", [])}
+    if server.model not in models:
+        raise ValueError(
+            f"model={server.model!r} is not served by {server.url}, which serves: "
+            f"{', '.join(map(str, models)) or 'nothing'}. Give one of these names with --model."
         )
-        self.max_length = self._check_model()
-        check_unused(config.server_url.rstrip("/").removesuffix("/v1"))
+    limit = models[server.model].get("max_model_len")
+    if limit is not None and longest_prompt:  # the tokens of a chat are not known
+        names = ("the server's max_model_len", "start the server with a larger one")
+        check_length(longest_prompt, config.max_completion_length, limit, *names)
 
-    def sample(self, requests: Sequence[Request], save: Save) -> None:
-        """
-        Samples a completion for every request.
 
-        Raises:
-            ConnectionError: if a request fails for good; what is done is saved.
-        """
-        if self.max_length is not None and self.encoder is not None:
-            longest = self.encoder.longest((request.problem_id, request.prompt) for request in requests)
-            names = ("the server's max_model_len", "start the server with a larger one")
-            check_length(longest, self.config.max_completion_length, self.max_length, *names)
-        path = "chat/completions" if self.config.server_api == "chat" else "completions"
-        self.server.post_all(
-            ((path, self._body(request)) for request in requests),
-            lambda number, answer: save(requests[number], self._completion(answer)),
+def _body(config: EvaluateConfig, request: Request) -> dict[str, Any]:
+    body: dict[str, Any] = {"max_tokens": config.max_completion_length, "temperature": config.temperature}
+    body |= {"top_p": config.top_p, "seed": request.seed}
+    if config.server_api == "completions":
+        body["prompt"] = request.prompt_ids
+    else:
+        body["messages"] = as_messages(request.prompt)
+        if config.chat_template_kwargs:
+            body["chat_template_kwargs"] = config.chat_template_kwargs
+    assert isinstance(config.server_extra, dict)  # set with the settings
+    return body | config.server_extra
+
+
+def _completion(url: str, answer: dict[str, Any]) -> Completion:
+    if not answer.get("choices") or not answer.get("usage"):
+        raise ConnectionError(
+            f"{url} answered without choices or usage: {str(answer)[:500]}. Check that server_url is an "
+            "OpenAI-compatible server that reports usage, such as `vllm serve`."
         )
-
-    def _check_model(self) -> int | None:
-        """Is the model there? Returns its longest sequence in tokens, if the server tells."""
-        listing = self.server.get("models")
-        if listing is None:
-            logger.info("%s does not list its models; asking for %r anyway.", self.server.url, self.config.model)
-            return None
-        models = {model.get("id"): model for model in listing.get("data", [])}
-        if self.config.model not in models:
-            raise ValueError(
-                f"model={self.config.model!r} is not served by {self.server.url}, which serves: "
-                f"{', '.join(map(str, models)) or 'nothing'}. Give one of these names with --model."
-            )
-        return models[self.config.model].get("max_model_len")
-
-    def _body(self, request: Request) -> dict[str, Any]:
-        config = self.config
-        body: dict[str, Any] = {"max_tokens": config.max_completion_length, "temperature": config.temperature}
-        body |= {"top_p": config.top_p, "seed": request.seed}
-        if config.server_api == "chat":
-            body["messages"] = as_messages(request.prompt)
-            if config.chat_template_kwargs:
-                body["chat_template_kwargs"] = config.chat_template_kwargs
-        else:
-            assert self.encoder is not None  # only a chat needs no tokens
-            body["prompt"] = self.encoder(request.problem_id, request.prompt)
-        return body | config.server_extra
-
-    def _completion(self, answer: dict[str, Any]) -> Completion:
-        if not answer.get("choices") or not answer.get("usage"):
-            raise ConnectionError(
-                f"{self.server.url} answered without choices or usage: {str(answer)[:500]}. Check that server_url is "
-                "an OpenAI-compatible server that reports usage, such as `vllm serve`."
-            )
-        choice = answer["choices"][0]
-        text = choice["text"] if "text" in choice else choice["message"]["content"]
-        return Completion(text or "", answer["usage"]["completion_tokens"], choice["finish_reason"] == "length")
+    choice = answer["choices"][0]
+    text = choice["text"] if "text" in choice else choice["message"]["content"]
+    return Completion(text or "", answer["usage"]["completion_tokens"], choice["finish_reason"] == "length")

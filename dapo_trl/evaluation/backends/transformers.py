@@ -1,6 +1,7 @@
 """Completions from a Transformers model on this machine, in batches of prompts of similar length."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
@@ -10,7 +11,7 @@ from transformers import (
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
-    PreTrainedModel,
+    PreTrainedTokenizerBase,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
@@ -21,7 +22,6 @@ from ...generation.compact import dropping_ended_rows
 from ..completions import Completion, Request, Save
 from ..config import EvaluateConfig
 from ..model import ModelFiles
-from ..prompts import PromptEncoder
 
 
 class SeededSampling(LogitsProcessor):
@@ -52,51 +52,42 @@ class SeededSampling(LogitsProcessor):
         self.generators = [self.generators[row] for row in kept.tolist()]
 
 
-class TransformersBackend:
-    """
-    Samples in batches, longest prompts first: what does not fit into memory shows at once.
+class TransformersSampler:
+    """A model that is loaded, and what its completions are sampled with."""
 
-    Args:
-        config ([`EvaluateConfig`]): the settings.
-        files ([`ModelFiles`]): the model.
-        encoder ([`PromptEncoder`]): makes tokens of prompts.
-    """
-
-    def __init__(self, config: EvaluateConfig, files: ModelFiles, encoder: PromptEncoder):
+    def __init__(self, config: EvaluateConfig, files: ModelFiles, tokenizer: PreTrainedTokenizerBase):
         self.config = config
-        self.encoder = encoder
-        self.tokenizer = encoder.tokenizer
+        self.tokenizer = tokenizer
         self.model = load_model(files, config.dtype)
         # What ends a completion: the tokenizer's token, and those of the model's generation configuration.
         ends = self.model.generation_config.eos_token_id
-        ends = {*(ends if isinstance(ends, list) else [ends]), self.tokenizer.eos_token_id}
+        ends = {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id}
         self.eos_ids = sorted(ends - {None})
         # Nothing of the model's own, such as a repetition penalty, may change what is measured.
         self.model.generation_config = GenerationConfig(
             do_sample=False,
             max_new_tokens=config.max_completion_length,
             eos_token_id=self.eos_ids,
-            pad_token_id=self.tokenizer.pad_token_id,
+            pad_token_id=tokenizer.pad_token_id,
         )
 
     def sample(self, requests: Sequence[Request], save: Save) -> None:
         """
-        Samples a completion for every request.
+        Samples a completion for every request, longest prompts first: what does not fit into memory shows at once.
 
         Raises:
             MemoryError: if a batch does not fit into memory; the message says what to change.
         """
+        size = self.config.batch_size
         # A stable order: what is left of a stopped evaluation falls into the same batches.
-        ordered = sorted(requests, key=lambda request: -len(self.encoder(request.problem_id, request.prompt)))
-        for batch in batches(ordered, self.config.batch_size):
+        for batch in batches(sorted(requests, key=lambda request: -len(request.prompt_ids)), size):
             try:
                 completions = self._generate(batch)
             except RuntimeError as error:
                 if not should_reduce_batch_size(error):
                     raise
-                size, longest = self.config.batch_size, self.encoder.longest((r.problem_id, r.prompt) for r in batch)
                 raise MemoryError(
-                    f"Out of memory with batch_size={size}, prompts of up to {longest} tokens and "
+                    f"Out of memory with batch_size={size}, prompts of up to {len(batch[0].prompt_ids)} tokens and "
                     f"max_completion_length={self.config.max_completion_length}. Give a lower --batch_size (such as "
                     f"{max(1, size // 2)}) or --max_completion_length, --dtype bfloat16, or --backend vllm. With "
                     "another batch size the evaluation continues with what is done."
@@ -106,15 +97,16 @@ class TransformersBackend:
 
     @torch.inference_mode()
     def _generate(self, batch: Sequence[Request]) -> list[Completion]:
-        prompts = [self.encoder(request.problem_id, request.prompt) for request in batch]
-        inputs = self.tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt")
-        inputs = {name: inputs[name].to(self.model.device) for name in ("input_ids", "attention_mask")}
+        prompts = {"input_ids": [request.prompt_ids for request in batch]}
+        padded = self.tokenizer.pad(prompts, padding_side="left", return_tensors="pt").to(self.model.device)
+        sampling = self._processors([request.seed for request in batch])
         with dropping_ended_rows(self.model, self.model.generation_config):
-            sampling = self._sampling([request.seed for request in batch])
-            output = self.model.generate(**inputs, logits_processor=sampling)
-        return [self._completion(ids) for ids in output[:, inputs["input_ids"].shape[1] :].tolist()]
+            output = self.model.generate(
+                input_ids=padded["input_ids"], attention_mask=padded["attention_mask"], logits_processor=sampling
+            )
+        return [self._completion(ids) for ids in output[:, padded["input_ids"].shape[1] :].tolist()]
 
-    def _sampling(self, seeds: Sequence[int]) -> LogitsProcessorList:
+    def _processors(self, seeds: Sequence[int]) -> LogitsProcessorList:
         config, processors = self.config, LogitsProcessorList()
         if config.temperature == 0:
             return processors
@@ -130,13 +122,13 @@ class TransformersBackend:
     def _completion(self, ids: list[int]) -> Completion:
         end = next((position for position, token in enumerate(ids) if token in self.eos_ids), None)
         num_tokens = len(ids) if end is None else end + 1
-        text = self.tokenizer.decode(ids[:num_tokens], skip_special_tokens=True)
+        (text,) = self.tokenizer.batch_decode([ids[:num_tokens]], skip_special_tokens=True)
         return Completion(text, num_tokens, is_truncated=end is None)
 
 
-def load_model(files: ModelFiles, dtype: str) -> PreTrainedModel:
+def load_model(files: ModelFiles, dtype: str) -> Any:
     """A whole model, or a base model with its adapter, on the accelerator if there is one."""
-    model = AutoModelForCausalLM.from_pretrained(
+    model: Any = AutoModelForCausalLM.from_pretrained(
         files.base,
         revision=files.base_revision,
         trust_remote_code=files.trust_remote_code,
