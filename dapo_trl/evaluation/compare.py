@@ -33,16 +33,10 @@ class Change:
 
 @dataclass(frozen=True)
 class Comparison:
-    """
-    Two evaluations of the same problems.
+    """Two evaluations of the same problems."""
 
-    Attributes:
-        differences (`dict[str, Estimate]`): second - first, by measure; only measures that both have.
-        changes (`list[Change]`): all problems, the largest gain first.
-    """
-
-    differences: dict[str, Estimate]
-    changes: list[Change]
+    differences: dict[str, Estimate]  # second - first, by measure; only measures that both have
+    changes: list[Change]  # all problems, the largest gain first
 
 
 def compare(first: dict[str, Any], second: dict[str, Any]) -> Comparison:

@@ -13,20 +13,12 @@ PLAIN_SAMPLING = {"min_p": 0.0, "repetition_penalty": 1.0}
 
 @dataclass(frozen=True)
 class DataSource:
-    """
-    Where problems are read from.
+    """Where problems are read from."""
 
-    Attributes:
-        name (`str`): what the data is called in results.
-        source (`str`): Hub id or local path.
-        split (`str`): split to read.
-        config (`str`, *optional*): configuration of a data set on the Hub.
-    """
-
-    name: str
-    source: str
+    name: str  # in results
+    source: str  # Hub id or local path
     split: str
-    config: str | None = None
+    config: str | None = None  # of a data set on the Hub
 
 
 # Their columns are among the layouts that `load_prompts` recognises.

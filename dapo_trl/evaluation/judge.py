@@ -1,13 +1,12 @@
 """From completions to verdicts, and from verdicts to the measures, lengths and problems of a summary."""
 
 import logging
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from ..data.batches import batches
 from ..data.records import Record
@@ -22,38 +21,16 @@ logger = logging.getLogger(__name__)
 
 INTERVAL_METHOD = "clopper-pearson, effective number of problems"
 _ROWS_AT_A_TIME = 1000  # texts that are held in memory
+_COLUMNS = ["problem", "sample", "num_tokens", "is_truncated", "correct", "answer", "verdict"]
 _RIGHT = 0
 """Class of the right answers: whatever is equal to the gold is equal to each other."""
 
 
-@dataclass
-class Verdicts:
+def judge(rows: Iterable[dict[str, Any]], records: Sequence[Record], k: int, reward: AccuracyReward) -> pd.DataFrame:
     """
-    What was found in the completions of P problems, K samples each.
+    Judges k completions of each problem.
 
-    Attributes:
-        correct (`np.ndarray` of shape `(P, K)`, bool): whether the sample is right.
-        num_tokens (`np.ndarray` of shape `(P, K)`, int): lengths in tokens.
-        is_truncated (`np.ndarray` of shape `(P, K)`, bool): whether the sample was cut off.
-        is_scorable (`np.ndarray` of shape `(P,)`, bool): whether the gold can be read.
-        answers (`list[list[str]]`, P of K): final answers, empty where there is none.
-        reasons (`Counter`): how verdicts were reached, by [`~dapo_trl.rewards.outcome.Reason`].
-    """
-
-    correct: np.ndarray
-    num_tokens: np.ndarray
-    is_truncated: np.ndarray
-    is_scorable: np.ndarray
-    answers: list[list[str]]
-    reasons: Counter
-
-
-def judge(rows: Iterable[dict[str, Any]], records: Sequence[Record], k: int, reward: AccuracyReward) -> Verdicts:
-    """
-    Judges completions.
-
-    A sample that the verifier failed on counts as wrong, as one that it could not decide in time does; both are
-    counted in `reasons`. A problem whose gold cannot be read is marked, to be left out.
+    A sample that the verifier failed on counts as wrong, as one that it could not decide in time does.
 
     Args:
         rows (iterable of `dict`): as `CompletionsFile.rows` gives them; samples of other problems, and those beyond
@@ -62,40 +39,32 @@ def judge(rows: Iterable[dict[str, Any]], records: Sequence[Record], k: int, rew
         k (`int`): samples per problem.
         reward ([`AccuracyReward`]): judges.
 
+    Returns:
+        `pd.DataFrame`: P * k rows by problem, in the order of `records`, and sample; columns `num_tokens`,
+        `is_truncated`, `correct`, `answer` (empty if there is none), `verdict` (a [`Reason`]).
+
     Raises:
         ValueError: if samples are missing.
         RuntimeError: if the verifier fails too often.
     """
-    shape = (len(records), k)
-    verdicts = Verdicts(
-        correct=np.zeros(shape, dtype=bool),
-        num_tokens=np.zeros(shape, dtype=int),
-        is_truncated=np.zeros(shape, dtype=bool),
-        is_scorable=np.ones(len(records), dtype=bool),
-        answers=[[""] * k for _ in records],
-        reasons=Counter(),
-    )
-    position = {record.id: number for number, record in enumerate(records)}
-    missing = set(np.ndindex(shape))
-    wanted = (row for row in rows if row["problem"] in position and row["sample"] < k)
+    golds = {record.id: record.solution for record in records}
+    judged: list[dict[str, Any]] = []
+    wanted = (row for row in rows if row["problem"] in golds and row["sample"] < k)
     for batch in batches(wanted, _ROWS_AT_A_TIME):
-        golds = [records[position[row["problem"]]].solution for row in batch]
         columns: dict[str, list] = {}
-        values = reward([row["completion"] for row in batch], solution=golds, log_extra=columns.__setitem__)
-        verdicts.reasons.update(columns["verdict"])
-        for row, value, answer, reason in zip(batch, values, columns["answer"], columns["verdict"], strict=True):
-            place = problem, sample = position[row["problem"]], row["sample"]
-            verdicts.correct[place] = value == reward.correct
-            verdicts.num_tokens[place] = row["num_tokens"]
-            verdicts.is_truncated[place] = row["is_truncated"]
-            verdicts.answers[problem][sample] = answer
-            verdicts.is_scorable[problem] &= reason != Reason.GOLD_UNREADABLE
-            missing.discard(place)
-    if missing:
-        raise ValueError(f"{len(missing)} of {len(records) * k} samples are missing, such as {min(missing)}.")
-    if num_errors := verdicts.reasons[Reason.ERROR]:
+        solutions = [golds[row["problem"]] for row in batch]
+        values = reward([row.pop("completion") for row in batch], solution=solutions, log_extra=columns.__setitem__)
+        correct = [value == reward.correct for value in values]
+        for row, *found in zip(batch, correct, columns["answer"], columns["verdict"], strict=True):
+            judged.append(row | dict(zip(("correct", "answer", "verdict"), found, strict=True)))
+    verdicts = pd.DataFrame(judged, columns=_COLUMNS).set_index(["problem", "sample"])
+    expected = pd.MultiIndex.from_product([list(golds), range(k)])
+    missing = expected[~expected.isin(verdicts.index)]
+    if len(missing):
+        raise ValueError(f"{len(missing)} of {len(expected)} samples are missing, such as {missing[0]}.")
+    if num_errors := sum(verdicts["verdict"] == Reason.ERROR):
         logger.warning("The verifier failed on %d samples, which count as wrong.", num_errors)
-    return verdicts
+    return verdicts.loc[expected]
 
 
 def answer_classes(answers: Sequence[Sequence[str]], correct: np.ndarray, verifier: Verifier) -> np.ndarray:
@@ -138,19 +107,20 @@ def answer_classes(answers: Sequence[Sequence[str]], correct: np.ndarray, verifi
     )
 
 
-def results(records: Sequence[Record], verdicts: Verdicts, verifier: Verifier) -> dict[str, Any]:
+def results(records: Sequence[Record], verdicts: pd.DataFrame, verifier: Verifier) -> dict[str, Any]:
     """
     The part of a summary that is computed from verdicts: `interval`, `measures`, `lengths`, `verifier`, `problems`.
 
     Args:
         records (`list[Record]` of length P): the problems.
-        verdicts ([`Verdicts`]): on K samples of each.
+        verdicts (`pd.DataFrame`): on K samples of each, as [`judge`] returns them.
         verifier ([`Verifier`]): says which answers are equal, for the vote.
 
     Raises:
         ValueError: if no problem can be scored.
     """
-    kept = verdicts.is_scorable
+    arrays = {name: verdicts[name].to_numpy().reshape(len(records), -1) for name in verdicts}  # of shape (P, K)
+    kept = (arrays["verdict"] != Reason.GOLD_UNREADABLE).all(axis=1)
     unreadable = [record.solution for record, is_kept in zip(records, kept, strict=True) if not is_kept]
     if not kept.any():
         raise ValueError(
@@ -161,41 +131,43 @@ def results(records: Sequence[Record], verdicts: Verdicts, verifier: Verifier) -
         logger.warning(
             "%d problems are left out: their golds cannot be read, such as %r.", len(unreadable), unreadable[0]
         )
-    classes = answer_classes(verdicts.answers, verdicts.correct, verifier)
-    values = measures(verdicts.correct[kept], classes[kept])
-    majority = majority_at_k(verdicts.correct, classes)
+    correct, answers = arrays["correct"].astype(bool), arrays["answer"].tolist()
+    classes = answer_classes(answers, correct, verifier)
+    majority = majority_at_k(correct, classes)
+    values = measures(correct[kept], classes[kept])
     return {
         "interval": {"confidence": CONFIDENCE, "method": INTERVAL_METHOD},
         "measures": {name: estimate(value).as_dict() for name, value in values.items()},
-        "lengths": _lengths(verdicts.correct[kept], verdicts.num_tokens[kept], verdicts.is_truncated[kept]),
-        "verifier": {reason.value: verdicts.reasons[reason] for reason in Reason},
+        "lengths": _lengths(verdicts[np.repeat(kept, correct.shape[1])]),
+        "verifier": {reason.value: int(sum(verdicts["verdict"] == reason)) for reason in Reason},
         "problems": [
             {
                 "id": record.id,
                 "problem": record.problem,
                 "gold": record.solution,
                 "is_scorable": bool(kept[row]),
-                "correct": verdicts.correct[row].astype(int).tolist(),
-                "answers": verdicts.answers[row],
-                "pass_rate": float(verdicts.correct[row].mean()) if kept[row] else None,
+                "correct": correct[row].astype(int).tolist(),
+                "answers": answers[row],
+                "pass_rate": float(correct[row].mean()) if kept[row] else None,
                 "majority": float(majority[row]) if kept[row] else None,
-                "mean_tokens": float(verdicts.num_tokens[row].mean()),
-                "num_truncated": int(verdicts.is_truncated[row].sum()),
+                "mean_tokens": float(arrays["num_tokens"][row].mean()),
+                "num_truncated": int(arrays["is_truncated"][row].sum()),
             }
             for row, record in enumerate(records)
         ],
     }
 
 
-def _lengths(correct: np.ndarray, num_tokens: np.ndarray, is_truncated: np.ndarray) -> dict[str, float | int | None]:
-    def mean(values: np.ndarray) -> float | None:
-        return float(values.mean()) if values.size else None
-
+def _lengths(verdicts: pd.DataFrame) -> dict[str, float | int | None]:
+    correct = verdicts["correct"].astype(bool)
+    means = {
+        "mean": verdicts["num_tokens"],
+        "mean_correct": verdicts["num_tokens"][correct],
+        "mean_wrong": verdicts["num_tokens"][~correct],
+        "frac_truncated": verdicts["is_truncated"],
+        "frac_truncated_wrong": verdicts["is_truncated"][~correct],
+    }
     return {
-        "mean": mean(num_tokens),
-        **length_statistics(num_tokens.ravel().tolist()),
-        "mean_correct": mean(num_tokens[correct]),
-        "mean_wrong": mean(num_tokens[~correct]),
-        "frac_truncated": mean(is_truncated),
-        "frac_truncated_wrong": mean(is_truncated[~correct]),
+        **length_statistics(verdicts["num_tokens"].tolist()),
+        **{name: float(values.mean()) if len(values) else None for name, values in means.items()},
     }

@@ -25,20 +25,12 @@ _MODEL_FILES = ("*.safetensors", "*.bin", "*config.json", "tokenizer*", "chat_te
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """
-    A model directory or Hub id: a whole model, or a LoRA adapter on a base model.
+    """A whole model, or a LoRA adapter on a base model."""
 
-    Attributes:
-        name (`str`): directory or Hub id.
-        revision (`str`, *optional*): branch, tag or commit on the Hub.
-        adapter ([`~peft.LoraConfig`], *optional*): configuration of the adapter, if it is one.
-        trust_remote_code (`bool`): whether code that comes with the model may run.
-    """
-
-    name: str
-    revision: str | None = None
+    name: str  # directory or Hub id
+    revision: str | None = None  # branch, tag or commit on the Hub
     adapter: LoraConfig | None = None
-    trust_remote_code: bool = False
+    trust_remote_code: bool = False  # whether code that comes with the model may run
 
     @property
     def base(self) -> str:
@@ -47,7 +39,7 @@ class ModelFiles:
 
     @property
     def base_revision(self) -> str | None:
-        """Revision of [`base`]."""
+        """Its revision."""
         return self.revision if self.adapter is None else self.adapter.revision
 
     def identity(self) -> str:

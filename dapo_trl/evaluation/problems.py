@@ -22,11 +22,8 @@ logger = logging.getLogger(__name__)
 
 def find_source(data: str, split: str | None = None, config: str | None = None) -> DataSource:
     """
-    What `--data` means: a preset, a Hub id, or the path of a file or directory.
-
-    Args:
-        data (`str`): the name.
-        split, config (`str`, *optional*): beat the preset's; the split of other data is `train`.
+    What `--data` means: a preset, a Hub id, or the path of a file or directory. Other data than presets has the split
+    `train`.
 
     Raises:
         FileNotFoundError: if the data can be neither a preset, nor a local path, nor `owner/name` on the Hub.
@@ -45,18 +42,11 @@ def find_source(data: str, split: str | None = None, config: str | None = None) 
 
 @dataclass(frozen=True)
 class Problems:
-    """
-    What is evaluated.
-
-    Attributes:
-        source ([`DataSource`]): where it is from.
-        records (`list[Record]`): one per problem; `id` is made from the bare problem, without the template.
-        num_rows (`int`): rows read, with repetitions.
-    """
+    """What is evaluated."""
 
     source: DataSource
-    records: list[Record]
-    num_rows: int
+    records: list[Record]  # one per problem; `id` is made from the bare problem, without the template
+    num_rows: int  # read, with repetitions
 
     @property
     def problems_hash(self) -> str:
@@ -109,20 +99,20 @@ def load_problems(
 
 
 def _with_form(records: list[Record], form: PromptForm, name: str) -> list[Record]:
-    asked = [
-        record if _num_turns(record) > 1 else replace(record, prompt=ask(form, bare_problem(form, record.problem)))
-        for record in records
-    ]
-    if num_dialogues := sum(_num_turns(record) > 1 for record in records):
+    asked, num_dialogues = [], 0
+    for record in records:
+        prompt = record.prompt
+        if isinstance(prompt, list) and sum(message["role"] != "system" for message in prompt) > 1:
+            num_dialogues += 1
+        else:
+            prompt = ask(form, bare_problem(form, record.problem))
+        asked.append(replace(record, prompt=prompt))
+    if num_dialogues:
         logger.warning(
             "%s: %d of the %d prompts are conversations of several turns, and stay as they are.",
             *(name, num_dialogues, len(records)),
         )
     return asked
-
-
-def _num_turns(record: Record) -> int:
-    return 1 if isinstance(record.prompt, str) else sum(message["role"] != "system" for message in record.prompt)
 
 
 def _report(name: str, counts: Counts, num_problems: int) -> None:

@@ -19,20 +19,14 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class PromptSettings:
     """
-    How the problems are asked.
-
-    Attributes:
-        form (`str` or `list[dict]`, *optional*): the prompt with `{problem}` in it; None: as the data has its prompts,
-            with `prompt_template` or else the `dapo` template around bare problems.
-        prompt_template (`str`, *optional*): as given, where the model's form is unknown.
-        chat_template_kwargs (`dict`, *optional*): arguments of the chat template.
-        origin (`str`): where the form is from: `given`, `model`, `like` (the training of another one) or `default`.
+    How the problems are asked: by a `form`, which is a prompt with `{problem}` in it, or else as the data has its
+    prompts, with `prompt_template` or the `dapo` template around bare problems.
     """
 
     form: PromptForm | None
     prompt_template: str | None
     chat_template_kwargs: dict[str, Any] | None
-    origin: str
+    origin: str  # `given`, `model`, `like` (the training of another model) or `default`
 
 
 def find_prompt_settings(

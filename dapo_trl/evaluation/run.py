@@ -35,25 +35,14 @@ _BACKEND_SETTINGS = {
 
 @dataclass(frozen=True)
 class Evaluation:
-    """
-    What is evaluated on what.
-
-    Attributes:
-        config ([`EvaluateConfig`]): the settings.
-        files ([`ModelFiles`], *optional*): the model's files; None for a model that only a server has.
-        tokenizer ([`~transformers.PreTrainedTokenizerBase`], *optional*): None for a server's chat.
-        problems ([`Problems`]): the problems.
-        prompt_ids (`dict[str, list[int]]`): tokens of the prompts by the problem's id; empty without a tokenizer.
-        metadata (`dict`, *optional*): what the trainer wrote beside the model, or beside that to be like.
-        prompts ([`PromptSettings`]): how the problems are asked.
-    """
+    """What is evaluated on what."""
 
     config: EvaluateConfig
-    files: ModelFiles | None
-    tokenizer: PreTrainedTokenizerBase | None
+    files: ModelFiles | None  # None for a model that only a server has
+    tokenizer: PreTrainedTokenizerBase | None  # None for a server's chat
     problems: Problems
-    prompt_ids: dict[str, list[int]]
-    metadata: dict[str, Any] | None
+    prompt_ids: dict[str, list[int]]  # tokens of the prompts by the problem's id; empty without a tokenizer
+    metadata: dict[str, Any] | None  # what the trainer wrote beside the model, or beside that to be like
     prompts: PromptSettings
 
     @property
@@ -163,7 +152,7 @@ def evaluate(config: EvaluateConfig) -> tuple[dict[str, Any], Path]:
         **results(records, verdicts, reward.verifier),
         "completions_file": path.name,
     }
-    summary["data"]["num_unscorable"] = int((~verdicts.is_scorable).sum())
+    summary["data"]["num_unscorable"] = sum(not problem["is_scorable"] for problem in summary["problems"])
     name = path.stem.removeprefix("completions-")
     summary_path = path.with_name(f"summary-{name}-k{config.k}-{reward.answer_rule}.json")
     write_summary(summary, summary_path)
@@ -173,6 +162,9 @@ def evaluate(config: EvaluateConfig) -> tuple[dict[str, Any], Path]:
 def sample_missing(evaluation: Evaluation, file: CompletionsFile, requests: list[Request]) -> None:
     """Samples the requests that are not in the file yet, with a progress bar."""
     missing = [request for request in requests if (request.problem, request.sample) not in file.done]
+    # The longest prompts first: what does not fit shows at once. What is left of a stopped evaluation falls into the
+    # same batches, because the order is stable.
+    missing.sort(key=lambda request: -len(request.prompt_ids))
     num_done = len(requests) - len(missing)
     if num_done:
         logger.info("%d of %d samples are in %s already.", num_done, len(requests), file.path)

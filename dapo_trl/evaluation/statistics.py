@@ -1,10 +1,8 @@
-r"""
-avg@k, maj@k and pass@j with intervals over problems, as pure functions on arrays.
+"""
+avg@k, maj@k and pass@j of P problems with K samples each: a value per problem, then a mean over problems.
 
-Every measure is first a value per problem, then a mean over problems. An interval says where the mean over all
-problems of the same kind may be, of which those at hand are a sample: problems vary, not only their samples.
-
-Axes: P problems, K samples per problem.
+An interval says where the mean over all problems of the same kind may be, of which those at hand are a sample:
+problems vary, not only their samples.
 """
 
 import math
@@ -35,13 +33,13 @@ class Estimate:
 
 def average_at_k(correct: npt.ArrayLike) -> np.ndarray:
     """
-    Share of right samples per problem, the pass rate: shape `(P,)`.
+    Share of right samples per problem, the pass rate, of shape `(P,)`.
 
     Args:
         correct (`np.ndarray` of shape `(P, K)`): 1 or true where a sample is right, 0 or false where it is not.
 
     Raises:
-        ValueError: if `correct` is empty, not two-dimensional, or holds anything else than 0 and 1.
+        ValueError: for `correct` of another shape, or with other values; as in all measures.
     """
     return _checked(correct).mean(axis=1)
 
@@ -51,18 +49,12 @@ def majority_at_k(correct: npt.ArrayLike, classes: npt.ArrayLike) -> np.ndarray:
     Is the most frequent answer of a problem right? (Self-consistency, https://huggingface.co/papers/2203.11171.)
 
     Samples without an answer have no vote. Of several equally frequent answers each is as likely to be taken: two
-    answers with equal votes, one of them right, count 0.5. Without any answer the value is 0.
+    answers with equal votes, one of them right, count 0.5. Without any answer the value is 0. The shape is `(P,)`.
 
     Args:
         correct (`np.ndarray` of shape `(P, K)`): as for [`average_at_k`].
         classes (`np.ndarray` of shape `(P, K)`, integers):
             Samples of a problem with equal answers have equal numbers; [`NO_ANSWER`] for a sample without one.
-
-    Returns:
-        `np.ndarray` of shape `(P,)`.
-
-    Raises:
-        ValueError: if the shapes differ, or `correct` is not as for [`average_at_k`].
     """
     correct, classes = _checked(correct), np.asarray(classes)
     if classes.shape != correct.shape:
@@ -83,17 +75,10 @@ def pass_at_j(correct: npt.ArrayLike, j: int) -> np.ndarray:
     r"""
     Probability that at least one of `j` samples is right: the unbiased estimator of
     https://huggingface.co/papers/2107.03374, Eq. 1, \( 1 - \binom{K - c}{j} / \binom{K}{j} \) with \( c \) right
-    samples among \( K \).
-
-    Args:
-        correct (`np.ndarray` of shape `(P, K)`): as for [`average_at_k`].
-        j (`int`): number of samples, from 1 to K.
-
-    Returns:
-        `np.ndarray` of shape `(P,)`.
+    samples among \( K \). The shape is `(P,)`.
 
     Raises:
-        ValueError: if `j` is out of range, or `correct` is not as for [`average_at_k`].
+        ValueError: if `j` is not from 1 to K.
     """
     correct = _checked(correct)
     num_samples = correct.shape[1]
@@ -103,15 +88,7 @@ def pass_at_j(correct: npt.ArrayLike, j: int) -> np.ndarray:
 
 
 def measures(correct: npt.ArrayLike, classes: npt.ArrayLike | None = None) -> dict[str, np.ndarray]:
-    """
-    All measures by name: `avg@32`, `maj@32` (if there are `classes`), and pass@j for powers of two up to k and for k.
-
-    Args:
-        correct, classes (`np.ndarray` of shape `(P, K)`): as for [`majority_at_k`].
-
-    Returns:
-        `dict[str, np.ndarray]`: arrays of shape `(P,)`, for [`estimate`].
-    """
+    """Values of shape `(P,)` by name: avg@k, maj@k (if there are `classes`), pass@j for powers of two and for k."""
     k = _checked(correct).shape[1]
     values = {f"avg@{k}": average_at_k(correct)}
     if classes is not None:
@@ -128,20 +105,15 @@ def estimate(values: npt.ArrayLike) -> Estimate:
     D = \frac{\frac{P}{P - 1} \sum_i (v_i - m)^2 + \frac14}{P m (1 - m) + \frac14} $$
 
     with the values \( v_i \) in [0, 1], their mean \( m \), and the 97.5% quantiles \( z \) of the normal and \( t \)
-    of Student's distribution with \( P - 1 \) degrees of freedom; the interval is that of \( n m \) successes in
-    \( n \) trials. The design effect \( D \) compares the variance of the values with that of values that are all or
-    nothing. The quarters are a further problem that is all or nothing: where those at hand hardly differ, they do not
+    of Student's distribution (P - 1 degrees of freedom); the interval is that of \( nm \) successes in \( n \) trials.
+    The design effect \( D \) compares the variance of the values with that of values that are all or nothing. The quarters are a further problem that is all or nothing: where those at hand hardly differ, they do not
     tell the variance, and D tends to 1. So there is an interval also if all values are equal, and it holds the truth
-    also near 0 and 1, where a bootstrap's is too narrow (`benchmarks/README.md` has the coverage of both).
-
-    Without the quarters it is the interval of Korn and Graubard (1998), "Confidence intervals for proportions with
-    small expected number of positive counts estimated from survey data".
+    also near 0 and 1, where a bootstrap's is too narrow (`benchmarks/README.md` has the coverage of both). Without the
+    quarters it is the interval of Korn and Graubard (1998), "Confidence intervals for proportions with small expected
+    number of positive counts estimated from survey data". A single problem has none.
 
     Args:
-        values (`np.ndarray` of shape `(P,)`): one value in [0, 1] per problem.
-
-    Returns:
-        [`Estimate`]: without an interval if there is a single problem.
+        values (`np.ndarray` of shape `(P,)`): one value per problem.
 
     Raises:
         ValueError: if there are no values, they are not one-dimensional, or not in [0, 1].
@@ -169,15 +141,12 @@ def paired_difference(first: npt.ArrayLike, second: npt.ArrayLike, seed: int = 0
     Mean of `second - first` over the same problems, with the percentile interval of 10,000 bootstrap resamples.
 
     Much narrower than two intervals side by side, because what makes a problem hard is the same for both. Of two equal
-    models about 6 of 100 comparisons have an interval without zero.
+    models about 6 of 100 comparisons have an interval without zero. There is no interval if all problems have the same
+    difference: every resample then has the same mean, and an interval without width would claim certainty.
 
     Args:
         first, second (`np.ndarray` of shape `(P,)`): values of two models, problem by problem.
         seed (`int`, *optional*, defaults to 0): of the resampling; equal seeds resample the same problems.
-
-    Returns:
-        [`Estimate`]: positive if `second` is better; without an interval if all problems have the same difference,
-        because every resample then has the same mean, and an interval without width would claim certainty.
 
     Raises:
         ValueError: if the shapes differ, or there is no problem.

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,38 +17,14 @@ class OpenAIServer:
     """
     A server with the OpenAI API (vLLM, SGLang, llama.cpp, ...). `OPENAI_API_KEY` of the environment is sent if it is
     set.
-
-    Args:
-        url (`str`): base address, such as `http://localhost:8000/v1`.
-        model (`str`): name of the model on the server.
-        num_requests (`int`, *optional*, defaults to 32): requests under way at the same time.
-        timeout (`float`, *optional*, defaults to 600.0): seconds to wait for an answer.
-        num_retries (`int`, *optional*, defaults to 3):
-            Further attempts after an error of the connection or the server (status 429 or 5xx).
-        retry_delay (`float`, *optional*, defaults to 2.0):
-            Seconds before the first of them; doubled each time, up to a minute.
     """
 
-    url: str
-    model: str
-    num_requests: int = 32
-    timeout: float = 600.0
-    num_retries: int = 3
-    retry_delay: float = 2.0
-
-    def get(self, path: str) -> dict[str, Any] | None:
-        """
-        Answer to one GET request; None if the server has no such path.
-
-        Raises:
-            ConnectionError: if the request fails for good.
-        """
-
-        async def ask() -> dict[str, Any] | None:
-            async with self._client() as client:
-                return await self._request(client, "GET", path)
-
-        return asyncio.run(ask())
+    url: str  # base address, such as http://localhost:8000/v1
+    model: str  # its name on the server
+    num_requests: int = 32  # under way at the same time
+    timeout: float = 600.0  # seconds to wait for an answer
+    num_retries: int = 3  # further attempts after an error of the connection or the server (status 429 or 5xx)
+    retry_delay: float = 2.0  # seconds before the first of them; doubled each time, up to a minute
 
     def post_all(self, requests: Iterable[tuple[str, dict[str, Any]]], on_answer: Callable[[int, dict], None]) -> None:
         """
@@ -62,33 +38,36 @@ class OpenAIServer:
             ConnectionError: if a request fails for good, with the address and the server's answer; the requests under
                 way are then dropped.
         """
-        numbered = enumerate(requests)
-
-        async def work(client: httpx.AsyncClient) -> None:
-            for number, (path, body) in numbered:  # shared by all workers
-                on_answer(number, await self._request(client, "POST", path, {"model": self.model, **body}))
-
-        async def work_all() -> None:
-            async with self._client() as client, asyncio.TaskGroup() as group:
-                for _ in range(self.num_requests):
-                    group.create_task(work(client))
-
         try:
-            asyncio.run(work_all())
+            asyncio.run(self._post_all(enumerate(requests), on_answer))
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
 
-    async def _request(self, client: httpx.AsyncClient, method: str, path: str, body: dict | None = None) -> Any:
+    async def _post_all(self, requests: Iterator[tuple[int, tuple[str, dict]]], on_answer: Callable) -> None:
+        async def work() -> None:
+            for number, (path, body) in requests:  # shared by all workers
+                on_answer(number, await self._post(client, path, {"model": self.model, **body}))
+
+        key = os.environ.get("OPENAI_API_KEY")
+        client = httpx.AsyncClient(
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=self.timeout,
+            limits=httpx.Limits(max_connections=self.num_requests),
+        )
+        async with client, asyncio.TaskGroup() as group:
+            for _ in range(self.num_requests):
+                group.create_task(work())
+
+    async def _post(self, client: httpx.AsyncClient, path: str, body: dict[str, Any]) -> dict[str, Any]:
         for attempt in range(self.num_retries + 1):
             if attempt > 0:
                 await asyncio.sleep(min(self.retry_delay * 2 ** (attempt - 1), _MAX_DELAY))
             # By hand, because the retries of `httpx.HTTPTransport` are of connections alone.
             try:
-                response = await client.request(method, path, json=body)
+                response = await client.post(path, json=body)
                 if response.is_success:
                     return response.json()
-                if method == "GET" and response.status_code == 404:
-                    return None
                 reason = f"status {response.status_code}: {response.text[:500]}"
                 if response.status_code != 429 and response.status_code < 500:
                     break
@@ -97,13 +76,4 @@ class OpenAIServer:
         raise ConnectionError(
             f"{self.url.rstrip('/')}/{path} did not answer ({reason}). Check that the server runs, serves model "
             f"{self.model!r}, and that the address ends where the API begins (usually `/v1`)."
-        )
-
-    def _client(self) -> httpx.AsyncClient:
-        key = os.environ.get("OPENAI_API_KEY")
-        return httpx.AsyncClient(
-            base_url=self.url,
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=self.timeout,
-            limits=httpx.Limits(max_connections=self.num_requests),
         )

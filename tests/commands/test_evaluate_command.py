@@ -145,6 +145,14 @@ def test_a_larger_k_adds_to_what_is_there(arguments, sampled, tmp_path):
     assert len(files(tmp_path / "out", "summary-*")) == 2
 
 
+def test_long_prompts_come_first(arguments, sampled, tmp_path):
+    data = tmp_path / "lengths.jsonl"
+    data.write_text("".join(json.dumps({"problem": "1" * size, "answer": "1"}) + "\n" for size in (2, 5, 3)))
+    main(arguments(data=str(data), k=2))
+    order = [(len(request.prompt_ids), request.sample) for request in sampled]
+    assert order == [(5, 0), (5, 1), (3, 0), (3, 1), (2, 0), (2, 1)]
+
+
 def test_a_finished_evaluation_loads_no_model_again(arguments, sampled, monkeypatch):
     main(arguments())
     monkeypatch.setattr(run_module, "sample", None)

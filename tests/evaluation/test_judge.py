@@ -119,20 +119,19 @@ def test_a_failure_of_the_verifier_counts_as_wrong(monkeypatch, caplog):
     ]
     monkeypatch.setattr(reward, "verifier", lambda texts, golds: outcomes)
     verdicts = judge(rows({"a": COMPLETIONS["a"]}), RECORDS[:1], 4, reward)
-    assert verdicts.correct.tolist() == [[True, False, True, True]]
-    assert verdicts.reasons == {"rule": 3, "error": 1}
+    assert verdicts["correct"].tolist() == [True, False, True, True]
+    assert verdicts["verdict"].tolist() == ["rule", "error", "rule", "rule"]
     assert "The verifier failed on 1 samples, which count as wrong." in caplog.text
 
 
 def test_samples_beyond_k_and_of_other_problems_are_passed_over():
     verdicts = judge(rows(), RECORDS[:1], 2, AccuracyReward())
-    assert verdicts.correct.tolist() == [[True, True]]
-    assert verdicts.num_tokens.tolist() == [[10, 20]]
-    assert np.sum(list(verdicts.reasons.values())) == 2
+    assert verdicts["correct"].tolist() == [True, True]
+    assert verdicts["num_tokens"].tolist() == [10, 20]
 
 
 def test_missing_samples_are_an_error():
-    with pytest.raises(ValueError, match=r"3 of 15 samples are missing, such as \(0, 4\)"):
+    with pytest.raises(ValueError, match=r"3 of 15 samples are missing, such as \('a', 4\)"):
         judge(rows(), RECORDS, 5, AccuracyReward())
 
 

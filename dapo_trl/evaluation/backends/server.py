@@ -1,6 +1,5 @@
 """Completions from an OpenAI-compatible server: a request for each, with its own seed, many at a time."""
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,10 +8,6 @@ from ...generation.openai_client import OpenAIServer
 from ...generation.vllm.claim import check_unused
 from ..completions import Completion, Request, Save
 from ..config import EvaluateConfig
-from ..prompts import check_length
-
-
-logger = logging.getLogger(__name__)
 
 
 def sample_from_server(config: EvaluateConfig, requests: Sequence[Request], save: Save) -> None:
@@ -21,7 +16,7 @@ def sample_from_server(config: EvaluateConfig, requests: Sequence[Request], save
 
     Raises:
         ConnectionError: if the server does not answer, or a request fails for good; what is done is saved.
-        ValueError: if it serves other models, or shorter sequences than may be needed, or a run trains with it.
+        ServerInUseError: if a run trains with it.
     """
     assert config.server_url is not None  # checked with the settings
     server = OpenAIServer(
@@ -32,30 +27,12 @@ def sample_from_server(config: EvaluateConfig, requests: Sequence[Request], save
         num_retries=config.server_retries,
         retry_delay=1.0,
     )
-    _check_model(server, config, max(len(request.prompt_ids) for request in requests))
     check_unused(config.server_url.rstrip("/").removesuffix("/v1"))
     path = "chat/completions" if config.server_api == "chat" else "completions"
     server.post_all(
         ((path, _body(config, request)) for request in requests),
         lambda number, answer: save(requests[number], _completion(server.url, answer)),
     )
-
-
-def _check_model(server: OpenAIServer, config: EvaluateConfig, longest_prompt: int) -> None:
-    listing = server.get("models")
-    if listing is None:
-        logger.info("%s does not list its models; asking for %r anyway.", server.url, server.model)
-        return
-    models = {model.get("id"): model for model in listing.get("data", [])}
-    if server.model not in models:
-        raise ValueError(
-            f"model={server.model!r} is not served by {server.url}, which serves: "
-            f"{', '.join(map(str, models)) or 'nothing'}. Give one of these names with --model."
-        )
-    limit = models[server.model].get("max_model_len")
-    if limit is not None and longest_prompt:  # the tokens of a chat are not known
-        names = ("the server's max_model_len", "start the server with a larger one")
-        check_length(longest_prompt, config.max_completion_length, limit, *names)
 
 
 def _body(config: EvaluateConfig, request: Request) -> dict[str, Any]:

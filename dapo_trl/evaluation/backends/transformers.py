@@ -73,21 +73,20 @@ class TransformersSampler:
 
     def sample(self, requests: Sequence[Request], save: Save) -> None:
         """
-        Samples a completion for every request, longest prompts first: what does not fit into memory shows at once.
+        Samples a completion for every request.
 
         Raises:
             MemoryError: if a batch does not fit into memory; the message says what to change.
         """
         size = self.config.batch_size
-        # A stable order: what is left of a stopped evaluation falls into the same batches.
-        for batch in batches(sorted(requests, key=lambda request: -len(request.prompt_ids)), size):
+        for batch in batches(requests, size):
             try:
                 completions = self._generate(batch)
             except RuntimeError as error:
                 if not should_reduce_batch_size(error):
                     raise
                 raise MemoryError(
-                    f"Out of memory with batch_size={size}, prompts of up to {len(batch[0].prompt_ids)} tokens and "
+                    f"Out of memory with batch_size={size}, prompts of {len(batch[0].prompt_ids)} tokens and "
                     f"max_completion_length={self.config.max_completion_length}. Give a lower --batch_size (such as "
                     f"{max(1, size // 2)}) or --max_completion_length, --dtype bfloat16, or --backend vllm. With "
                     "another batch size the evaluation continues with what is done."
