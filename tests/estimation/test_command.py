@@ -149,7 +149,7 @@ def test_the_advice_is_needed_and_suffices(words, phase, largest, field, capsys)
 
 
 def test_shorter_completions_keep_their_share_of_punished_tokens(capsys):
-    options = advice(fail([*FULL, "--use_vllm", "false", "--gpu-memory", "30"], capsys))
+    options = advice(fail([*FULL, "--use_vllm", "false", "--accelerate-config", str(CONFIGS / "fsdp2.yaml")], capsys))
     changes = dict(zip(options[::2], options[1::2], strict=True))
     # 819 of 4096 tokens
     assert (changes["--max_completion_length"], changes["--soft_punish_cache"]) == ("2048", "409")
