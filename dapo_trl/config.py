@@ -3,7 +3,10 @@
 import math
 from dataclasses import dataclass, field
 from numbers import Real
+from typing import TYPE_CHECKING, Any
 
+from transformers.trainer_pt_utils import AcceleratorConfig
+from transformers.trainer_utils import HubStrategy, IntervalStrategy, SaveStrategy
 from trl import GRPOConfig
 
 from .checks.field_combinations import check_combinations
@@ -103,7 +106,7 @@ class DAPOConfig(GRPOConfig):
     epsilon_high: float | None = field(
         default=0.28, metadata={"help": "Upper clip bound: clip-higher (DAPO Sec. 3.1)."}
     )
-    num_generations: int | None = field(default=16, metadata={"help": "Completions per prompt, G."})
+    num_generations: int = field(default=16, metadata={"help": "Completions per prompt, G."})
     updates_per_rollout: int = field(
         default=16,
         metadata={
@@ -202,16 +205,16 @@ class DAPOConfig(GRPOConfig):
             "policy that is trained would not be the one that generated."
         },
     )
-    logging_steps: float | None = field(
-        default=None,
+    logging_steps: float = field(
+        default=None,  # type: ignore[assignment]  # a number after `__post_init__`
         metadata={
             "help": "Log every so many optimizer steps (a number below 1 is a share of all steps). None: once per "
             "rollout."
         },
     )
     lr_scheduler_type: str = field(default="constant_with_warmup", metadata={"help": "Schedule of the learning rate."})
-    warmup_steps: float | None = field(
-        default=None,
+    warmup_steps: float = field(
+        default=None,  # type: ignore[assignment]  # a number after `__post_init__`
         metadata={
             "help": "Linear warm-up in optimizer steps (a number below 1 is a share of all steps). None: "
             "warmup_rollouts decides."
@@ -225,7 +228,23 @@ class DAPOConfig(GRPOConfig):
         default=2.0, metadata={"help": "Upper bound of the importance sampling ratio (see GRPOConfig)."}
     )
 
-    def __post_init__(self):
+    if TYPE_CHECKING:
+        # What these fields hold after `__post_init__`, where None has been replaced and texts have been parsed.
+        output_dir: str = ""
+        generation_batch_size: int = 0
+        steps_per_generation: int = 0
+        num_generations_eval: int = 0
+        shuffle_dataset: bool = True
+        eval_strategy: IntervalStrategy = IntervalStrategy.NO
+        logging_strategy: IntervalStrategy = IntervalStrategy.STEPS
+        save_strategy: SaveStrategy = SaveStrategy.STEPS
+        hub_strategy: HubStrategy = HubStrategy.EVERY_SAVE
+        accelerator_config: AcceleratorConfig = AcceleratorConfig()  # type: ignore[assignment]
+        model_init_kwargs: dict[str, Any] | None = None
+        generation_kwargs: dict[str, Any] | None = None
+        chat_template_kwargs: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
         remember(self)
         self._check_own_fields()
         self.top_k = self.top_k or 0  # Transformers takes None for the model's own, or 50
@@ -260,7 +279,7 @@ class DAPOConfig(GRPOConfig):
         if not is_eval_group_given:
             global_eval_batch_size = self.per_device_eval_batch_size * self.world_size
             self.num_generations_eval = math.gcd(self.num_generations, global_eval_batch_size)
-        if (self.metric_for_best_model or "").endswith("avg@k"):
+        if self.metric_for_best_model and self.metric_for_best_model.endswith("avg@k"):
             self.metric_for_best_model = f"{self.metric_for_best_model[:-1]}{self.num_generations_eval}"
         check_combinations(self)
         check_generation_kwargs(self)
@@ -333,7 +352,7 @@ class DAPOConfig(GRPOConfig):
                     f"eval_rollouts={self.eval_rollouts} cannot be combined with {name}={getattr(self, name)!r}: it "
                     "sets eval_steps from updates_per_rollout. Leave out one of them."
                 )
-        self.eval_strategy = "steps"
+        self.eval_strategy = IntervalStrategy.STEPS
         self.eval_steps = self.eval_rollouts * self._planned_optimizer_steps
 
     def _check_steps(self) -> None:
