@@ -17,7 +17,7 @@ from .batching import Lengths, loss_mask, neutral_logps, pad_rows, score_in_piec
 from .batching.rollout import Rollout, RolloutPlan, buffered_denominators, gather_lengths
 from .checks.arguments import warn_if_updates_vanish, warn_of_rate
 from .checks.dropout import check_dropout
-from .checks.field_combinations import TOKEN_LOSS_TYPES
+from .checks.settings import TOKEN_LOSS_TYPES
 from .config import DAPOConfig
 from .distributed.all_to_all import assert_agreement
 from .generation.compact import dropping_ended_rows
