@@ -58,7 +58,8 @@ class Range:
             return None
         kind = "a whole number" if self.whole else "a number"
         null = ", or to null" if self.optional else ""
-        if isinstance(value, bool) or not isinstance(value, Integral if self.whole else Real) or math.isnan(value):
+        is_number = isinstance(value, Integral if self.whole else Real) and not isinstance(value, bool)
+        if not is_number or math.isnan(value):
             return f"is not {kind}. Set {{name}} to one{null}."
         if self.above and value <= self.least:
             return f"is not above {self.least}. Set {{name}} to more than {self.least}{null}."
