@@ -4,14 +4,19 @@ import fcntl
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..data.prompts import Messages
 from ..data.records import Record
+from ..data.tokens import prompt_ids
 from ..run.secret_values import mask_values
+
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 logger = logging.getLogger(__name__)
@@ -27,14 +32,14 @@ class Request:
     sample: int  # from 0 to k - 1
     seed: int
     prompt: str | Messages  # before the chat template
-    prompt_ids: list[int]  # its tokens; none for a server's chat
+    prompt_ids: list[int]  # its tokens; none without a tokenizer
 
 
 @dataclass(frozen=True)
 class Completion:
     """A sampled completion."""
 
-    completion: str  # without special tokens
+    text: str  # without special tokens
     num_tokens: int  # with the one that ends it
     is_truncated: bool  # cut off at the longest allowed length
 
@@ -42,16 +47,25 @@ class Completion:
 Save = Callable[[Request, Completion], None]
 
 
-def make_requests(records: Sequence[Record], k: int, seed: int, prompt_ids: Mapping[str, list[int]]) -> list[Request]:
+def make_requests(
+    records: Sequence[Record],
+    k: int,
+    seed: int,
+    tokenizer: "PreTrainedTokenizerBase | None" = None,
+    chat_template_kwargs: dict[str, Any] | None = None,
+) -> list[Request]:
     """
-    K requests for each problem; `prompt_ids` are the tokens of the prompts, by the problem's id.
+    K requests for each problem, with the tokens of the prompts if there is a tokenizer.
 
     A sample's seed depends on nothing but the evaluation's seed, the problem and the number of the sample, so that a
     continued evaluation, or one with a larger k, draws what an uninterrupted one would have drawn.
     """
+    tokens: list[list[int]] = [[] for _ in records]
+    if tokenizer is not None:
+        tokens = prompt_ids([record.prompt for record in records], tokenizer, chat_template_kwargs)
     return [
-        Request(record.id, sample, sample_seed(seed, record.id, sample), record.prompt, prompt_ids.get(record.id, []))
-        for record in records
+        Request(record.id, sample, sample_seed(seed, record.id, sample), record.prompt, ids)
+        for record, ids in zip(records, tokens, strict=True)
         for sample in range(k)
     ]
 
@@ -108,7 +122,8 @@ class CompletionsFile:
     def add(self, request: Request, completion: Completion) -> None:
         """Writes a sample."""
         row = {"problem": request.problem, "sample": request.sample, "seed": request.seed}
-        self._write(row | asdict(completion))
+        row |= {"completion": completion.text, "num_tokens": completion.num_tokens}
+        self._write(row | {"is_truncated": completion.is_truncated})
         self.done.add((request.problem, request.sample))
 
     def rows(self) -> Iterator[dict[str, Any]]:

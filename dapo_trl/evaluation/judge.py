@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..data.batches import batches
-from ..data.records import Record
+from ..data.records import Record, batches
 from ..data.tokens import length_statistics
 from ..rewards import AccuracyReward
 from ..rewards.outcome import Reason

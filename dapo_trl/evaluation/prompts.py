@@ -4,10 +4,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
-
 from ..data.prompt_form import PromptForm, template_of, with_template
-from ..data.prompts import Messages
 from ..data.templates import resolve_template
 from ..run.checkpoint import CHAT_TEMPLATE_KWARGS, PROMPT_FORM
 from .config import EvaluateConfig
@@ -81,18 +78,6 @@ def _warn_if_other(name: str, given: Any, value: Any, trained: Any) -> None:
             "prompts. Leave --%s out to ask as in the training.",
             *(name, given, trained, name),
         )
-
-
-def encode_prompt(
-    tokenizer: PreTrainedTokenizerBase, prompt: str | Messages, chat_template_kwargs: dict[str, Any] | None = None
-) -> list[int]:
-    """Tokens of a prompt as in training: of messages through the chat template, with generation prompt."""
-    if isinstance(prompt, str):
-        return tokenizer(prompt)["input_ids"]
-    encoded: Any = tokenizer.apply_chat_template(
-        prompt, add_generation_prompt=True, tokenize=True, return_dict=True, **(chat_template_kwargs or {})
-    )
-    return encoded["input_ids"]
 
 
 def check_length(longest_prompt: int, max_completion_length: int, limit: int, limit_name: str, remedy: str) -> None:

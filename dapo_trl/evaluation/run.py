@@ -11,13 +11,13 @@ from transformers import PreTrainedTokenizerBase
 
 from ..data.prompts import as_messages
 from ..rewards import AccuracyReward
-from .backends import sample
+from .backends import make_sampler
 from .completions import Completion, CompletionsFile, Request, make_requests
 from .config import EvaluateConfig
 from .judge import judge, results
 from .model import ModelFiles, find_model, load_tokenizer, read_metadata, trained_rule
 from .problems import Problems, digest, find_source, load_problems
-from .prompts import PromptSettings, check_length, encode_prompt, find_prompt_settings
+from .prompts import PromptSettings, check_length, find_prompt_settings
 from .summary import FORMAT_VERSION, versions, write_summary
 
 
@@ -41,7 +41,7 @@ class Evaluation:
     files: ModelFiles | None  # None for a model that only a server has
     tokenizer: PreTrainedTokenizerBase | None  # None for a server's chat
     problems: Problems
-    prompt_ids: dict[str, list[int]]  # tokens of the prompts by the problem's id; empty without a tokenizer
+    requests: list[Request]  # k for each problem
     metadata: dict[str, Any] | None  # what the trainer wrote beside the model, or beside that to be like
     prompts: PromptSettings
 
@@ -63,10 +63,8 @@ class Evaluation:
     def described(self) -> dict[str, Any]:
         """The parts `model`, `data` and `prompts` of the summary, as far as they are known before sampling."""
         config, files, problems = self.config, self.files, self.problems
-        example = min(problems.records, key=lambda record: record.id)  # the same in every evaluation of the data
-        sent: Any = as_messages(example.prompt)
-        if self.tokenizer is not None:
-            sent = self.tokenizer.decode(self.prompt_ids[example.id])
+        example = min(self.requests, key=lambda request: request.problem)  # the same in every evaluation of the data
+        sent = self.tokenizer.decode(example.prompt_ids) if self.tokenizer else as_messages(example.prompt)
         return {
             "model": {
                 "name": config.model,
@@ -86,7 +84,7 @@ class Evaluation:
                 "form": self.prompts.form or self.prompts.prompt_template,
                 "form_from": self.prompts.origin,
                 "chat_template_kwargs": config.chat_template_kwargs or {},
-                "example": {"id": example.id, "sent": sent},
+                "example": {"id": example.problem, "sent": sent},
             },
         }
 
@@ -124,14 +122,13 @@ def prepare(config: EvaluateConfig) -> Evaluation:
         solution_column=config.solution_column,
         prompt_template=prompts.prompt_template,
     )
-    ids = {}
-    if tokenizer is not None:
-        kwargs = prompts.chat_template_kwargs
-        ids = {record.id: encode_prompt(tokenizer, record.prompt, kwargs) for record in problems.records}
+    requests = make_requests(problems.records, config.k, config.seed, tokenizer, prompts.chat_template_kwargs)
     if files is not None and (window := files.context_window()) is not None:
         names = ("the model's context", "take a model with a longer one")
-        check_length(max(map(len, ids.values())), config.max_completion_length, window, *names)
-    return Evaluation(config, files, tokenizer, problems, ids, metadata, prompts)
+        check_length(
+            max(len(request.prompt_ids) for request in requests), config.max_completion_length, window, *names
+        )
+    return Evaluation(config, files, tokenizer, problems, requests, metadata, prompts)
 
 
 def evaluate(config: EvaluateConfig) -> tuple[dict[str, Any], Path]:
@@ -140,7 +137,7 @@ def evaluate(config: EvaluateConfig) -> tuple[dict[str, Any], Path]:
     reward, rule_from = make_reward(config, evaluation.metadata)
     records, path = evaluation.problems.records, evaluation.completions_path
     with CompletionsFile(path, {"model": config.model, "sampling": evaluation.sampling}) as file:
-        sample_missing(evaluation, file, make_requests(records, config.k, config.seed, evaluation.prompt_ids))
+        sample_missing(evaluation, file)
         verdicts = judge(file.rows(), records, config.k, reward)
     summary = {
         "format_version": FORMAT_VERSION,
@@ -159,8 +156,9 @@ def evaluate(config: EvaluateConfig) -> tuple[dict[str, Any], Path]:
     return summary, summary_path
 
 
-def sample_missing(evaluation: Evaluation, file: CompletionsFile, requests: list[Request]) -> None:
+def sample_missing(evaluation: Evaluation, file: CompletionsFile) -> None:
     """Samples the requests that are not in the file yet, with a progress bar."""
+    requests = evaluation.requests
     missing = [request for request in requests if (request.problem, request.sample) not in file.done]
     # The longest prompts first: what does not fit shows at once. What is left of a stopped evaluation falls into the
     # same batches, because the order is stable.
@@ -170,13 +168,14 @@ def sample_missing(evaluation: Evaluation, file: CompletionsFile, requests: list
         logger.info("%d of %d samples are in %s already.", num_done, len(requests), file.path)
     if not missing:
         return
+    sample = make_sampler(evaluation.config, evaluation.files, evaluation.tokenizer)
     with tqdm(total=len(requests), initial=num_done, desc="Sampling", unit="sample", smoothing=0.05) as progress:
 
         def save(request: Request, completion: Completion) -> None:
             file.add(request, completion)
             progress.update()
 
-        sample(evaluation.config, evaluation.files, evaluation.tokenizer, missing, save)
+        sample(missing, save)
 
 
 def make_reward(config: EvaluateConfig, metadata: dict[str, Any] | None) -> tuple[AccuracyReward, str]:

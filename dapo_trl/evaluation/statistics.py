@@ -106,11 +106,12 @@ def estimate(values: npt.ArrayLike) -> Estimate:
 
     with the values \( v_i \) in [0, 1], their mean \( m \), and the 97.5% quantiles \( z \) of the normal and \( t \)
     of Student's distribution (P - 1 degrees of freedom); the interval is that of \( nm \) successes in \( n \) trials.
-    The design effect \( D \) compares the variance of the values with that of values that are all or nothing. The quarters are a further problem that is all or nothing: where those at hand hardly differ, they do not
-    tell the variance, and D tends to 1. So there is an interval also if all values are equal, and it holds the truth
-    also near 0 and 1, where a bootstrap's is too narrow (`benchmarks/README.md` has the coverage of both). Without the
-    quarters it is the interval of Korn and Graubard (1998), "Confidence intervals for proportions with small expected
-    number of positive counts estimated from survey data". A single problem has none.
+    The design effect \( D \) compares the variance of the values with that of values that are all or nothing. The
+    quarters are a further problem that is all or nothing: where those at hand hardly differ, they do not tell the
+    variance, and D tends to 1. So there is an interval also if all values are equal, which holds the truth also near 0
+    and 1, where a bootstrap's is too narrow (`benchmarks/README.md` has the coverage of both). Without the quarters it
+    is the interval of Korn and Graubard (1998), "Confidence intervals for proportions with small expected number of
+    positive counts estimated from survey data". A single problem has none.
 
     Args:
         values (`np.ndarray` of shape `(P,)`): one value per problem.

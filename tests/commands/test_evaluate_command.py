@@ -56,13 +56,13 @@ def arguments(base, tmp_path):
 @pytest.fixture
 def sampled(monkeypatch) -> list:
     """The requests that backends were asked for."""
-    asked, sample = [], run_module.sample
+    asked, make = [], run_module.make_sampler
 
-    def record(config, files, tokenizer, requests, save):
-        asked.extend(requests)
-        sample(config, files, tokenizer, requests, save)
+    def make_sampler(*args):
+        sample = make(*args)
+        return lambda requests, save: (asked.extend(requests), sample(requests, save))
 
-    monkeypatch.setattr(run_module, "sample", record)
+    monkeypatch.setattr(run_module, "make_sampler", make_sampler)
     return asked
 
 
@@ -155,7 +155,7 @@ def test_long_prompts_come_first(arguments, sampled, tmp_path):
 
 def test_a_finished_evaluation_loads_no_model_again(arguments, sampled, monkeypatch):
     main(arguments())
-    monkeypatch.setattr(run_module, "sample", None)
+    monkeypatch.setattr(run_module, "make_sampler", None)
     main(arguments(answer_rule="boxed"))
     assert len(sampled) == 18
 

@@ -1,11 +1,10 @@
-"""How problems are asked: as given, as in the training, or as the data has them; and their tokens."""
+"""How problems are asked: as given, as in the training, or as the data has them."""
 
 import pytest
 
 from dapo_trl.data.templates import BOXED_TEMPLATE
 from dapo_trl.evaluation.config import EvaluateConfig
-from dapo_trl.evaluation.prompts import encode_prompt, find_prompt_settings
-from tests.helpers import CHAT_TEMPLATE, char_tokenizer
+from dapo_trl.evaluation.prompts import find_prompt_settings
 
 
 MESSAGES = [{"role": "system", "content": "Think."}, {"role": "user", "content": "{problem}?"}]
@@ -64,16 +63,3 @@ def test_an_unknown_form_is_told(caplog):
 def test_messages_need_a_chat_template():
     with pytest.raises(ValueError, match="'nowhere' was trained on messages, but the tokenizer has no chat template"):
         asking(trained(MESSAGES), has_chat_template=False)
-
-
-def test_prompts_are_encoded_as_in_training():
-    tokenizer = char_tokenizer(CHAT_TEMPLATE)
-    assert encode_prompt(tokenizer, "1+1=") == tokenizer("1+1=")["input_ids"]
-    ids = encode_prompt(tokenizer, [{"role": "user", "content": "1+1="}])
-    assert tokenizer.decode(ids) == "<|im_start|>user\n1+1=<|im_end|>\n<|im_start|>assistant\n"
-
-
-def test_arguments_of_the_chat_template():
-    tokenizer = char_tokenizer("{% if think %}T{% endif %}{{ messages[0].content }}")
-    ids = encode_prompt(tokenizer, [{"role": "user", "content": "1"}], {"think": True})
-    assert ids == tokenizer("T1")["input_ids"]

@@ -48,9 +48,7 @@ def no_waiting(monkeypatch):
 
 
 def requests(k: int, prompt: str = "1+1=") -> list:
-    return make_requests(
-        [Record("a", prompt, "2", prompt, "test")], k, 3, {"a": char_tokenizer()(prompt)["input_ids"]}
-    )
+    return make_requests([Record("a", prompt, "2", prompt, "test")], k, 3, char_tokenizer())
 
 
 def sample(server, requests: list, completions: dict | None = None, **fields) -> dict[int, Completion]:

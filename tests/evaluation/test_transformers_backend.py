@@ -28,8 +28,8 @@ def sampler(model: str, **fields) -> TransformersSampler:
 
 
 def requests(k: int = 4, prompts: tuple[str, ...] = PROMPTS):
-    ids = {prompt: char_tokenizer()(prompt)["input_ids"] for prompt in prompts}
-    return make_requests([Record(prompt, prompt, "1", prompt, "test") for prompt in prompts], k, 7, ids)
+    records = [Record(prompt, prompt, "1", prompt, "test") for prompt in prompts]
+    return make_requests(records, k, 7, char_tokenizer())
 
 
 def sample(sampler: TransformersSampler, requests: list) -> dict:
@@ -42,7 +42,7 @@ def test_a_completion_does_not_depend_on_its_batch(model):
     together = sample(sampler(model, batch_size=12), requests())
     apart = sample(sampler(model, batch_size=1), requests())
     assert together == apart
-    assert len({completion.completion for completion in together.values()}) > 6  # and they are different samples
+    assert len({completion.text for completion in together.values()}) > 6  # and they are different samples
 
 
 def test_the_first_samples_are_the_same_with_a_larger_k(model):
@@ -65,7 +65,7 @@ def test_lengths_and_truncation(model):
     truncated = [completion for completion in completions.values() if completion.is_truncated]
     ended = [completion for completion in completions.values() if not completion.is_truncated]
     assert truncated and {completion.num_tokens for completion in truncated} == {40}
-    assert ended and all(completion.num_tokens <= 40 and "<eos>" not in completion.completion for completion in ended)
+    assert ended and all(completion.num_tokens <= 40 and "<eos>" not in completion.text for completion in ended)
 
 
 def test_the_token_that_ends_a_completion_counts(model):
@@ -81,7 +81,7 @@ def test_greedy_is_what_generate_returns(model):
     inputs = loaded.tokenizer("1+1=", return_tensors="pt")
     output = AutoModelForCausalLM.from_pretrained(model).generate(**inputs, do_sample=False, max_new_tokens=12)
     expected = output[0, inputs["input_ids"].shape[1] :].tolist()
-    assert completion.completion == loaded.tokenizer.decode(expected, skip_special_tokens=True)
+    assert completion.text == loaded.tokenizer.decode(expected, skip_special_tokens=True)
 
 
 def test_the_models_own_generation_settings_do_not_count(model, tmp_path):
@@ -108,7 +108,7 @@ def test_seeded_sampling_draws_from_the_softmax():
     ("fields", "num_tokens"), [({"top_k": 1}, 1), ({"top_p": 0.01}, 1), ({"temperature": 1e-4}, 1)]
 )
 def test_every_sampling_setting_counts(model, fields, num_tokens):
-    texts = {completion.completion for completion in sample(sampler(model, **fields), requests(8, ("1+1=",))).values()}
+    texts = {completion.text for completion in sample(sampler(model, **fields), requests(8, ("1+1=",))).values()}
     assert len(texts) == num_tokens
 
 

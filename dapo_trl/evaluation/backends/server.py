@@ -39,7 +39,7 @@ def _body(config: EvaluateConfig, request: Request) -> dict[str, Any]:
     body: dict[str, Any] = {"max_tokens": config.max_completion_length, "temperature": config.temperature}
     body |= {"top_p": config.top_p, "seed": request.seed}
     if config.server_api == "completions":
-        body["prompt"] = request.prompt_ids
+        body["prompt"] = request.prompt_ids or request.prompt  # a server makes tokens of a text itself
     else:
         body["messages"] = as_messages(request.prompt)
         if config.chat_template_kwargs:

@@ -17,7 +17,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from ...data.batches import batches
+from ...data.records import batches
 from ...generation.compact import dropping_ended_rows
 from ..completions import Completion, Request, Save
 from ..config import EvaluateConfig
