@@ -49,7 +49,7 @@ def compare(first: dict[str, Any], second: dict[str, Any]) -> Comparison:
         first, second (`dict`): summaries, as [`~dapo_trl.evaluation.summary.read_summary`] returns them.
 
     Raises:
-        NotComparableError: if problems, golds, answer rules or prompts differ.
+        NotComparableError: if problems, reference answers, answer rules or prompts differ.
     """
     _check_comparable(first, second)
     for name in sorted(first["sampling"].keys() | second["sampling"].keys()):
@@ -81,8 +81,8 @@ def _check_comparable(first: dict[str, Any], second: dict[str, Any]) -> None:
     if data[0]["problems_hash"] != data[1]["problems_hash"]:
         raise NotComparableError(
             f"The first has {data[0]['num_problems']} problems of {data[0]['name']}, the second "
-            f"{data[1]['num_problems']} of {data[1]['name']}, and problems or golds are not the same. Evaluate both "
-            "models on the same data, with the same --num_problems."
+            f"{data[1]['num_problems']} of {data[1]['name']}, and problems or reference answers are not the same. "
+            "Evaluate both models on the same data, with the same --num_problems."
         )
     prompts = [summary["prompts"] for summary in (first, second)]
     kwargs = [summary["chat_template_kwargs"] for summary in prompts]

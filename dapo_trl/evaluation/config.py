@@ -55,7 +55,7 @@ class EvaluateConfig:
     data_split: str | None = _option(None, "Split to read. Default: the preset's, else train.")
     data_config: str | None = _option(None, "Configuration (subset) of a data set on the Hub.")
     prompt_column: str | None = _option(None, "Column with the prompt or problem. Default: found by name.")
-    solution_column: str | None = _option(None, "Column with the gold answer. Default: found by name.")
+    solution_column: str | None = _option(None, "Column with the reference answer. Default: found by name.")
     prompt_template: str | None = _option(
         None,
         "`dapo`, `boxed`, `plain`, or text with {problem}. Default: as the model was trained; for models that this "

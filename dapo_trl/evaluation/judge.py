@@ -22,7 +22,7 @@ INTERVAL_METHOD = "clopper-pearson, effective number of problems"
 _ROWS_AT_A_TIME = 1000  # texts that are held in memory
 _COLUMNS = ["problem", "sample", "num_tokens", "is_truncated", "correct", "answer", "verdict"]
 _RIGHT = 0
-"""Class of the right answers: whatever is equal to the gold is equal to each other."""
+"""Class of the right answers: whatever equals the reference answer is equal to each other."""
 
 
 def judge(rows: Iterable[dict[str, Any]], records: Sequence[Record], k: int, reward: AccuracyReward) -> pd.DataFrame:
@@ -70,8 +70,8 @@ def answer_classes(answers: Sequence[Sequence[str]], correct: np.ndarray, verifi
     """
     Numbers the different answers of every problem, as [`~dapo_trl.evaluation.statistics.majority_at_k`] needs them.
 
-    Right answers are one class. Wrong answers written differently are compared with one another, as with a gold; but
-    only where that can change the vote: not if no sample is right, nor if the right ones are more than half.
+    Right answers are one class. Wrong answers written differently are compared with one another, but only where that
+    can change the vote: not if no sample is right, nor if the right ones are more than half.
 
     Args:
         answers (`list[list[str]]`, P problems of K samples): final answers, empty where there is none.
@@ -123,12 +123,13 @@ def results(records: Sequence[Record], verdicts: pd.DataFrame, verifier: Verifie
     unreadable = [record.solution for record, is_kept in zip(records, kept, strict=True) if not is_kept]
     if not kept.any():
         raise ValueError(
-            f"None of the {len(records)} golds can be read, such as {unreadable[0]!r}. Name the column with the "
-            "answers by --solution_column."
+            f"None of the {len(records)} reference answers can be read, such as {unreadable[0]!r}. Name the column "
+            "with the answers by --solution_column."
         )
     if unreadable:
         logger.warning(
-            "%d problems are left out: their golds cannot be read, such as %r.", len(unreadable), unreadable[0]
+            "%d problems are left out: their reference answers cannot be read, such as %r.",
+            *(len(unreadable), unreadable[0]),
         )
     correct, answers = arrays["correct"].astype(bool), arrays["answer"].tolist()
     classes = answer_classes(answers, correct, verifier)

@@ -49,7 +49,7 @@ class Problems:
 
     @property
     def problems_hash(self) -> str:
-        """Stands for the problems and their golds, in any order: results with the same one can be compared."""
+        """Stands for problems and reference answers, in any order: results with the same one can be compared."""
         return digest(sorted([record.id, record.solution] for record in self.records))
 
     @property
@@ -63,7 +63,7 @@ def load_problems(
 ) -> Problems:
     """
     Reads problems, each once, however often its row is repeated (the AIME 2024 file of the DAPO authors has 960 rows
-    for 30 problems). Rows without a gold, and problems with different golds, are left out with a warning.
+    for 30 problems). Rows without a reference answer, and problems with different ones, are left out with a warning.
 
     Args:
         source ([`DataSource`]): what to read.
@@ -121,8 +121,8 @@ def _report(name: str, counts: Counts, num_problems: int) -> None:
             *(name, counts.num_duplicates, counts.num_read, num_problems),
         )
     for number, what in (
-        (counts.num_unreadable, "without a readable prompt or gold"),
-        (counts.num_conflicting, "of problems with different golds"),
+        (counts.num_unreadable, "without a readable prompt or reference answer"),
+        (counts.num_conflicting, "of problems with different reference answers"),
     ):
         if number:
             logger.warning("%s: %d of the %d rows left out: %s.", name, number, counts.num_read, what)

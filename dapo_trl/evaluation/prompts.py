@@ -1,4 +1,4 @@
-"""How the problems are asked: the form of the prompts, as in the model's training, and their tokens."""
+"""How the problems are asked: as in the model's training, unless the settings say otherwise."""
 
 import logging
 from dataclasses import dataclass
@@ -77,24 +77,4 @@ def _warn_if_other(name: str, given: Any, value: Any, trained: Any) -> None:
             "%s=%r is not what the model was trained with, %r: the result is also one of how well it takes to other "
             "prompts. Leave --%s out to ask as in the training.",
             *(name, given, trained, name),
-        )
-
-
-def check_length(longest_prompt: int, max_completion_length: int, limit: int, limit_name: str, remedy: str) -> None:
-    """
-    Do a prompt and a completion of these many tokens fit into the limit, such as `"the model's context"`?
-
-    Raises:
-        ValueError: if they do not, or if the prompt alone leaves no room for a completion.
-    """
-    room = limit - longest_prompt
-    if room < 1:
-        raise ValueError(
-            f"The longest prompt alone has {longest_prompt} tokens and does not fit into {limit_name} of {limit} with "
-            f"a completion of any length. Leave that problem out of the data, or {remedy}."
-        )
-    if max_completion_length > room:
-        raise ValueError(
-            f"max_completion_length={max_completion_length} and the longest prompt, {longest_prompt} tokens, exceed "
-            f"{limit_name} of {limit}. Give --max_completion_length {room} or less, or {remedy}."
         )

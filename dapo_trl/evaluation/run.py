@@ -17,7 +17,7 @@ from .config import EvaluateConfig
 from .judge import judge, results
 from .model import ModelFiles, find_model, load_tokenizer, read_metadata, trained_rule
 from .problems import Problems, digest, find_source, load_problems
-from .prompts import PromptSettings, check_length, find_prompt_settings
+from .prompts import PromptSettings, find_prompt_settings
 from .summary import FORMAT_VERSION, versions, write_summary
 
 
@@ -74,7 +74,6 @@ class Evaluation:
             },
             "data": {
                 **vars(problems.source),
-                "prompt_template": config.prompt_template,
                 "num_rows": problems.num_rows,
                 "num_problems": len(problems.records),
                 "problems_hash": problems.problems_hash,
@@ -124,10 +123,7 @@ def prepare(config: EvaluateConfig) -> Evaluation:
     )
     requests = make_requests(problems.records, config.k, config.seed, tokenizer, prompts.chat_template_kwargs)
     if files is not None and (window := files.context_window()) is not None:
-        names = ("the model's context", "take a model with a longer one")
-        check_length(
-            max(len(request.prompt_ids) for request in requests), config.max_completion_length, window, *names
-        )
+        _check_context(window, max(len(request.prompt_ids) for request in requests), config.max_completion_length)
     return Evaluation(config, files, tokenizer, problems, requests, metadata, prompts)
 
 
@@ -197,6 +193,20 @@ def output_dir(config: EvaluateConfig) -> Path:
     if Path(config.model).is_dir():
         return Path(config.model) / OUTPUT_DIR
     return Path("outputs") / OUTPUT_DIR / config.model.strip("/").replace("/", "--")
+
+
+def _check_context(window: int, longest_prompt: int, max_completion_length: int) -> None:
+    room = window - longest_prompt
+    if room < 1:
+        raise ValueError(
+            f"The longest prompt alone has {longest_prompt} tokens and does not fit into the model's context of "
+            f"{window} with a completion of any length. Leave that problem out of the data."
+        )
+    if max_completion_length > room:
+        raise ValueError(
+            f"max_completion_length={max_completion_length} and the longest prompt, {longest_prompt} tokens, exceed "
+            f"the model's context of {window}. Give --max_completion_length {room} or less."
+        )
 
 
 def _tokenizer(config: EvaluateConfig, files: ModelFiles | None) -> Any:

@@ -4,8 +4,8 @@ The result of an evaluation as one JSON file, for people, report pages, model ca
 - `format_version`: 1; `created`: UTC time, ISO 8601
 - `model`: `name`; `identity`, which changes when the weights do; `base` of an adapter; `metadata`, the content of
   `dapo_trl.json`
-- `data`: `name`, `source`, `split`, `config`, `prompt_template`, `num_rows`, `num_problems`, `num_unscorable`;
-  `problems_hash` of problems and golds, `prompts_hash` of what the model sees
+- `data`: `name`, `source`, `split`, `config`, `num_rows`, `num_problems`, `num_unscorable`; `problems_hash` of
+  problems and reference answers, `prompts_hash` of what the model sees
 - `prompts`: `form`, the prompt with `{problem}` in it (null: as the data has it); `form_from`: `given`, `model`,
   `like` (the training of another model) or `default`; `chat_template_kwargs`; `example`, what was sent for one
   problem: its `id`, and `sent`, the text with special tokens, or the messages for a server's chat

@@ -99,14 +99,14 @@ def test_a_problem_whose_gold_cannot_be_read_is_left_out(caplog):
         (True, 0.5, 1.0),
         (False, None, None),
     ]
-    assert r"1 problems are left out: their golds cannot be read, such as '\\frac{1'" in caplog.text
+    assert r"1 problems are left out: their reference answers cannot be read, such as '\\frac{1'" in caplog.text
 
 
 def test_no_gold_can_be_read():
     records = [Record("a", "a?", r"\frac{1", "a?", "test")]
     reward = AccuracyReward()
     verdicts = judge(rows({"a": COMPLETIONS["a"]}), records, 4, reward)
-    with pytest.raises(ValueError, match="None of the 1 golds can be read, .* Name the column with the answers"):
+    with pytest.raises(ValueError, match="None of the 1 reference answers can be read, .* Name the column"):
         results(records, verdicts, reward.verifier)
 
 

@@ -74,18 +74,18 @@ def test_no_tokenizer(tmp_path):
         load_tokenizer(str(tmp_path))
 
 
-def test_the_rule_of_the_training(tmp_path):
-    (tmp_path / "dapo_trl.json").write_text(json.dumps({"answer_rules": {"other": "auto-1", "accuracy": "boxed-1"}}))
-    assert trained_rule(read_metadata(str(tmp_path))) == "boxed"
-
-
 def test_no_metadata_of_a_name_on_a_server():
     assert read_metadata("name-on-the-server", is_on_hub=False) is None
 
 
-@pytest.mark.parametrize("metadata", [None, {}, {"answer_rules": {}}, {"answer_rules": {"mine": "my-rule-3"}}])
-def test_an_unknown_rule_of_the_training(metadata):
-    assert trained_rule(metadata) is None
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [({"other": "auto-1", "accuracy": "boxed-1"}, "boxed"), ({}, None), ({"mine": "my-rule-3"}, None)],
+)
+def test_the_rule_of_the_training(rules, expected, tmp_path):
+    (tmp_path / METADATA).write_text(json.dumps({"answer_rules": rules}))
+    assert trained_rule(read_metadata(str(tmp_path))) == expected
+    assert trained_rule(None) is None
 
 
 def test_a_rule_that_changed_since(caplog):

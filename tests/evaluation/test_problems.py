@@ -62,8 +62,8 @@ def test_what_cannot_be_evaluated_is_left_out_with_a_warning(write, caplog):
     rows = [{"problem": "a", "answer": "1"}, {"problem": "b", "answer": "1"}, {"problem": "b", "answer": "2"}]
     problems = load_problems(write(*rows, {"problem": "c", "answer": ""}), conversational=False)
     assert [record.problem for record in problems.records] == ["a"]
-    assert "rows: 2 of the 4 rows left out: of problems with different golds." in caplog.text
-    assert "rows: 1 of the 4 rows left out: without a readable prompt or gold." in caplog.text
+    assert "rows: 2 of the 4 rows left out: of problems with different reference answers." in caplog.text
+    assert "rows: 1 of the 4 rows left out: without a readable prompt or reference answer." in caplog.text
 
 
 def test_nothing_left_is_an_error(write):
