@@ -309,6 +309,19 @@ def test_dialogues_stay_as_they_are(arguments, trained_run, tmp_path, caplog):
     assert "1 of the 1 prompts are conversations of several turns, and stay as they are" in caplog.text
 
 
+# What need not be loaded
+
+
+@pytest.mark.parametrize("command", ["evaluate", "compare"])
+def test_help_and_comparing_need_no_model(command):
+    code = (
+        f"import sys, dapo_trl.__main__ as cli\ntry: cli.main(['{command}', '--help'])\nfinally: print(*sys.modules)"
+    )
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert finished.stdout.startswith(f"usage: dapo-trl {command}")
+    assert not {"torch", "transformers", "datasets", "peft"} & set(finished.stdout.splitlines()[-1].split())
+
+
 # What is refused
 
 
