@@ -83,7 +83,9 @@ class EvaluateConfig:
     revision: str | None = _option(None, "Branch, tag or commit of a model on the Hub.")
     trust_remote_code: bool = _option(False, "Run the code that comes with a model; read it before.")
     dtype: str = _option("auto", "Type of the weights: auto, bfloat16, float16 or float32.")
-    batch_size: int = _option(32, "Completions generated at a time (transformers).")
+    batch_size: int = _option(
+        32, "Completions generated at a time (transformers). With a lower one an evaluation continues."
+    )
     tensor_parallel_size: int = _option(1, "GPUs that share the model (vllm).")
     gpu_memory_utilization: float = _option(0.9, "Share of the GPU's memory to use (vllm).")
     vllm_extra: dict | str | None = _option(

@@ -90,14 +90,13 @@ def find_model(name: str, revision: str | None = None, trust_remote_code: bool =
 
 def load_tokenizer(name: str, revision: str | None = None, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
     """
-    A tokenizer as generation needs it: padding on the left, with a padding token.
+    A tokenizer with a padding token.
 
     Raises:
         FileNotFoundError: if there is none.
     """
-    options = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left", truncation_side="left", **options)
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         raise FileNotFoundError(
             f"There is no tokenizer at {name!r}. Give its directory or Hub id with --tokenizer. ({error})"

@@ -126,21 +126,3 @@ def test_a_lora_adapter(model, tmp_path):
     load_tokenizer(model).save_pretrained(merged)
     assert adapted == sample(sampler(str(merged)), requests())
     assert adapted != sample(sampler(model), requests())
-
-
-def test_out_of_memory_says_what_to_change(model, monkeypatch):
-    loaded = sampler(model, batch_size=8)
-
-    def generate(**kwargs):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
-
-    monkeypatch.setattr(loaded.model, "generate", generate)
-    with pytest.raises(MemoryError, match=r"batch_size=8, prompts of 4 tokens .* lower --batch_size \(such as 4"):
-        sample(loaded, requests())
-
-
-def test_other_errors_are_not_mistaken_for_it(model, monkeypatch):
-    loaded = sampler(model)
-    monkeypatch.setattr(loaded.model, "generate", lambda **kwargs: torch.zeros(2) @ torch.zeros(3))
-    with pytest.raises(RuntimeError, match="size"):
-        sample(loaded, requests())

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from accelerate.utils.memory import should_reduce_batch_size
 from peft import PeftModel
 from transformers import (
     AutoModelForCausalLM,
@@ -72,26 +71,9 @@ class TransformersSampler:
         )
 
     def sample(self, requests: Sequence[Request], save: Save) -> None:
-        """
-        Samples a completion for every request.
-
-        Raises:
-            MemoryError: if a batch does not fit into memory; the message says what to change.
-        """
-        size = self.config.batch_size
-        for batch in batches(requests, size):
-            try:
-                completions = self._generate(batch)
-            except RuntimeError as error:
-                if not should_reduce_batch_size(error):
-                    raise
-                raise MemoryError(
-                    f"Out of memory with batch_size={size}, prompts of {len(batch[0].prompt_ids)} tokens and "
-                    f"max_completion_length={self.config.max_completion_length}. Give a lower --batch_size (such as "
-                    f"{max(1, size // 2)}) or --max_completion_length, --dtype bfloat16, or --backend vllm. With "
-                    "another batch size the evaluation continues with what is done."
-                ) from error
-            for request, completion in zip(batch, completions, strict=True):
+        """Samples a completion for every request."""
+        for batch in batches(requests, self.config.batch_size):
+            for request, completion in zip(batch, self._generate(batch), strict=True):
                 save(request, completion)
 
     @torch.inference_mode()
