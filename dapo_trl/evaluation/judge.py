@@ -61,7 +61,7 @@ def judge(rows: Iterable[dict[str, Any]], records: Sequence[Record], k: int, rew
     missing = expected[~expected.isin(verdicts.index)]
     if len(missing):
         raise ValueError(f"{len(missing)} of {len(expected)} samples are missing, such as {missing[0]}.")
-    if num_errors := sum(verdicts["verdict"] == Reason.ERROR):
+    if num_errors := (verdicts["verdict"] == Reason.ERROR).sum():
         logger.warning("The verifier failed on %d samples, which count as wrong.", num_errors)
     return verdicts.loc[expected]
 
@@ -139,7 +139,7 @@ def results(records: Sequence[Record], verdicts: pd.DataFrame, verifier: Verifie
         "interval": {"confidence": CONFIDENCE, "method": INTERVAL_METHOD},
         "measures": {name: estimate(value).as_dict() for name, value in values.items()},
         "lengths": _lengths(verdicts[np.repeat(kept, correct.shape[1])]),
-        "verifier": {reason.value: int(sum(verdicts["verdict"] == reason)) for reason in Reason},
+        "verifier": {reason.value: int((verdicts["verdict"] == reason).sum()) for reason in Reason},
         "problems": [
             {
                 "id": record.id,
