@@ -60,14 +60,13 @@ def make_requests(
     A sample's seed depends on nothing but the evaluation's seed, the problem and the number of the sample, so that a
     continued evaluation, or one with a larger k, draws what an uninterrupted one would have drawn.
     """
-    tokens: list[list[int]] = [[] for _ in records]
-    if tokenizer is not None:
-        tokens = prompt_ids([record.prompt for record in records], tokenizer, chat_template_kwargs)
-    return [
-        Request(record.id, sample, sample_seed(seed, record.id, sample), record.prompt, ids)
-        for record, ids in zip(records, tokens, strict=True)
-        for sample in range(k)
-    ]
+    requests = []
+    for record in records:
+        # One by one: beside texts there may be conversations of several turns.
+        (ids,) = [[]] if tokenizer is None else prompt_ids([record.prompt], tokenizer, chat_template_kwargs)
+        for sample in range(k):
+            requests.append(Request(record.id, sample, sample_seed(seed, record.id, sample), record.prompt, ids))
+    return requests
 
 
 def sample_seed(seed: int, problem_id: str, sample: int) -> int:

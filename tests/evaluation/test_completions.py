@@ -102,10 +102,12 @@ def test_two_evaluations_do_not_write_one_file(path):
 
 
 def test_seeds_depend_on_evaluation_problem_and_sample_only():
-    records = [Record(name, f"{name}?", "1", name, "test") for name in "ab"]
-    few, many = (make_requests(records, k, 1, char_tokenizer()) for k in (2, 4))
+    prompts = {"a": "a?", "b": [{"role": "user", "content": "b?"}]}
+    records = [Record(name, prompt, "1", name, "test") for name, prompt in prompts.items()]
+    tokenizer = char_tokenizer("{% if brief %}<{% endif %}{{ messages[0].content }}")
+    few, many = (make_requests(records, k, 1, tokenizer, {"brief": True}) for k in (2, 4))
     assert [(request.problem, request.sample) for request in few] == [("a", 0), ("a", 1), ("b", 0), ("b", 1)]
-    assert [char_tokenizer().decode(request.prompt_ids) for request in few] == ["a?", "a?", "b?", "b?"]
+    assert [tokenizer.decode(request.prompt_ids) for request in few] == ["a?", "a?", "<b?", "<b?"]
     assert all(request in many for request in few)
     seeds = [request.seed for request in many]
     assert len(set(seeds)) == 8
