@@ -95,11 +95,7 @@ def find_remedy(scenario: Scenario, first: Estimate) -> tuple[Changes, Estimate]
     Changes with which a recipe fits, and the estimate with them; None if no known change suffices.
 
     Those that leave the result of a training step as it is are tried first, then those that change what is learned.
-    Each is kept if it helps, and at last dropped if the others suffice.
-
-    Args:
-        scenario (`Scenario`): the recipe.
-        first (`Estimate`): what it takes.
+    Each is kept if it helps, and at last dropped if the others suffice. `first` is the estimate without any.
     """
     steps: list[Changes] = []
     excess = first.excess
