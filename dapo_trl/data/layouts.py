@@ -1,10 +1,11 @@
 """Which columns of a data set hold the prompt and the gold answer, and how to read them."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
+
+from ..rewards.answers import find_auto, find_gold
 
 
 @dataclass(frozen=True)
@@ -161,9 +162,11 @@ def read_gold(value: Any, is_worked: bool = False) -> str | None:
     Args:
         value:
             A text, a number, or a list of one of these; NaN is none. Of a text with `####` (GSM8K) what follows the
-            last one is taken, of a text with `\boxed{}` (MATH) the content of the last one, else all of it.
+            last one is taken, of a text with `\boxed{}` what the `accuracy` reward reads in it, all different ones
+            (`3, 5`), else all of it.
         is_worked (`bool`, *optional*, defaults to `False`):
-            The text is a worked solution: without `####` or `\boxed{}` it has no gold answer that could be read.
+            The text is a worked solution (MATH): of its boxes the last counts, with those that are enumerated before
+            it, and without `####` or `\boxed{}` it has no gold answer that could be read.
 
     Returns:
         `str` or `None`: the gold answer, `None` if there is none.
@@ -185,22 +188,9 @@ def read_gold(value: Any, is_worked: bool = False) -> str | None:
     if "####" in text:
         text = text.rpartition("####")[2].strip()
     else:
-        boxed = last_boxed(text)
-        text = boxed if boxed is not None else "" if is_worked else text
+        has_box = "\\boxed" in text or "\\fbox" in text
+        if is_worked:
+            text = find_auto(text) if has_box else None
+        elif has_box:
+            text = find_gold(text)
     return text or None
-
-
-def last_boxed(text: str) -> str | None:
-    r"""
-    The content of the last `\boxed{...}` (or `\fbox{...}`) with balanced braces, `None` if there is none.
-
-    >>> last_boxed(r"so $x = \boxed{\frac{1}{2}}$.")
-    '\\frac{1}{2}'
-    """
-    for match in reversed(list(re.finditer(r"\\f?box(?:ed)?\s*\{", text))):
-        depth = 1
-        for brace in re.finditer(r"\\[\s\S]|[{}]", text[match.end() :]):
-            depth += {"{": 1, "}": -1}.get(brace[0], 0)
-            if depth == 0:
-                return text[match.end() : match.end() + brace.start()].strip()
-    return None

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from datasets import Dataset, Features, IterableDataset, List, Value, load_dataset
+from datasets import Dataset, DownloadManager, Features, IterableDataset, List, Value, load_dataset
 from datasets.exceptions import DatasetGenerationError
 
 from .json_rows import first_columns, with_text_column
@@ -35,8 +35,9 @@ def load_prompts(
     r"""
     Loads a data set of problems with gold answers as columns `prompt` and `solution`; other columns are kept.
 
-    Gold answers keep their digits. Where they are numbers with a point, an exponent or many digits in a local JSON
-    file, the column they are from is text, too.
+    Gold answers keep their digits. Where they are numbers with a point, an exponent or many digits in a JSON file, or
+    numbers in a CSV file on the Hub, the column they are from is text, too. Of numbers in a parquet file, and of those
+    in JSON on the Hub when streaming, the value is kept (`1.5` for `1.50`); floats of 2^53 and more are refused.
 
     Recognised by their columns: DAPO-Math-17k in its published layouts, GSM8K (`question`, and `answer` with the gold
     after `####`), MATH (`problem`, and `answer` or a worked `solution` with a `\boxed{}`), and plain files with
@@ -113,14 +114,15 @@ def open_source(
     """
     Opens a local file or directory, or a data set on the Hub, with the columns it has.
 
-    Gold answers that are numbers in a local JSON file become texts where digits would be lost.
+    Gold answers that are numbers in a JSON or CSV file become texts where digits would be lost.
 
     Raises:
         FileNotFoundError: if the source is neither a file that exists nor a data set on the Hub.
         ValueError: if a local file cannot be read.
     """
     options = {"split": split, "streaming": streaming}
-    if check_path(source).exists():
+    is_local = check_path(source).exists()
+    if is_local:
         # Named file by file: `datasets` caches a directory with a data card by its name and card alone, and would
         # return the rows of an earlier directory of that name.
         name = split.partition("[")[0]
@@ -130,11 +132,43 @@ def open_source(
         source_args = (source, config)
     try:
         with with_both_readings(source):
-            return load_dataset(*source_args, **options)
+            dataset = load_dataset(*source_args, **options)
+            if is_local:
+                return dataset
+            return _reread_with_exact_golds(dataset, source, config, options, prompt_column, solution_column)
     except (DatasetGenerationError, pa.ArrowInvalid) as error:
         raise ValueError(f"{source!r} cannot be read: {error.__cause__ or error}") from error
     except ValueError as error:  # such as an unknown split: it does not say of which data set
         raise ValueError(f"{source!r}, split {split!r}: {error}") from error
+
+
+def _reread_with_exact_golds(
+    dataset: Dataset | IterableDataset,
+    source: str,
+    config: str | None,
+    options: dict[str, Any],
+    prompt_column: str | None,
+    solution_column: str | None,
+) -> Dataset | IterableDataset:
+    """A data set of the Hub, read again if its golds may be numbers in CSV (007, 1.50), or are floats in JSON."""
+    try:
+        first = next(iter(dataset), {})
+        column = find_layout(first, source, prompt_column, solution_column).solution
+    except ValueError:  # it is said where the rows are read
+        return dataset
+    if dataset.info.builder_name == "csv":
+        return load_dataset(source, config, converters={column: str}, **options)
+    if (
+        dataset.info.builder_name == "json"
+        and isinstance(get_column(first, column), float)
+        and not options["streaming"]
+    ):
+        name = options["split"].partition("[")[0]
+        files = DownloadManager().download(find_files(source, name, config) or [])
+        if not files:  # compressed ones
+            return dataset
+        return load_dataset("json", data_files={name: [with_text_column(file, column) for file in files]}, **options)
+    return dataset
 
 
 def _with_exact_golds(

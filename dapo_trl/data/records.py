@@ -77,13 +77,14 @@ class RecordReader:
     ):
         self.source = source
         self.counts = counts
-        rows = stream_rows(source, split, config)
+        named = {"prompt_column": prompt_column, "solution_column": solution_column}
+        columns = {name: column for name, column in named.items() if column is not None}
+        rows = stream_rows(source, split, config, **columns)
         first = next(rows, None)
         self._reader: RowReader = make_reader(
             first,
             source,
-            prompt_column=prompt_column,
-            solution_column=solution_column,
+            **columns,
             prompt_template=prompt_template,
             conversational=conversational,
         )

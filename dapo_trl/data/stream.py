@@ -21,12 +21,12 @@ _BATCH_SIZE = 1000
 _BUFFER_BYTES = 2**20
 
 
-def stream_rows(source: str, split: str = "train", config: str | None = None) -> Iterator[Row]:
+def stream_rows(source: str, split: str = "train", config: str | None = None, **columns: str | None) -> Iterator[Row]:
     """
     The rows of a local file or directory, or of a data set on the Hub.
 
     Parquet and JSON-lines files are read piece by piece, also from the Hub; a `.json` file with one big list is read
-    whole; anything else on the Hub is left to `datasets`.
+    whole; anything else on the Hub is left to `datasets`. `columns`: those named by the user, as in [`open_source`].
 
     Raises:
         FileNotFoundError: if the source is neither a file that exists nor a data set on the Hub.
@@ -34,7 +34,7 @@ def stream_rows(source: str, split: str = "train", config: str | None = None) ->
     """
     files = find_files(source, split, config)
     if files is None:
-        yield from iter_rows(open_source(source, split=split, config=config, streaming=True), source)
+        yield from iter_rows(open_source(source, split=split, config=config, streaming=True, **columns), source)
         return
     for file in files:
         with fsspec.open(file, "rb") as stream:

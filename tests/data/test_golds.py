@@ -1,7 +1,8 @@
 import pytest
 
-from dapo_trl.data.layouts import last_boxed, read_gold
+from dapo_trl.data.layouts import read_gold
 from dapo_trl.data.text import answer_type, canonical_gold
+from dapo_trl.rewards import AccuracyReward, verifier
 
 
 @pytest.mark.parametrize(
@@ -11,11 +12,36 @@ from dapo_trl.data.text import answer_type, canonical_gold
         ("\\boxed{\\{1, 2\\}}", "\\{1, 2\\}"),
         ("\\fbox{7}", "7"),
         ("\\boxed{3} and \\boxed{4", "3"),
+        ("First \\boxed{1}, so $\\boxed{3}$ and $\\boxed{5}$.", "3, 5"),
         ("none", None),
     ],
 )
-def test_last_boxed(text, expected):
-    assert last_boxed(text) == expected
+def test_gold_of_a_worked_solution(text, expected):
+    assert read_gold(text, is_worked=True) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\\boxed{3} and \\boxed{5}",
+        "Either \\boxed{3}, or after some thought \\boxed{5}.",
+        "$x = \\boxed{3}$",
+        "$34$",
+        "34",
+    ],
+)
+def test_the_reward_reads_a_gold_as_load_prompts_does(text):
+    assert verifier.read_gold(read_gold(text)) == verifier.read_gold(text)
+
+
+def test_gold_in_two_boxes():
+    assert read_gold("\\boxed{3} and \\boxed{5}") == "3, 5"
+    gold = [read_gold("so it is \\boxed{3} or \\boxed{5}", is_worked=True)] * 3
+    assert AccuracyReward()(completions=["\\boxed{5}", "\\boxed{3}", "\\boxed{5, 3}"], solution=gold) == [
+        -1.0,
+        -1.0,
+        1.0,
+    ]
 
 
 @pytest.mark.parametrize(
