@@ -149,6 +149,9 @@ def _failures(
         gold_completion(prompt, str(gold), completion_template)
         for prompt, gold in zip(batch["prompt"], batch["solution"], strict=True)
     ]
+    begin, end = getattr(reward_func, "thinking_tags", None) or ("<think>", "")
+    if not begin:  # the chat template writes it, so every completion begins with thinking
+        completions = [f"{end}\n{completion}" for completion in completions]
     columns = {name: values for name, values in batch.items() if name != "prompt"}
     rewards = score(reward_func, batch["prompt"], completions, columns)
     return [

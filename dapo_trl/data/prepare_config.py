@@ -107,6 +107,13 @@ class PrepareConfig:
     answer_rule: str | None = field(
         default=None, metadata={"help": "Answer rule of the `accuracy` reward: `auto`, `boxed` or `math_dapo`."}
     )
+    thinking_tags: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Beginning and end of the thinking, in which the `accuracy` reward reads no answer. Default: "
+            "<think> and </think>."
+        },
+    )
     check: bool = field(
         default=False,
         metadata={"help": "Score every gold as a completion; fail if fewer than `min_frac_right` are right."},
