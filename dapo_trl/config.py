@@ -6,11 +6,11 @@ from numbers import Real
 
 from trl import GRPOConfig
 
-from .config_checks import check_combinations
-from .config_values import check_values
-from .config_warnings import warn_about
-from .generation_kwargs import check_generation_kwargs
-from .secret_values import mask_values, remember
+from .checks.field_combinations import check_combinations
+from .checks.field_values import check_values
+from .checks.field_warnings import warn_about
+from .generation.kwargs import check_generation_kwargs
+from .run.secret_values import mask_values, remember
 
 
 @dataclass
@@ -83,7 +83,7 @@ class DAPOConfig(GRPOConfig):
             Evaluate every so many rollouts: sets `eval_strategy` to `"steps"` and `eval_steps` to their optimizer
             steps. `None`: TRL's two fields decide.
         on_alarm (`str`, *optional*, defaults to `"warn"`):
-            What happens when a run goes wrong (see [`~dapo_trl.callbacks.AlarmCallback`]): `"warn"`, or `"stop"` to
+            What happens when a run goes wrong (see [`~dapo_trl.monitoring.AlarmCallback`]): `"warn"`, or `"stop"` to
             end it with a checkpoint as well.
 
     > [!NOTE]

@@ -24,23 +24,23 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.hf_argparser import string_to_bool
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
-from .checkpoint import is_complete, is_finished, last_complete_checkpoint, mark_finished, unmark_finished
-from .command_line import errors_in_one_line
+from .checks.quantization import check_quantization
+from .commands.command_line import errors_in_one_line
+from .commands.recipe_parser import RecipeParser
 from .config import DAPOConfig
 from .data import check_dataset, load_prompts
-from .exit_codes import NOTHING_TRAINED
+from .distributed.failed_rank import failing_after_peers, follow_launcher
+from .generation.vllm import check_weight_transfer, format_command, longest_prompt, server_command
 from .hub.recipe import save_recipe
-from .peers import failing_after_peers, follow_launcher
-from .preemption import EXIT_CODE, mark_preempted, unmark_preempted
-from .quantization import check_quantization
-from .recipe_parser import RecipeParser
 from .rewards import AccuracyReward, load_reward
 from .rewards.answers import THINKING_TAGS
-from .run_settings import write_settings
-from .secret_values import mask_logs, mask_text, mask_words, masking_errors
+from .run.checkpoint import is_complete, is_finished, last_complete_checkpoint, mark_finished, unmark_finished
+from .run.exit_codes import NOTHING_TRAINED
+from .run.preemption import EXIT_CODE, mark_preempted, unmark_preempted
+from .run.secret_values import mask_logs, mask_text, mask_words, masking_errors
+from .run.settings_file import write_settings
 from .stoppable_trainer import NothingTrainedError
 from .trainer import DAPOTrainer
-from .vllm import check_weight_transfer, format_command, longest_prompt, server_command
 
 
 logger = get_logger(__name__)

@@ -7,27 +7,9 @@ from accelerate.logging import get_logger
 from datasets import Dataset
 from tqdm.auto import tqdm
 
-from .best_metric import check_best_metric
-from .collection import (
-    FATE_COLUMN,
-    Collection,
-    Replay,
-    build_replay,
-    columns_to_rows,
-    filler_completion,
-    generated_rows,
-)
-from .completions_table import reset_table
-from .config import DAPOConfig
-from .data_checks import check_datasets, check_prompts
-from .exchange import assert_agreement
-from .loss import deal_rows
-from .metrics import only_value
-from .model_checks import check_model, check_optimizers, check_policy, check_reference, warn_of_other_reference
-from .preemption import PreemptedError
-from .publishing_trainer import PublishingGRPOTrainer
-from .random_state import get_random_state, set_random_state
-from .requirements import (
+from .batching import deal_rows
+from .batching.rollout import weigh_by_group
+from .checks.arguments import (
     add_overlong_punishment,
     as_list,
     check_dataset_size,
@@ -36,9 +18,19 @@ from .requirements import (
     deciding_rewards,
     own_args,
 )
-from .reward_checks import check_callbacks, check_rewards
-from .reward_values import RewardValueError
-from .rollout import weigh_by_group
+from .checks.best_metric import check_best_metric
+from .checks.data import check_datasets, check_prompts
+from .checks.model import check_model, check_optimizers, check_policy, check_reference, warn_of_other_reference
+from .checks.returned_rewards import RewardValueError
+from .checks.rewards import check_callbacks, check_rewards
+from .config import DAPOConfig
+from .distributed.all_to_all import assert_agreement
+from .generation.vllm import ServerError, check_weight_transfer, generating_with, server_settings
+from .monitoring.completions_table import reset_table
+from .monitoring.metrics import only_value
+from .publishing_trainer import PublishingGRPOTrainer
+from .run.preemption import PreemptedError
+from .run.random_state import get_random_state, set_random_state
 from .sampling import (
     AcceptanceRate,
     GroupPool,
@@ -52,7 +44,15 @@ from .sampling import (
     prompts_fingerprint,
     round_size,
 )
-from .vllm import ServerError, check_weight_transfer, generating_with, server_settings
+from .sampling.collection import (
+    FATE_COLUMN,
+    Collection,
+    Replay,
+    build_replay,
+    columns_to_rows,
+    filler_completion,
+    generated_rows,
+)
 
 
 logger = get_logger(__name__)

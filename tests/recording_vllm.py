@@ -6,8 +6,8 @@ import torch
 from accelerate import Accelerator
 from trl.distributed import DistributedBackend
 
-from dapo_trl.vllm import Generation, ServerSettings
-from dapo_trl.vllm.client import GuardedClient
+from dapo_trl.generation.vllm import Generation, ServerSettings
+from dapo_trl.generation.vllm.client import GuardedClient
 from tests.packed_transfer import receive_packed
 
 

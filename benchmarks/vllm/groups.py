@@ -16,12 +16,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from dapo_trl.vllm.client import GuardedClient
-from dapo_trl.vllm.groups import group_seed
+from dapo_trl.generation.vllm.client import GuardedClient
+from dapo_trl.generation.vllm.groups import group_seed
 from tests.helpers import FIRST_CHARACTER
-from tests.vllm.client import FileClient
-from tests.vllm.models import save_tiny
-from tests.vllm.server import running
+from tests.real_vllm.client import FileClient
+from tests.real_vllm.models import save_tiny
+from tests.real_vllm.server import running
 
 
 NUM_TURNS = 15

@@ -18,7 +18,7 @@ _CARD = """---
 
 # {name}, prepared
 
-{num_kept} problems with gold answers for reinforcement learning, prepared by `dapo_trl.prepare_data` from `{source}`
+{num_kept} problems with gold answers for reinforcement learning, prepared by `dapo-trl prepare-data` from `{source}`
 (layout: {layout}).
 
 ## Counts

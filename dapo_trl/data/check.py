@@ -97,7 +97,7 @@ def check_dataset(
         logger.warning(
             f"{report.num_duplicates} of {report.num_checked} rows repeat the problem of another row, "
             f"{report.num_conflicting} of them with another gold: the same prompt may then be twice in one rollout. "
-            "Run `python -m dapo_trl.prepare_data` on the data set to keep each problem once."
+            "Run `dapo-trl prepare-data` on the data set to keep each problem once."
         )
     return report
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ..openai_server import OpenAIServer
+from ..generation.openai_client import OpenAIServer
 from .prompts import Messages
 
 
@@ -44,7 +44,7 @@ class TransformersGenerator:
         """`k` completions for each prompt; all rows of one call are padded together."""
         import torch
 
-        from ..generation import dropping_ended_rows
+        from ..generation.compact import dropping_ended_rows
 
         inputs = self.tokenizer(
             [self._text(prompt) for prompt in prompts],
@@ -79,7 +79,7 @@ class ServerGenerator:
     through `/chat/completions`.
 
     Args:
-        server ([`~dapo_trl.openai_server.OpenAIServer`]):
+        server ([`~dapo_trl.generation.openai_client.OpenAIServer`]):
             The server.
         max_completion_length (`int`, *optional*, defaults to 2048):
             Longest completion in tokens.

@@ -49,7 +49,10 @@ def push_directory(directory: Path, repo_id: str, *, private: bool) -> str:
     api = HfApi()
     api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
     commit = api.upload_folder(
-        repo_id=repo_id, repo_type="dataset", folder_path=directory, commit_message="Prepared by dapo_trl.prepare_data"
+        repo_id=repo_id,
+        repo_type="dataset",
+        folder_path=directory,
+        commit_message="Prepared by dapo-trl prepare-data",
     )
     logger.info("Pushed to %s", commit.commit_url)
     return commit.commit_url

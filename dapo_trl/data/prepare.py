@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
-from ..openai_server import OpenAIServer
-from ..secret_values import mask_text
+from ..generation.openai_client import OpenAIServer
+from ..run.secret_values import mask_text
 from .card import DATA_FILE, write_card
 from .counts import Counts
 from .decontaminate import Decontaminator, read_problems

@@ -1,4 +1,4 @@
-"""Settings of `python -m dapo_trl.prepare_data`, and the checks on them."""
+"""Settings of `dapo-trl prepare-data`, and the checks on them."""
 
 from dataclasses import dataclass, field
 

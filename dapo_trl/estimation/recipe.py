@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from trl import ModelConfig
 
+from ..commands.recipe_parser import RecipeParser
 from ..config import DAPOConfig
-from ..recipe_parser import RecipeParser
 from ..train import DAPOScriptArguments
 
 
@@ -34,5 +34,5 @@ def read_recipe(arguments: Sequence[str], num_processes: int) -> Recipe:
         ValueError: for an unknown key, an impossible value, or a batch that R processes cannot share.
     """
     config_class = type("PlannedConfig", (DAPOConfig,), {"world_size": property(lambda self: num_processes)})
-    parser = RecipeParser((DAPOScriptArguments, config_class, ModelConfig), prog="python -m dapo_trl.estimate")
+    parser = RecipeParser((DAPOScriptArguments, config_class, ModelConfig), prog="dapo-trl estimate")
     return Recipe(*parser.parse_args_and_config([*arguments, "--use_cpu", "true"]))

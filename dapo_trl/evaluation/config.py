@@ -1,4 +1,4 @@
-"""Settings of `python -m dapo_trl.evaluate`, and the checks on them."""
+"""Settings of `dapo-trl evaluate`, and the checks on them."""
 
 import json
 from dataclasses import dataclass, field

@@ -11,8 +11,8 @@ from peft import PeftConfig
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils.hub import cached_file, extract_commit_hash
 
-from ..checkpoint import METADATA
 from ..rewards.answers import ANSWER_RULES
+from ..run.checkpoint import METADATA
 from .problems import digest
 
 

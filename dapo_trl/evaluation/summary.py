@@ -37,11 +37,11 @@ from typing import Any
 
 import numpy as np
 
-from ..atomic import write_atomically
 from ..data.records import Record
 from ..data.tokens import length_statistics
 from ..rewards.outcome import Reason
-from ..secret_values import mask_values
+from ..run.atomic_write import write_atomically
+from ..run.secret_values import mask_values
 from .judge import Verdicts
 from .statistics import CONFIDENCE, estimate, majority_at_k, measures
 
@@ -154,6 +154,6 @@ def read_summary(path: str | Path) -> dict[str, Any]:
     if version != FORMAT_VERSION:
         raise SummaryError(
             f"{path} is not a summary of this version: format_version={version!r}, not {FORMAT_VERSION}. Give a "
-            "summary-*.json that python -m dapo_trl.evaluate of this version wrote."
+            "summary-*.json that dapo-trl evaluate of this version wrote."
         )
     return summary

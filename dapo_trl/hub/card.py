@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from ..evaluation.config import EvaluateConfig
 from ..reporting.highlights import format_seconds, highlights, num_rollouts
 from ..reporting.runs import ReportError, Run, RunGroup, load_run
-from ..secret_values import mask_text, mask_values
+from ..run.secret_values import mask_text, mask_values
 from .facts import read_facts
 from .files import CURVES_FILE, DATA_CARD_FILE, RECIPE_FILE
 from .results import eval_results, find_summaries, result_rows, sampling_line

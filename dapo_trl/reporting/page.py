@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from .. import __version__
-from ..secret_values import mask_text
+from ..run.secret_values import mask_text
 from .evaluations import Table, find_summaries, tables
 from .figures import Chart, charts, inline_svg, save_png
 from .highlights import Highlight, highlights, num_rollouts

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 
-from ..phases import PHASES
+from ..monitoring.timer import PHASES
 from ..rewards.outcome import Reason
 from .runs import RunGroup
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from ..callbacks import METRICS_FILE, read_metrics
-from ..callbacks.records import is_training_log
-from ..phases import PHASES
+from ..monitoring import METRICS_FILE, read_metrics
+from ..monitoring.records import is_training_log
+from ..monitoring.timer import PHASES
 from .settings import Settings, load_settings
 
 

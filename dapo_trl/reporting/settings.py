@@ -16,7 +16,7 @@ from transformers.training_args import OptimizerNames, TrainingArguments
 from trl import GRPOConfig
 
 from ..config import DAPOConfig
-from ..run_settings import defaults_of, read_settings
+from ..run.settings_file import defaults_of, read_settings
 
 
 logger = logging.getLogger(__name__)

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pyarrow.parquet as pq
 import pytest
 
+from dapo_trl.commands.prepare_data import main
 from dapo_trl.data import hub
 from dapo_trl.data.hub import is_hub_id
-from dapo_trl.prepare_data import main
 
 
 class FakeApi:

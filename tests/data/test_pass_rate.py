@@ -4,12 +4,12 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from dapo_trl.commands.prepare_data import main
 from dapo_trl.data.counts import Counts
 from dapo_trl.data.difficulty import within_pass_rate
 from dapo_trl.data.generators import ServerGenerator, TransformersGenerator
 from dapo_trl.data.records import Record
-from dapo_trl.openai_server import OpenAIServer
-from dapo_trl.prepare_data import main
+from dapo_trl.generation.openai_client import OpenAIServer
 from tests.json_server import JSONHandler, running
 
 

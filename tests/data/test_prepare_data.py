@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import DatasetCard
 
+from dapo_trl.commands.prepare_data import main
 from dapo_trl.data import load_prompts
-from dapo_trl.prepare_data import main
 
 
 def dapo_row(problem, gold):

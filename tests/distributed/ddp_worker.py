@@ -26,9 +26,9 @@ from accelerate.utils import gather_object
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from dapo_trl import DAPOTrainer
-from dapo_trl.callbacks.alarms import Alarm
-from dapo_trl.exchange import DisagreementError
-from dapo_trl.reward_values import RewardValueError
+from dapo_trl.checks.returned_rewards import RewardValueError
+from dapo_trl.distributed.all_to_all import DisagreementError
+from dapo_trl.monitoring.alarms import Alarm
 from dapo_trl.sampling import AcceptanceRate
 from tests.distributed.scenarios import (
     RESUMED,

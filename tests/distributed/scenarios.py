@@ -12,8 +12,8 @@ from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from dapo_trl import DAPOTrainer
-from dapo_trl.callbacks import NonFiniteWeightsError
-from dapo_trl.checkpoint import last_complete_checkpoint
+from dapo_trl.monitoring import NonFiniteWeightsError
+from dapo_trl.run.checkpoint import last_complete_checkpoint
 from tests.distributed import fsdp
 from tests.distributed.recording import RecordingTrainer, lopsided_for
 from tests.helpers import (

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from dapo_trl.callbacks import read_metrics
-from dapo_trl.checkpoint import last_complete_checkpoint
+from dapo_trl.monitoring import read_metrics
+from dapo_trl.run.checkpoint import last_complete_checkpoint
 from tests.distributed.ddp_worker import OF_DDP
 from tests.distributed.killed_worker import LAST_CHECKPOINTS
 from tests.distributed.launcher import assert_success, torchrun

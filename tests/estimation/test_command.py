@@ -1,11 +1,11 @@
-"""`python -m dapo_trl.estimate`: what it prints, what it advises, what it refuses."""
+"""`dapo-trl estimate`: what it prints, what it advises, what it refuses."""
 
 import re
 
 import pytest
 import yaml
 
-from dapo_trl.estimate import main, read_question
+from dapo_trl.commands.estimate import main, read_question
 from dapo_trl.estimation import Sharding, estimate, read_sharding
 from tests.recipes.table import RECIPES
 

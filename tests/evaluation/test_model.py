@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from dapo_trl.checkpoint import METADATA
 from dapo_trl.evaluation.backends import PromptEncoder
 from dapo_trl.evaluation.backends.transformers import load_model
 from dapo_trl.evaluation.model import find_model, load_tokenizer, read_metadata, trained_rule, trained_tags
+from dapo_trl.run.checkpoint import METADATA
 from tests.command import save_model
 from tests.helpers import CHAT_TEMPLATE, char_tokenizer
 

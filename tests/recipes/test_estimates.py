@@ -2,7 +2,7 @@
 
 import pytest
 
-from dapo_trl.estimate import read_question
+from dapo_trl.commands.estimate import read_question
 from dapo_trl.estimation import estimate, summarize
 
 from .headers import commands
@@ -15,7 +15,7 @@ WITH_GPUS = [name for name in NUMBERS if name.startswith("Qwen")]
 @pytest.mark.parametrize("name", WITH_GPUS)
 def test_header(name, monkeypatch):
     monkeypatch.chdir(ROOT)
-    (words,) = commands(name, "dapo_trl.estimate")
+    (words,) = commands(name, "dapo-trl estimate")
     question = read_question(words)
     found = estimate(question)
     assert found.excess == 0

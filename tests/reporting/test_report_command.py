@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dapo_trl.report import default_output_dir, main
+from dapo_trl.commands.report import default_output_dir, main
 from dapo_trl.train import main as train
 from tests.command import save_model, write_problems, write_recipe
 from tests.reporting.made_up import rising_run

@@ -9,7 +9,7 @@ import torch
 
 from dapo_trl import DAPOConfig
 from dapo_trl.reporting.settings import Settings, differing, differing_within, format_value, load_settings
-from dapo_trl.run_settings import read_settings, write_settings
+from dapo_trl.run.settings_file import read_settings, write_settings
 
 
 @dataclass

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...data.prompts import as_messages
-from ...openai_server import OpenAIServer
-from ...vllm.claim import check_unused
+from ...generation.openai_client import OpenAIServer
+from ...generation.vllm.claim import check_unused
 from ..config import EvaluateConfig
 from ..samples import Completion, Request, Save
 from .prompts import PromptEncoder, check_length

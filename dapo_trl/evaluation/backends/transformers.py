@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from ...data.batches import batches
-from ...generation import dropping_ended_rows
+from ...generation.compact import dropping_ended_rows
 from ..config import EvaluateConfig
 from ..model import ModelFiles
 from ..samples import Completion, Request, Save

@@ -1,0 +1,176 @@
+"""What the trainer does when its server fails, with a client that fails on command (a real one: tests/real_vllm)."""
+
+from types import SimpleNamespace
+
+import pytest
+import requests
+from accelerate import Accelerator
+
+from dapo_trl.generation.vllm import ServerError, ServerMismatchError, ServerSettings, UnreachableError, generation
+from dapo_trl.generation.vllm.client import NOTHING_GENERATED, GuardedClient
+from dapo_trl.generation.vllm.generation import Generation
+
+
+class FailingClient:
+    """Stands for TRL's client: raises the given errors in turn, then works."""
+
+    base_url, model = "http://server", "model"
+
+    def __init__(self, *errors: Exception):
+        self.errors, self.calls = list(errors), []
+        self.session = SimpleNamespace(mount=lambda *args: None, post=self._post)
+        self.mark = "default"
+
+    def _do(self, what: str) -> None:
+        self.calls.append(what)
+        if self.errors:
+            raise self.errors.pop(0)
+
+    def _get(self, url: str) -> dict:
+        return {"weight_version": self.mark, "data": [{"id": "model"}]}
+
+    def _post(self, url: str, json: dict):
+        self.mark = json["new_version"]
+        return SimpleNamespace(status_code=200, raise_for_status=lambda: None)
+
+    def generate(self, **kwargs):
+        self._do("generate")
+        return {"completion_ids": [[1]]}
+
+    def update_named_params(self, metadata, named_params):
+        self._do("send")
+
+    def reset_prefix_cache(self):
+        pass
+
+    def close_communicator(self):
+        self.calls.append("close")
+
+    def init_communicator(self, device):
+        self.calls.append("connect")
+
+
+@pytest.fixture
+def pauses(monkeypatch) -> list[float]:
+    """Seconds of the pauses, which do not take place."""
+    found = []
+    monkeypatch.setattr(generation.time, "sleep", found.append)
+    return found
+
+
+def generation_with(client: FailingClient, num_retries: int = 3, mismatch: Exception | None = None) -> Generation:
+    made = object.__new__(Generation)
+    made.accelerator = Accelerator(cpu=True)
+    made.settings = ServerSettings(num_retries, 1.0, lambda tokenizer: 0, True, seed=42, global_step=lambda: 0)
+    made.vllm_client = GuardedClient(client, 1.0)
+    made._broadcast = lambda value: value
+    made._find_mismatch = lambda: mismatch
+    made._sync_and_mark = lambda: (
+        made.vllm_client.update_named_params([], iter([])),
+        made.vllm_client.mark_weights(),
+    )
+    made._sync_and_mark()
+    client.calls.clear()
+    return made
+
+
+def generate(made: Generation) -> dict:
+    return made._repeated(made.vllm_client.generate)
+
+
+def failing(*errors: Exception, **arguments) -> tuple[Generation, FailingClient]:
+    client = FailingClient()
+    made = generation_with(client, **arguments)
+    client.errors = list(errors)
+    return made, client
+
+
+def test_no_fault(pauses):
+    made, client = failing()
+    assert generate(made) == {"completion_ids": [[1]]}
+    assert (client.calls, pauses) == (["generate"], [])
+
+
+def test_a_fault_is_followed_by_weights_and_a_further_attempt(pauses):
+    made, client = failing(requests.ConnectionError("gone"))
+    assert generate(made) == {"completion_ids": [[1]]}
+    assert client.calls == ["generate", "send", "generate"]  # the same server as before: no new connection
+    assert pauses == [2]
+
+
+def test_a_restarted_server_is_connected_to_anew(pauses):
+    made, client = failing(requests.ConnectionError("gone"))
+    client.mark = "default"
+    assert generate(made) == {"completion_ids": [[1]]}
+    assert client.calls == ["generate", "close", "connect", "send", "generate"]
+
+
+def test_a_restarted_server_that_was_claimed_again_is_connected_to_anew(pauses):
+    """It bears a mark of this run, but holds no weights of it."""
+    made, client = failing(requests.ConnectionError("gone"))
+    client.mark = "default"
+    guarded = made.vllm_client
+    made._find_mismatch = lambda: guarded._claim.mark_weights(guarded._write_mark)
+    assert generate(made) == {"completion_ids": [[1]]}
+    assert client.calls == ["generate", "close", "connect", "send", "generate"]
+
+
+def test_pauses_grow_and_end(pauses):
+    made, client = failing(*[Exception("Request failed: 500")] * 100, num_retries=3)
+    with pytest.raises(ServerError, match=r"Request failed: 500.* last of 4 attempts.* resume"):
+        generate(made)
+    assert pauses == [2, 4, 8]
+
+
+def test_no_retries(pauses):
+    made, client = failing(requests.Timeout("hung"), num_retries=0)
+    with pytest.raises(ServerError, match="hung"):
+        generate(made)
+    assert (client.calls, pauses) == (["generate"], [])
+
+
+def test_a_fault_while_recovering_is_one_more_fault(pauses):
+    made, client = failing(requests.ConnectionError("gone"), requests.ConnectionError("gone again"))
+    assert generate(made) == {"completion_ids": [[1]]}
+    assert client.calls == ["generate", "send", "send", "generate"]
+    assert pauses == [2, 4]
+
+
+@pytest.mark.parametrize("mismatch", [UnreachableError("not up"), ServerMismatchError("another model")])
+def test_no_server_or_another_one_comes_back(pauses, mismatch):
+    made, _ = failing(requests.ConnectionError("gone"), mismatch=mismatch)
+    with pytest.raises(ServerError, match=rf"{mismatch} .*resume"):
+        generate(made)
+
+
+def test_an_answer_with_other_weights_does_not_count(pauses):
+    made, client = failing()
+    answer = client.generate
+
+    def restart_and_answer(**kwargs):
+        client.mark, client.generate = "default", answer
+        return answer()
+
+    client.generate = restart_and_answer
+    assert generate(made) == {"completion_ids": [[1]]}
+    assert client.calls == ["generate", "close", "connect", "send", "generate"]
+
+
+def test_errors_that_are_not_the_servers_are_not_swallowed(pauses):
+    made, _ = failing(TypeError("a mistake in the code"))
+    with pytest.raises(TypeError, match="a mistake in the code"):
+        generate(made)
+
+
+def test_after_a_fault_nothing_is_called_but_all_weights_are_walked():
+    """Other processes gather the weights with this one, whether they are sent or not."""
+    client = FailingClient(requests.ConnectionError("gone"))
+    guarded = GuardedClient(client, 1.0)
+    walked = []
+    guarded.update_named_params([], (walked.append(i) for i in range(3)))
+    assert walked == [0, 1, 2]
+    assert guarded.generate() == NOTHING_GENERATED
+    assert client.calls == ["send"]
+    assert "gone" in guarded.take_fault()
+    assert guarded.take_fault() is None
+    assert guarded.generate() == {"completion_ids": [[1]]}
