@@ -10,8 +10,7 @@ import pytest
 from datasets import load_dataset
 
 from dapo_trl.data import RowError, load_prompts
-from dapo_trl.data.counts import Counts
-from dapo_trl.data.records import RecordReader
+from dapo_trl.data.records import Counts, RecordReader
 
 
 DAPO_BEFORE = (
@@ -246,7 +245,6 @@ def hub(tmp_path, monkeypatch):
 
         monkeypatch.setattr("dapo_trl.data.load.load_dataset", load)
         monkeypatch.setattr("dapo_trl.data.load.find_files", lambda *args: [str(path)] if kind == "json" else None)
-        monkeypatch.setattr("dapo_trl.data.stream.find_files", lambda *args: None)
         return "owner/name"
 
     return write
