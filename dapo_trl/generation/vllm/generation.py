@@ -79,8 +79,7 @@ class Generation(VLLMGeneration):
     Args:
         args (`DAPOConfig`): the settings of the run.
         datasets (iterable): data that prompts are drawn from, of which the longest must fit.
-        global_step (`Callable`): optimizer steps taken so far.
-        **kwargs: see [`~trl.generation.vllm_generation.VLLMGeneration`].
+        global_step (`Callable`): tells the optimizer steps taken so far.
 
     Attributes:
         score (`Callable`, *optional*):
@@ -135,7 +134,7 @@ class Generation(VLLMGeneration):
     def generate(self, *args, **kwargs):
         if self.mode != "server":
             return super().generate(*args, **kwargs)
-        with self._seeded():
+        with self._seeded() if self.accelerator.is_main_process else contextlib.nullcontext():
             return self._repeated(partial(super().generate, *args, **kwargs))
 
     def release(self) -> None:
@@ -147,9 +146,6 @@ class Generation(VLLMGeneration):
         """Inside, groups have the seeds of this draw: the same if it is repeated, also by a run that is resumed."""
         moment = "training" if self.model.training else "evaluation", self._global_step()
         self._draw = (*moment, self._draw[-1] + 1 if self._draw[:2] == moment else 0)
-        if not self.accelerator.is_main_process:
-            yield
-            return
         self.vllm_client.group_seed = partial(group_seed, self._args.seed, *self._draw)
         try:
             yield
@@ -250,7 +246,6 @@ class Generation(VLLMGeneration):
         assert not isinstance(template_kwargs, str)  # such a text has been read
         return Requirements(
             model=getattr(config, "_name_or_path", ""),
-            vocab_size=config.get_text_config().vocab_size,
             dtype=precision or str(self.model.dtype).removeprefix("torch."),
             num_prompt_tokens=longest_prompt(self._datasets, self.processing_class, template_kwargs),
             num_completion_tokens=self.max_completion_length or 0,
