@@ -24,7 +24,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.hf_argparser import string_to_bool
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
-from .checks.quantization import check_quantization
+from .checks.model import check_quantization
 from .commands.command_line import errors_in_one_line
 from .commands.recipe_parser import RecipeParser
 from .config import DAPOConfig

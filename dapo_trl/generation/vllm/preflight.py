@@ -15,7 +15,7 @@ from torch.distributed.constants import default_pg_timeout
 from trl.generation import vllm_generation
 from trl.generation.vllm_client import VLLMClient
 
-from ...checks.field_combinations import check_waits
+from ...checks.settings import check_waits
 from ...config import DAPOConfig
 
 
