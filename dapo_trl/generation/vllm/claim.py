@@ -102,11 +102,8 @@ class Claim:
 
     def refuse_if_used(self, mark: str | None) -> None:
         """
-        Watches another run's mark for up to [`WATCHED_SECONDS`], in which the server answers: nothing is compared with
-        a clock of another machine.
-
-        Raises:
-            ServerInUseError: if the mark is renewed meanwhile.
+        Raises [`ServerInUseError`] if it is another run's mark, and renewed within [`WATCHED_SECONDS`], in which the
+        server answers: nothing is compared with a clock of another machine.
         """
         if not self._is_of_another(mark):
             return

@@ -160,12 +160,7 @@ class Generation(VLLMGeneration):
             self._compare(self.score)
 
     def _compare(self, score: Callable[[list[int]], torch.Tensor]) -> None:
-        """
-        Compares what the server computes with what the trainer does; both have the same weights.
-
-        Raises:
-            ServerMismatchError: on every process, if they differ by more than [`TOLERANCES`].
-        """
+        """Fails on every process if the server does not compute what the trainer does; both have the same weights."""
         text = text_ids(self.processing_class, self.model.config.get_text_config().vocab_size)
         found = self._from_main_process(lambda: self.vllm_client.score(text))
         if found is None:
@@ -180,10 +175,8 @@ class Generation(VLLMGeneration):
 
     def _repeated(self, operation: Callable[[], Result]) -> Result:
         """
-        The result of an operation on the server, after as many attempts as it takes.
-
-        Raises:
-            ServerError: on every process, if no attempt succeeds or the server cannot serve this run any more.
+        The result of an operation on the server, after as many attempts as it takes; [`ServerError`] on every process
+        if none succeeds, or if the server cannot serve this run any more.
         """
         num_retries = self._args.vllm_max_retries
         result = operation()
@@ -203,10 +196,8 @@ class Generation(VLLMGeneration):
 
     def _recover(self) -> None:
         """
-        Waits for the server, checks that it fits, and sends it the weights. What fails meanwhile is a further fault.
-
-        Raises:
-            ServerError: on every process, if no server or another one comes back.
+        Waits for the server, checks that it fits, and sends it the weights. What fails meanwhile is a further fault;
+        if no server or another one comes back, it is a [`ServerError`] on every process.
         """
 
         def check_and_connect() -> Exception | None:
