@@ -74,7 +74,7 @@ REFUSED = {
         "eos_token_id": (None, "this is Transformers' name. vLLM calls further end tokens stop_token_ids"),
         "ignore_eos": (False, "completions would go on behind their end, and be trained on there"),
         "n": (None, "TRL asks for num_generations completions itself"),
-        "seed": (None, "equal prompts would get equal completions. The field seed gives every group one of its own"),
+        "seed": (None, "equal prompts would get equal completions. Groups of a server get theirs from the field seed"),
         "best_of": (None, NOT_SAMPLED),
         "use_beam_search": (False, NOT_SAMPLED),
         "logprobs": (0, "TRL takes the first value for that of the sampled token"),

@@ -177,7 +177,7 @@ def test_weights_are_marked_only_when_the_server_has_the_mark(server, monkeypatc
         held.mark_weights()
     assert server.mark.rpartition("-")[0] == before and held.is_on_server() and not held.has_weights
     held.mark_weights()
-    assert not server.mark.rpartition("-")[0] == before and held.is_on_server() and held.has_weights
+    assert server.mark.rpartition("-")[0] != before and held.is_on_server() and held.has_weights
     held.release()
 
 

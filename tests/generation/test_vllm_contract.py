@@ -16,13 +16,14 @@ from dapo_trl.generation.vllm import Generation, check_weight_transfer
 from dapo_trl.generation.vllm.client import NOTHING_GENERATED
 from tests.helpers import EOS, FIRST_CHARACTER, build
 from tests.packed_transfer import receive_packed
+from tests.recording_vllm import FakeClient
 
 
 SERVER = {"use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": "http://server", "max_steps": 3}
 
 
-class RecordingClient:
-    """Stands for TRL's client, and remembers its calls."""
+class RecordingClient(FakeClient):
+    """Remembers its calls."""
 
     def __init__(self, **kwargs):
         self.calls = [("connect", kwargs)]
@@ -30,13 +31,9 @@ class RecordingClient:
     def init_communicator(self, device):
         self.calls.append(("init_communicator", {"device": device}))
 
-    def get_server_info(self):
-        return {"model_config": {"logprobs_mode": "processed_logprobs"}}
-
     def update_named_params(self, metadata, named_params):
-        self.calls.append(
-            ("update_named_params", {"metadata": metadata, "received": receive_packed(metadata, named_params)})
-        )
+        received = receive_packed(metadata, named_params)
+        self.calls.append(("update_named_params", {"metadata": metadata, "received": received}))
 
     def reset_prefix_cache(self):
         self.calls.append(("reset_prefix_cache", {}))
