@@ -5,6 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from requests import Response, Session
+from requests.adapters import HTTPAdapter
 from trl import GRPOTrainer
 from trl.generation import vllm_generation
 from trl.generation.vllm_client import VLLMClient
@@ -13,7 +15,7 @@ from trl.trainer import grpo_trainer
 
 from dapo_trl import DAPOTrainer
 from dapo_trl.generation.vllm import Generation, check_weight_transfer
-from dapo_trl.generation.vllm.client import NOTHING_GENERATED
+from dapo_trl.generation.vllm.client import NOTHING_GENERATED, limit_requests
 from tests.helpers import EOS, FIRST_CHARACTER, build
 from tests.packed_transfer import receive_packed
 from tests.recording_vllm import FakeClient
@@ -213,6 +215,21 @@ def test_what_it_needs_is_asked_for_before_anything_is_loaded(monkeypatch):
 
 
 # VLLMClient
+
+
+def test_its_session_repeats_nothing_and_waits_for_a_time_only(monkeypatch):
+    session, sent = Session(), []
+    session.mount("http://", HTTPAdapter(max_retries=5))
+    limit_requests(session, 100.0)
+
+    def send(adapter, request, timeout, **kwargs):
+        sent.append((request.method, timeout, adapter.max_retries.total))
+        return Response()
+
+    monkeypatch.setattr(HTTPAdapter, "send", send)
+    session.get("http://server/v1/models")
+    session.post("http://server/v1/completions", json={})
+    assert sent == [("GET", (30, 30), 0), ("POST", (30, 100.0), 0)]
 
 
 @pytest.mark.parametrize(
