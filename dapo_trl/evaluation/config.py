@@ -68,6 +68,11 @@ class EvaluateConfig:
     answer_rule: str | None = _option(
         None, "`auto`, `boxed` or `math_dapo`. Default: the rule the model was trained with, else auto."
     )
+    thinking_tags: list[str] | None = _option(
+        None,
+        "Beginning and end of the thinking, in which no answer is read. Default: those of the model's training, else "
+        "<think> and </think>.",
+    )
     temperature: float = _option(1.0, "Sampling temperature; 0 takes the most likely token (with k = 1).")
     top_p: float = _option(0.7, "Nucleus sampling: the smallest set of tokens with this probability.")
     top_k: int = _option(0, "Sample from so many tokens only; 0: from all.")
@@ -127,7 +132,8 @@ def _read_json(name: str, value: dict | str | None) -> dict | None:
 
 def _check_choices(config: EvaluateConfig) -> None:
     from ..data.templates import resolve_template  # late: --help need not wait for the libraries behind these
-    from ..rewards.answers import get_answer_rule
+    from ..rewards.answers import THINKING_TAGS
+    from ..rewards.verifier import Verifier
 
     for name, known in (("backend", BACKENDS), ("server_api", SERVER_APIS)):
         if getattr(config, name) not in known:
@@ -137,8 +143,8 @@ def _check_choices(config: EvaluateConfig) -> None:
             f"backend={config.backend!r} with server_url={config.server_url!r}: a server needs its address, and only "
             "a server has one. Give --server_url (usually ending in /v1), or take it out."
         )
-    if config.answer_rule is not None:
-        get_answer_rule(config.answer_rule)
+    tags: Any = THINKING_TAGS if config.thinking_tags is None else config.thinking_tags
+    Verifier(config.answer_rule or "auto", thinking_tags=tags)  # which checks both
     if config.prompt_template is not None:
         resolve_template(config.prompt_template)
 

@@ -11,11 +11,12 @@ from transformers import PreTrainedTokenizerBase
 
 from ..data.prompts import as_messages
 from ..rewards import AccuracyReward
+from ..rewards.answers import THINKING_TAGS
 from .backends import make_sampler
 from .completions import Completion, CompletionsFile, Request, make_requests
 from .config import EvaluateConfig
 from .judge import judge, results
-from .model import ModelFiles, find_model, load_tokenizer, read_metadata, trained_rule
+from .model import ModelFiles, find_model, load_tokenizer, read_metadata, trained_rule, trained_tags
 from .problems import Problems, digest, find_source, load_problems
 from .prompts import PromptSettings, find_prompt_settings
 from .summary import FORMAT_VERSION, versions, write_summary
@@ -140,7 +141,11 @@ def evaluate(config: EvaluateConfig) -> tuple[dict[str, Any], Path]:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         **evaluation.described(),
         "sampling": {"k": config.k, **evaluation.sampling},
-        "judging": {"answer_rule": reward.answer_rule, "answer_rule_from": rule_from},
+        "judging": {
+            "answer_rule": reward.answer_rule,
+            "answer_rule_from": rule_from,
+            "thinking_tags": reward.thinking_tags and list(reward.thinking_tags),
+        },
         "versions": versions(),
         **results(records, verdicts, reward.verifier),
         "completions_file": path.name,
@@ -181,7 +186,8 @@ def make_reward(config: EvaluateConfig, metadata: dict[str, Any] | None) -> tupl
         rule, origin = trained_rule(metadata), "like" if config.like else "model"
     if rule is None:
         rule, origin = "auto", "default"
-    reward = AccuracyReward(rule)
+    tags: Any = config.thinking_tags or trained_tags(metadata) or THINKING_TAGS
+    reward = AccuracyReward(rule, thinking_tags=tags)
     logger.info("Answer rule (%s): %s.", origin, reward.answer_rule)
     return reward, origin
 

@@ -9,7 +9,7 @@ import pytest
 from peft import IA3Config
 
 from dapo_trl.evaluation.backends.transformers import load_model
-from dapo_trl.evaluation.model import find_model, load_tokenizer, read_metadata, trained_rule
+from dapo_trl.evaluation.model import find_model, load_tokenizer, read_metadata, trained_rule, trained_tags
 from dapo_trl.run.checkpoint import METADATA
 from tests.command import save_model
 
@@ -86,6 +86,13 @@ def test_the_rule_of_the_training(rules, expected, tmp_path):
     (tmp_path / METADATA).write_text(json.dumps({"answer_rules": rules}))
     assert trained_rule(read_metadata(str(tmp_path))) == expected
     assert trained_rule(None) is None
+
+
+def test_the_thinking_tags_of_the_training():
+    tags = {"other": ["<a>", "</a>"], "accuracy": ["<t>", "</t>"]}
+    assert trained_tags({"thinking_tags": tags}) == ["<t>", "</t>"]
+    assert trained_tags({"thinking_tags": {"mine": None, "other": ["<a>", "</a>"]}}) == ["<a>", "</a>"]
+    assert trained_tags({"thinking_tags": {"accuracy": None}}) is trained_tags({}) is trained_tags(None) is None
 
 
 def test_a_rule_that_changed_since(caplog):
