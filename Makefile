@@ -59,7 +59,7 @@ $(VLLM_VENV)/.installed: setup.cfg constraints.txt
 
 # Lines and branches that the tests of the faster folders run, and those that they do not. What runs in a process of its
 # own (commands, workers of the reward) is not counted.
-COVERED := rewards sampling batching checks data estimation evaluation monitoring commands
+COVERED := rewards sampling batching checks data estimation evaluation monitoring reporting commands
 coverage: install
 	$(BIN)/python -m pytest --cov=dapo_trl --cov-branch --cov-report=term-missing:skip-covered $(COVERED:%=tests/%)
 
