@@ -1,17 +1,25 @@
-"""The training process's side of the killable workers."""
+"""
+Comparisons by math-verify in processes that can be killed.
+
+The training process talks to a *host*, which owns the workers (pebble's `ProcessPool`): a pool inside the training
+process would either fork it (CUDA, threads) or make every worker import the training script again, and with it torch.
+"""
 
 import atexit
-import contextlib
-import json
+import functools
 import logging
 import math
+import multiprocessing
 import os
-import select
+import signal
 import subprocess
 import sys
 import threading
-import time
+from concurrent.futures import Future, TimeoutError
+from multiprocessing.connection import Connection
 from pathlib import Path
+
+from pebble import ProcessPool
 
 from .outcome import Outcome, Reason
 
@@ -23,15 +31,12 @@ MIN_WORKERS = 8
 MAX_WORKERS = 32
 START_SECONDS = 60.0
 STOP_SECONDS = 3.0
-
-
-class HostError(RuntimeError):
-    """The host process could not be started, ended, or does not answer."""
+PARENT_CHECK_SECONDS = 1.0
 
 
 class VerifierPool:
     """
-    Compares answers with math-verify in processes that can be killed.
+    The training process's side.
 
     Nothing is started before the first call. Calls from several threads wait for each other. A forked child starts its
     own processes. When this process ends, however it ends, the others end too.
@@ -64,17 +69,19 @@ class VerifierPool:
             self._forget()  # forked: the processes, and the state of the lock, belong to the parent
         with self._lock:
             try:
-                replies = self._ask({"pairs": pairs, "timeout": timeout}, self._patience(len(pairs), timeout))
-            except (HostError, OSError, ValueError) as error:
-                logger.warning("The math-verify processes failed and are started again at the next call: %s", error)
-                self._stop(patience=0)
-                return [Outcome(None, Reason.ERROR, detail=str(error))] * len(pairs)
-        return [Outcome(is_correct, Reason(reason), detail=detail) for is_correct, reason, detail in replies]
+                return self._ask(pairs, timeout)
+            except (OSError, EOFError) as error:
+                detail = f"{error or 'no reply'}; the host process ended with exit code {self._stop()}"
+                logger.warning("The math-verify processes failed and are started again at the next call: %s", detail)
+                return [Outcome(None, Reason.ERROR, detail=detail)] * len(pairs)
+            except BaseException:  # such as Ctrl-C: a late reply must not be taken for one to the next question
+                self._stop()
+                raise
 
     def close(self) -> None:
         """End all processes. The next call starts new ones."""
         if self._pid == os.getpid():
-            self._stop(patience=STOP_SECONDS)
+            self._stop()
 
     @property
     def host_pid(self) -> int | None:
@@ -84,80 +91,109 @@ class VerifierPool:
     def _forget(self) -> None:
         self._pid = os.getpid()
         self._lock = threading.Lock()
-        self._host = None
+        self._host, self._connection = None, None
 
-    def _patience(self, num_pairs: int, timeout: float) -> float:
-        """Seconds after which the host itself must be at fault: every answer timed out, one after the other."""
-        return START_SECONDS + math.ceil(num_pairs / self.num_workers) * (timeout + 2)
-
-    def _ask(self, request: dict, patience: float) -> list:
+    def _ask(self, pairs: list[tuple[str, str]], timeout: float) -> list[Outcome]:
         if self._host is None or self._host.poll() is not None:
-            self._host = _start_host(self.num_workers)
-        self._host.stdin.write(json.dumps(request).encode() + b"\n")  # ASCII: lone surrogates and NULs are escaped
-        self._host.stdin.flush()
-        replies = json.loads(_read_line(self._host, patience))
-        if len(replies) != len(request["pairs"]):
-            raise HostError(f"{len(replies)} replies to {len(request['pairs'])} questions")
-        return replies
+            self._host, self._connection = _start_host(self.num_workers)
+        self._connection.send((pairs, timeout))
+        # The time if every answer timed out, one after the other: beyond it the host itself must be at fault.
+        patience = START_SECONDS + math.ceil(len(pairs) / self.num_workers) * (timeout + 2)
+        if not self._connection.poll(patience):
+            raise TimeoutError(f"no reply within {patience:.0f} s")
+        return self._connection.recv()
 
-    def _stop(self, patience: float) -> None:
+    def _stop(self) -> int | None:
+        """End the host, which ends its workers; those of a host that has to be killed end by themselves."""
         host, self._host = self._host, None
         if host is None:
-            return
-        with contextlib.suppress(OSError):  # it may be gone already
-            host.stdin.close()
+            return None
+        self._connection.close()
+        host.terminate()
         try:
-            host.wait(patience)
+            return host.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            _terminate(host)
-        host.stdout.close()
+            host.kill()
+            return host.wait()
+
+
+@functools.cache
+def shared_pool() -> VerifierPool:
+    """The one pool of this process, created at the first call."""
+    return VerifierPool()
 
 
 def default_num_workers() -> int:
     """Cores this process may use, divided by the ranks on this machine; within [`MIN_WORKERS`, `MAX_WORKERS`]."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return min(max(cores // local_ranks, MIN_WORKERS), MAX_WORKERS)
+    return min(max(cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), MIN_WORKERS), MAX_WORKERS)
 
 
-def _start_host(num_workers: int) -> subprocess.Popen:
+def _start_host(num_workers: int) -> tuple[subprocess.Popen, Connection]:
     root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-    # -P: a file such as random.py in the working directory must not shadow a module of the host.
-    # -c rather than -m: a main module with a name would be imported again by every worker.
-    command = [sys.executable, "-P", "-c", f"from {__package__}.host import main; main({num_workers})"]
-    environment = {**os.environ, "PYTHONPATH": path}
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+    ours, theirs = multiprocessing.Pipe()
+    with theirs:
+        # -P: a file such as random.py in the working directory must not shadow a module of the host.
+        # -c rather than -m: a main module with a name would be imported again by every worker.
+        code = f"from {__name__} import serve; serve({theirs.fileno()}, {num_workers})"
+        streams = {"stdin": subprocess.DEVNULL, "stdout": 2, "pass_fds": [theirs.fileno()]}
+        environment = {**os.environ, "PYTHONPATH": path}
+        return subprocess.Popen([sys.executable, "-P", "-c", code], env=environment, **streams), ours
 
 
-def _read_line(host: subprocess.Popen, patience: float) -> bytes:
-    deadline = time.monotonic() + patience
-    chunks = []
-    while not chunks or not chunks[-1].endswith(b"\n"):
-        if not select.select([host.stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            raise HostError(f"no reply within {patience:.0f} s")
-        chunks.append(os.read(host.stdout.fileno(), 1 << 16))
-        if not chunks[-1]:
-            raise HostError(f"the host process ended with exit code {host.wait()}; its message is on standard error")
-    return b"".join(chunks)
-
-
-def _terminate(host: subprocess.Popen) -> None:
-    """Ask it to end its workers and itself, and kill it if it does not; workers of a killed host end by themselves."""
-    host.terminate()
+def serve(descriptor: int, num_workers: int) -> None:
+    """What the host does: answer requests from a connection until its other end is closed, or the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the training process, whose end ends this one
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    connection, parent = Connection(descriptor), os.getppid()
+    pool = _new_pool(num_workers)
     try:
-        host.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        host.kill()
-        host.wait()
+        while os.getppid() == parent:  # a fork of the parent may hold the other end open
+            if not connection.poll(PARENT_CHECK_SECONDS):
+                continue
+            pairs, timeout = connection.recv()
+            if not pool.active:  # broken since the last request, such as by an idle worker killed from outside
+                _end(pool)
+                pool = _new_pool(num_workers)
+            # Each in a task of its own, so that a worker that is killed costs only its own answer.
+            futures = [pool.schedule(_check, args=(*pair, timeout), timeout=timeout) for pair in pairs]
+            connection.send([_outcome(future) for future in futures])
+    except (EOFError, ConnectionError):
+        pass
+    finally:
+        _end(pool)
 
 
-_shared_pool: VerifierPool | None = None
+def _new_pool(num_workers: int) -> ProcessPool:
+    """Workers that are forked from a process which has everything loaded: a new one takes no time."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([f"{__package__}.worker"])
+    return ProcessPool(max_workers=num_workers, context=context, initializer=_limit)
 
 
-def shared_pool() -> VerifierPool:
-    """The one pool of this process, created at the first call."""
-    global _shared_pool
-    if _shared_pool is None:
-        _shared_pool = VerifierPool()
-    return _shared_pool
+def _end(pool: ProcessPool) -> None:
+    pool.stop()
+    pool.join()
+
+
+# `worker` is imported by workers only: the host has no use for sympy, and starts sooner without.
+def _limit() -> None:
+    from .worker import limit_resources
+
+    limit_resources()
+
+
+def _check(answer: str, gold: str, timeout: float) -> Outcome:
+    from .worker import check
+
+    return check(answer, gold, timeout)
+
+
+def _outcome(future: Future) -> Outcome:
+    try:
+        return future.result()
+    except TimeoutError:
+        return Outcome(False, Reason.TIMEOUT)
+    except Exception as error:  # whatever went wrong in the worker is reported with the outcome, and counted there
+        return Outcome(None, Reason.ERROR, detail=f"{type(error).__name__}: {error}")

@@ -17,7 +17,7 @@ from sympy import Add, Basic, E, Expr, Float, MatrixBase, Rational, UnevaluatedE
 
 from .equivalence import Reading, read
 from .finished import is_finished, is_solved, num_functions, num_sums
-from .outcome import Reason
+from .outcome import Outcome, Reason
 from .plain_numbers import ROUNDED_DIGITS
 from .words import without_unit
 
@@ -26,31 +26,14 @@ MEMORY_LIMIT_BYTES = 1024**3
 # A worker whose owner died cannot be killed by it any more; the alarm of the kernel then ends it.
 ORPHAN_GRACE_SECONDS = 15
 
-# What sympy raises where it has no way to compare two expressions, such as x != 3 with a set. [`self_test`] tells a
+# What sympy raises where it has no way to compare two expressions, such as x != 3 with a set. [`_prepare`] tells a
 # broken installation apart.
 _INCOMPARABLE = (TypeError, ValueError, KeyError, NotImplementedError, ArithmeticError, RecursionError, MemoryError)
 
 # The parser learns from what it reads. What it has learned from these, every worker is forked with.
-_SAMPLES = (
-    *(
-        "-5.25",
-        "2x - 3y",
-        "1, 2, 3",
-        "(1, 2, 3)",
-        "x^2 + 2x + 1 = 0",
-        "3 + 4i",
-        "A, B",
-        r"-\frac{3}{4}\pi",
-        r"5\sqrt{3} - 2",
-    ),
-    *(r"\{1, 2\}", r"(-\infty, 2] \cup (3, 5)", r"1 < x \le 2", r"[1, 2)", r"\sin(2x)", r"e^{-2x}", r"3x(x+1)^2(x-2)"),
-    *(
-        r"\text{even}",
-        r"\begin{pmatrix} -1 & 2 \\ \frac{1}{3} & 4 \end{pmatrix}",
-        r"\frac{x+1}{2y^2}",
-        r"1 \pm \sqrt{2}",
-    ),
-)
+_SAMPLES = r"""-5.25; 2x - 3y; 1, 2, 3; (1, 2, 3); x^2 + 2x + 1 = 0; 3 + 4i; A, B; -\frac{3}{4}\pi; 5\sqrt{3} - 2
+\{1, 2\}; (-\infty, 2] \cup (3, 5); 1 < x \le 2; [1, 2); \sin(2x); e^{-2x}; 3x(x+1)^2(x-2); \text{even}
+\frac{x+1}{2y^2}; \begin{pmatrix} -1 & 2 \\ \frac{1}{3} & 4 \end{pmatrix}; 1 \pm \sqrt{2}"""
 
 _EXTRACTION = (
     LatexExtractionConfig(
@@ -62,32 +45,16 @@ _EXTRACTION = (
 )
 
 
-def prepare_worker() -> None:
-    """Run once per worker: bound its memory, let signals end it at once, and build math-verify's tables."""
+def limit_resources() -> None:
+    """Run once per worker: bound its memory, and let signals end it at once."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a Python handler would wait for a running big-integer power
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     hard_limit = resource.getrlimit(resource.RLIMIT_AS)[1]
     limit = MEMORY_LIMIT_BYTES if hard_limit == resource.RLIM_INFINITY else min(MEMORY_LIMIT_BYTES, hard_limit)
     resource.setrlimit(resource.RLIMIT_AS, (limit, hard_limit))
-    self_test()
 
 
-def self_test() -> None:
-    """
-    Fail if this installation of math-verify does not work; on the way, build the tables of its parser.
-
-    Raises:
-        RuntimeError: if two known comparisons go wrong.
-    """
-    logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # "timeout is disabled": on purpose
-    for answer, is_correct in ((r"\frac{1}{\sqrt{3}}", True), (r"\pi", False)):
-        if _check(answer, r"\frac{\sqrt{3}}{3}") != (is_correct, Reason.MATH_VERIFY):
-            raise RuntimeError(f"math-verify does not work: {answer} == sqrt(3)/3 is not {is_correct}.")
-    for text in _SAMPLES:
-        _parse(text)
-
-
-def check(answer: str, gold: str, timeout: float) -> tuple[bool | None, str]:
+def check(answer: str, gold: str, timeout: float) -> Outcome:
     """
     Compare with math-verify.
 
@@ -97,24 +64,23 @@ def check(answer: str, gold: str, timeout: float) -> tuple[bool | None, str]:
         timeout (`float`): seconds after which this process is going to be killed.
 
     Returns:
-        `tuple[bool | None, str]`: verdict and [`Reason`]. An answer that cannot be read, or compared, or evaluated
-        within the memory limit, is wrong; a gold that cannot be read gives `None`.
+        [`Outcome`]: an answer that cannot be read, or compared, or evaluated within the memory limit, is wrong.
     """
     signal.alarm(math.ceil(timeout) + ORPHAN_GRACE_SECONDS)
     try:
-        return _check(answer, gold)
+        return _compare(answer, gold)
     finally:
         signal.alarm(0)
 
 
-def _check(answer: str, gold: str) -> tuple[bool | None, str]:
+def _compare(answer: str, gold: str) -> Outcome:
     stated, wanted = read(answer), read(gold)
     if not wanted.is_plain and not _is_right(wanted, wanted):
-        return None, Reason.GOLD_UNREADABLE
+        return Outcome(None, Reason.GOLD_UNREADABLE)
     is_correct = _is_right(stated, wanted)
     if is_correct and not wanted.is_plain and _is_finished(wanted, wanted) and not _is_finished(stated, wanted):
-        return False, Reason.UNFINISHED
-    return is_correct, Reason.MATH_VERIFY
+        return Outcome(False, Reason.UNFINISHED)
+    return Outcome(is_correct, Reason.MATH_VERIFY)
 
 
 @lru_cache(maxsize=1000)
@@ -192,3 +158,16 @@ def _parse(text: str) -> Basic | MatrixBase | None:
     if not trees and r"\pm" in text:  # within a fraction it cannot
         return _parse(re.sub(r"([^,]*)\\pm([^,]*)", r"\1+\2, \1-\2", text))
     return trees[0] if trees else None
+
+
+def _prepare() -> None:
+    """Fail if this installation of math-verify does not work; on the way, build the tables of its parser."""
+    logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # "timeout is disabled": on purpose
+    for answer, is_correct in ((r"\frac{1}{\sqrt{3}}", True), (r"\pi", False)):
+        if _compare(answer, r"\frac{\sqrt{3}}{3}") != Outcome(is_correct, Reason.MATH_VERIFY):
+            raise RuntimeError(f"math-verify does not work: {answer} == sqrt(3)/3 is not {is_correct}.")
+    for text in re.split("[;\n]", _SAMPLES):
+        _parse(text.strip())
+
+
+_prepare()  # where this module is imported: once, by the process that workers are forked from
