@@ -10,17 +10,27 @@ completion of megabytes of braces costs no more than finding the words `answer` 
 
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from .boxes import MAX_ANSWER_CHARS, MAX_CANDIDATES, boxes, has_content, last_boxes, read_box
 from .equivalence import read
 from .math_dapo import equals_math_dapo, find_math_dapo
 
 
 THINKING_TAGS = ("<think>", "</think>")
+# The longest gold in MATH-500 has 159 characters; what is longer than this is no final answer.
+MAX_ANSWER_CHARS = 1000
+MAX_CANDIDATES = 16
 
+_BOXES = ("\\boxed", "\\fbox")
+_SPACE = r"(?:[\s$]|\\quad|\\qquad|\\[()])*"
+_AND = re.compile(
+    rf"{_SPACE}(?:,|;|,? ?and|,? ?or|\\text *\{{[^{{}}]{{0,40}}(?:and|or) *\}})"
+    rf"{_SPACE}(?:[A-Za-z](?:_\{{?\w+\}}?)? *= *)?"
+)
+_BOX = re.compile(r"\\(?:boxed|fbox)\s{0,15}(?:([0-9])|\{)")
+_BRACE = re.compile(r"(?<!\\)[{}]")
 _MARKUP = "*_`"
 _ANSWER_LINE = re.compile(rf"answers?[ \t]{{0,8}}[{_MARKUP}]{{0,3}}[ \t]{{0,8}}[:：]")
 _ANSWER_IS = re.compile(r"answer\b[^\n.:=]{0,60}?\b(?:is|are|equals)\b[ \t]{0,8}:?")
@@ -44,31 +54,6 @@ _MATH_DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
 _MATH_SEGMENT = re.compile(r"(?<!\\)\$\$?([^$]+)(?<!\\)\$\$?|\\\(((?:[^\\]|\\[^)])+)\\\)")
 
 
-@dataclass(frozen=True)
-class AnswerRule:
-    """
-    How to find the final answer, and how to compare it.
-
-    Attributes:
-        name (`str`): name of the rule, as in `answer_rule`.
-        version (`int`): goes up whenever the rule finds something else.
-        find (`Callable[[str], str | None]`): the final answer of a completion, `None` without one.
-        equals (`Callable[[str, str], bool]`, *optional*):
-            The rule's own whole comparison of `(answer, gold)`, of all of a text. `None`: what is outside of thinking
-            is read, and compared by the cheap rules, then math-verify.
-    """
-
-    name: str
-    version: int
-    find: Callable[[str], str | None]
-    equals: Callable[[str, str], bool] | None = None
-
-    @property
-    def tag(self) -> str:
-        """Name and version in one word, such as `"auto-2"`, for checkpoints and results."""
-        return f"{self.name}-{self.version}"
-
-
 def without_thinking(text: str, tags: tuple[str, str] = THINKING_TAGS) -> str:
     """
     What a completion says outside of its thinking: what follows the last end of thinking, up to a further beginning.
@@ -85,7 +70,7 @@ def without_thinking(text: str, tags: tuple[str, str] = THINKING_TAGS) -> str:
 
 def find_boxed(text: str) -> str | None:
     r"""The content of the last complete `\boxed{...}` (or `\fbox{...}`) in `text`; `None` without one."""
-    return next((clean_answer(content) for *_, content in boxes(text)), None)
+    return next((clean_answer(content) for *_, content in _boxes(text)), None)
 
 
 def find_auto(text: str) -> str | None:
@@ -96,26 +81,20 @@ def find_auto(text: str) -> str | None:
     `\boxed{...}` or an `<answer>` element, whichever comes last; only without any of these "the answer is 34", or
     `#### 34`.
     """
-    lower = text.lower()  # much faster to search than ignoring case
-    if len(lower) != len(text):  # a few letters, such as İ, become two
-        lower = "".join(char.lower() if char.isascii() else char for char in text)
-    elements = deque(_ELEMENT.finditer(lower), maxlen=1)
-    start, end = elements[0].span(1) if elements else (0, 0)
-    stated = [
-        found for found in (_last_after(_ANSWER_LINE, lower, text), last_boxes(text)) if found and found[0] >= end
-    ]
-    if not stated and elements:
-        return find_auto(text[start:end]) or clean_answer(text[start:end])
-    if not stated:
-        sentences = (_last_after(_ANSWER_IS, lower, text), _last_after(_HASHES, text, text))
-        stated = [found for found in sentences if found]
-    return clean_answer(max(stated)[1]) if stated else None
+    lower = text.replace("İ", "I").lower()  # much faster to search than ignoring case; İ alone would become longer
+    stated = [_last_after(_ANSWER_LINE, lower, text), _last_boxes(text)]
+    for element in deque(_ELEMENT.finditer(lower), maxlen=1):
+        content = text[slice(*element.span(1))]
+        stated.append((element.end(1), find_auto(content) or content))
+    if not any(stated):
+        stated = [_last_after(_ANSWER_IS, lower, text), _last_after(_HASHES, text, text)]
+    return clean_answer(max(filter(None, stated))[1]) if any(stated) else None
 
 
 @lru_cache(maxsize=10_000)
 def find_gold(text: str) -> str | None:
     """The reference answer in a text or a worked solution; of several boxes all different ones, `1, 2`."""
-    contents = dict.fromkeys(reversed([content for *_, content in boxes(text)]))
+    contents = dict.fromkeys(reversed([content for *_, content in _boxes(text)]))
     if len(contents) > 1:
         return clean_answer(", ".join(contents))
     return find_auto(text) or clean_answer(text)
@@ -148,7 +127,7 @@ def clean_answer(answer: str) -> str | None:
             answer = answer[:-1]
         if answer == before:
             break
-    return answer if has_content(answer) and len(answer) <= MAX_ANSWER_CHARS else None
+    return answer if _has_content(answer) and len(answer) <= MAX_ANSWER_CHARS else None
 
 
 def _unwrap(answer: str) -> str:
@@ -157,7 +136,7 @@ def _unwrap(answer: str) -> str:
         inner = answer[len(left) : len(answer) - len(right)]
         if answer.startswith(left) and answer.endswith(right) and inner and left not in inner and right not in inner:
             return inner
-    box = read_box(answer, 0) if answer.startswith(("\\boxed", "\\fbox")) else None
+    box = _read_box(answer, 0) if answer.startswith(_BOXES) else None
     if box is not None and box[1] == len(answer):
         return box[0]
     segments = list(_MATH_SEGMENT.finditer(answer))
@@ -167,29 +146,83 @@ def _unwrap(answer: str) -> str:
 
 
 def _last_after(pattern: re.Pattern, searched: str, text: str) -> tuple[int, str] | None:
-    """Position and content in `text` of the last match of `pattern` in `searched` that any content follows."""
+    """
+    Position in `text` of the last match of `pattern` in `searched` that any content follows, and its first line: the
+    answer may stand below `Answer:`, between `$$` or `\\[` lines.
+    """
     for match in reversed(deque(pattern.finditer(searched), maxlen=MAX_CANDIDATES)):
-        content = _first_content(text[match.end() : match.end() + MAX_ANSWER_CHARS])
-        if content is not None:
-            return match.start(), content
+        for line in text[match.end() : match.end() + MAX_ANSWER_CHARS].split(
+            "\n"
+        ):  # splitlines cuts at form feeds too
+            if _has_content(line):
+                return match.start(), line
     return None
 
 
-def _first_content(window: str) -> str | None:
-    r"""The first line with a letter or digit: the answer may stand below `Answer:`, between `$$` or `\[` lines."""
-    for line in window.split("\n"):  # splitlines would cut at form feeds too
-        if has_content(line):
-            return line
+def _boxes(text: str) -> Iterator[tuple[int, int, str]]:
+    """Start, end and content of boxes that close and are not empty, from the last one back; of the last 16 only."""
+    end = len(text)
+    for _ in range(MAX_CANDIDATES):
+        start = max(text.rfind(command, 0, end) for command in _BOXES)
+        if start < 0:
+            return
+        box = _read_box(text, start)
+        if box is not None and _has_content(box[0]):
+            yield start, box[1], box[0]
+        end = start
+
+
+def _last_boxes(text: str) -> tuple[int, str] | None:
+    r"""Position and content of the last box, with those enumerated before it: `\boxed{5} and \boxed{6}` is `5, 6`."""
+    found: list[tuple[int, int, str]] = []
+    for box in _boxes(text):
+        if found and not _AND.fullmatch(text[box[1] : found[-1][0]]):
+            break
+        found.append(box)
+    return (found[0][0], ", ".join(content for *_, content in reversed(found))) if found else None
+
+
+def _read_box(text: str, start: int) -> tuple[str, int] | None:
+    """Content and end of the box command at `start`; `None` if it is not closed within the longest answer."""
+    opening = _BOX.match(text, start)
+    if opening is None:
+        return None
+    if opening[1]:  # LaTeX reads \boxed5 as \boxed{5}
+        return opening[1], opening.end()
+    depth = 1
+    for brace in _BRACE.finditer(text, opening.end(), opening.end() + MAX_ANSWER_CHARS):
+        depth += 1 if brace[0] == "{" else -1
+        if depth == 0:
+            return text[opening.end() : brace.start()], brace.end()
     return None
+
+
+def _has_content(text: str) -> bool:
+    """Whether there is anything but punctuation and space."""
+    return any(char.isalnum() or char in "∞∅" for char in text)
+
+
+@dataclass(frozen=True)
+class AnswerRule:
+    """How to find the final answer, and how to compare it."""
+
+    name: str  # as in `answer_rule`
+    version: int  # goes up whenever the rule finds something else
+    find: Callable[[str], str | None]  # the final answer of a completion, `None` without one
+    # The rule's own whole comparison of `(answer, gold)`, of all of a text. Without: what is outside of thinking is
+    # read, and compared by the cheap rules, then math-verify.
+    equals: Callable[[str, str], bool] | None = None
+
+    @property
+    def tag(self) -> str:
+        """Name and version in one word, such as `"auto-2"`, for checkpoints and results."""
+        return f"{self.name}-{self.version}"
 
 
 ANSWER_RULES = {
-    rule.name: rule
-    for rule in (
-        AnswerRule("math_dapo", 1, find_math_dapo, equals_math_dapo),
-        AnswerRule("boxed", 2, find_boxed),
-        AnswerRule("auto", 2, find_auto),
-    )
+    "math_dapo": AnswerRule("math_dapo", 1, find_math_dapo, equals_math_dapo),
+    "boxed": AnswerRule("boxed", 2, find_boxed),
+    "auto": AnswerRule("auto", 2, find_auto),
 }
 
 
@@ -200,7 +233,7 @@ def get_answer_rule(name: str) -> AnswerRule:
     Raises:
         ValueError: if there is no such rule; the message lists those there are.
     """
-    name = next((rule.name for rule in ANSWER_RULES.values() if rule.tag == name), name)
-    if name not in ANSWER_RULES:
-        raise ValueError(f"`answer_rule` is {name!r}, but the known rules are: {', '.join(sorted(ANSWER_RULES))}.")
-    return ANSWER_RULES[name]
+    for rule in ANSWER_RULES.values():
+        if name in (rule.name, rule.tag):
+            return rule
+    raise ValueError(f"`answer_rule` is {name!r}, but the known rules are: {', '.join(sorted(ANSWER_RULES))}.")

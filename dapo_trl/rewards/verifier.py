@@ -81,18 +81,15 @@ class Verifier:
             ValueError: if the two lists differ in length.
         """
         answers = [self._find(completion or "") for completion in completions]
-        if self.rule.equals is not None:
-            return [self._judge_by_rule(answer, gold) for answer, gold in zip(answers, golds, strict=True)]
-        texts = [read_gold(gold) for gold in golds]
-        decided = {pair: _decide(*pair) for pair in dict.fromkeys(zip(answers, texts, strict=True))}
-        verdicts = self._verify([pair for pair, outcome in decided.items() if outcome is None])
-        self._check_golds({gold for gold in texts if gold and not gold.isdigit() and not read(gold).is_plain})
-        outcomes = []
-        for answer, gold in zip(answers, texts, strict=True):
-            is_readable = gold is not None and self._is_readable.get(gold, True)
-            outcome = (decided[answer, gold] or verdicts[answer, gold]) if is_readable else GOLD_UNREADABLE
-            outcomes.append(replace(outcome, answer=answer))
-        return outcomes
+        pairs = list(zip(answers, map(self._read_gold, golds), strict=True))
+        verdicts = {pair: self._decide(*pair) for pair in dict.fromkeys(pairs)}
+        verdicts |= self._verify([pair for pair, outcome in verdicts.items() if outcome is None])
+        if self.rule.equals is None:
+            self._check_golds({gold for _, gold in pairs if gold and not gold.isdigit() and not read(gold).is_plain})
+        return [
+            replace(verdicts[answer, gold] if self._is_readable.get(gold, True) else GOLD_UNREADABLE, answer=answer)
+            for answer, gold in pairs
+        ]
 
     def are_equal(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
         """
@@ -104,9 +101,7 @@ class Verifier:
         Returns:
             `list[bool]` of length B. What math-verify cannot decide counts as different.
         """
-        if self.rule.equals is not None:
-            return [self.rule.equals(*pair) for pair in pairs]
-        verdicts = {pair: compare(*pair) for pair in set(pairs)}
+        verdicts = {pair: self._decide(*pair) for pair in dict.fromkeys(pairs)}
         verdicts |= self._verify([pair for pair, outcome in verdicts.items() if outcome is None])
         return [bool(verdicts[pair].is_correct) for pair in pairs]
 
@@ -114,10 +109,17 @@ class Verifier:
         text = completion if self.rule.equals else without_thinking(completion, self.thinking_tags)
         return self.rule.find(text)
 
-    def _judge_by_rule(self, answer: str | None, gold) -> Outcome:
-        if read_gold(gold) is None:
-            return replace(GOLD_UNREADABLE, answer=answer)
-        return NO_ANSWER if answer is None else Outcome(self.rule.equals(answer, str(gold)), Reason.RULE, answer)
+    def _read_gold(self, gold) -> str | None:
+        text = read_gold(gold)
+        return text if text is None or self.rule.equals is None else str(gold)
+
+    def _decide(self, answer: str | None, gold: str | None) -> Outcome | None:
+        """The outcome, if that takes no math-verify."""
+        if gold is None:
+            return GOLD_UNREADABLE
+        if answer is None:
+            return NO_ANSWER
+        return Outcome(self.rule.equals(answer, gold), Reason.RULE) if self.rule.equals else compare(answer, gold)
 
     def _check_golds(self, golds: set[str]) -> None:
         """Find out which golds math-verify can read, whatever the answers; a gold is right as its own answer."""
@@ -142,10 +144,7 @@ class Verifier:
         return verdicts
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "rule": self.rule.name, "_pool": None, "_cache": OrderedDict()}
-
-    def __setstate__(self, state: dict) -> None:
-        self.__dict__.update(state, rule=get_answer_rule(state["rule"]))
+        return {**self.__dict__, "_pool": None, "_cache": OrderedDict()}
 
 
 def read_gold(gold) -> str | None:
@@ -162,20 +161,5 @@ def read_gold(gold) -> str | None:
     if not isinstance(gold, str):
         return None
     gold = find_gold(gold)
-    return gold if gold is not None and _is_balanced(gold) else None
-
-
-def _is_balanced(text: str) -> bool:
-    depth = 0
-    for brace in re.findall(r"(?<!\\)[{}]", text):
-        depth += 1 if brace == "{" else -1
-        if depth < 0:
-            return False
-    return depth == 0
-
-
-def _decide(answer: str | None, gold: str | None) -> Outcome | None:
-    """The outcome, if that takes no math-verify."""
-    if gold is None:
-        return GOLD_UNREADABLE
-    return NO_ANSWER if answer is None else compare(answer, gold)
+    braces = re.findall(r"(?<!\\)[{}]", gold or "")
+    return gold if braces.count("{") == braces.count("}") else None
