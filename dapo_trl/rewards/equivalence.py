@@ -11,8 +11,7 @@ from functools import lru_cache
 
 from .outcome import Outcome, Reason
 from .plain_numbers import ROUNDED_DIGITS, Number, equal_numbers, read_number
-from .spelling import neutral, unwrapped, without_spaces
-from .words import split_names, without_unit
+from .spelling import neutral, split_names, unwrapped, without_spaces, without_unit
 
 
 # Rambling costs math-verify seconds, and is no other way to write the gold.

@@ -28,8 +28,8 @@ def is_finished(text: str, tree: sympy.Basic, gold: sympy.Basic) -> bool:
     Whether there is nothing left to compute in an answer, given as neutral text and as parsed, and the parsed gold.
 
     A factored and an expanded polynomial are both finished, but a gold of several factors asks for factors. A relation
-    must have its variable alone on one side, as in `x > 2` and `1 < x < 2`. There may be a function more than in a gold
-    with variables: `\\sec x` is `1 / \\cos x`.
+    has its variable alone on one side, as in `x > 2` and `1 < x < 2`. There may be a function more than in a gold with
+    variables: `\\sec x` is `1 / \\cos x`.
     """
     fractions = ([int(number) for number in match.groups() if number] for match in _FRACTION.finditer(text))
     if _COMPUTED.search(text) or any(math.gcd(*fraction) > 1 or fraction[1] == 1 for fraction in fractions):

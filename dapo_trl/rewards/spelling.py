@@ -1,4 +1,8 @@
-"""One spelling for what is written in many: the same answer in LaTeX, in Unicode and in plain text."""
+r"""
+One spelling for what is written in many, and what leaves a value alone: names before it, units and nouns after it.
+
+Only what is known to leave the value alone is read over: `34 trillion`, `34 below zero` and `5h` are no 34 and no 5.
+"""
 
 import re
 from functools import lru_cache
@@ -50,6 +54,38 @@ _REWRITES = tuple(
 )
 _TEXT = re.compile(r" *\\text\{([^{}]*)\} *")
 
+_UNIT = re.compile(
+    r"(?:mm|cm|dm|km|in|ft|yd|mi|mg|kg|gm|lb|oz|ml|cl|gal|min|sec|hr|yr|mph|kmp?h|kph|rad|deg|usd|cc|rpm|kwh|hz|ohm|mile|meter"
+    r"|metre|yard|gram|pound|ounce|lit(?:er|re)|gallon|second|minute|hour|day|week|month|year|radian|degree|dollar|cent"
+    r"|euro|rupee|unit|cu|point|way|digit|student|apple|person)s?|inch|foot|feet|square|cubic|sq|people|men|women|children"
+    r"|squared|cubed|[km]?pa|mol|[kmg]?ev|kj|k?cal|bar|atm"
+    r"|psi|[kmg]w|[km]v|[kmg]hz|of|total|altogether|each|left|remaining|per|away|old|the|an?|them|all"
+)
+_LETTER_UNITS = frozenset("mglshdtnjwvakcf")  # only within \text{}: elsewhere they are variables
+_NUMBER_WORD = re.compile(
+    r"minus|plus|tens|nots|\w+wards|times|less|versus|exceeds|equals|is|was"
+    r"|\w*(?:half|halve|third|quarter|dozen|hundred|thousand|illion|score|percent)s|(?:\w*(?:teen|tie|hundred|thousand|illion)|four|fif|six|seven|eigh|nin|ten|eleven|twelf)ths?"
+)
+_POWER = r"\^ ?(?:-?[0-9]|\{ ?-?[0-9] ?\})"
+_TAIL = re.compile(
+    r"(?:(?:[ /*(.,-]|\\cdot)*"
+    r"(?:\\text\{[^{}]*\}|m/s(?![A-Za-z])|(?<![A-Za-z\\])[A-Za-z]{2,}(?![A-Za-z{])|(?<=[/ ])a(?= )|(?<=/)[a-z]\b)"
+    rf"(?: ?{_POWER})?[.,)]?)+$"
+)
+_ORDINAL = re.compile(r"(?<=[0-9]) ?\^? ?\{? ?(?:\\text\{)?(?:st|nd|rd|th)\}* ?\}?$")
+_ATOM = (
+    r"(?:m ?)?(?:\\(?:angle|triangle|overline|vec|sin|cos|tan|cot|sec|csc|log|ln)(?![A-Za-z]) *)?\{? ?"
+    r"(?:[A-Za-z](?: ?\+ ?[a-z]){0,2}|[A-Z]{2,4}|\\(?!frac|text|sqrt)[A-Za-z]+|\[[A-Z]{3,6}\]"
+    r"|(?:(?:\\text\{[^{}]*\}|[A-Za-z]{4,}|of|the|in) *)+)"
+    r" ?\}?'*(?:_ ?(?:\{[^{}]*\}|\w))?(?:\^\{-1\})?'*(?: ?\([^()=<>]{1,20}\))?"
+)
+_NAME = re.compile(
+    rf"{_ATOM}|\| ?[A-Z]{{2}} ?\||\( ?[a-z](?: ?, ?[a-z])+ ?\)|{_ATOM} ?: ?{_ATOM}"
+    rf"|\\frac\{{[A-Z]{{2,3}}\}}\{{[A-Z]{{2,3}}\}}"
+)
+_EQUALS = re.compile(r"(?<![<>!\\])=|\\(?:in|approx)(?![A-Za-z])")
+_SEPARATOR = re.compile(r"[,;]|\\text\{ ?(?:and|or) ?\}|(?<=[ }])(?:and|or)(?= )")
+
 
 @lru_cache(maxsize=10_000)
 def neutral(text: str) -> str:
@@ -73,3 +109,46 @@ def unwrapped(text: str) -> str:
 def without_spaces(text: str) -> str:
     """Drop spaces, except between digits and between letters: `1 2` is not `12`."""
     return re.sub(r"(?<![0-9A-Za-z]) | (?![0-9A-Za-z])", "", text)
+
+
+def without_unit(text: str) -> str:
+    """A neutral text without the unit, noun or ordinal ending after its value."""
+    text = _ORDINAL.sub("", text)
+    tail = _TAIL.search(text)
+    return text[: tail.start()].strip() if tail and tail.start() and _is_unit(tail[0]) else text
+
+
+def _is_unit(tail: str) -> bool:
+    tail = re.sub(rf"{_POWER}|\\cdot|(?<=[a-z])\^?[0-9]", " ", tail)
+    words = re.findall(r"[^\W_]+", unwrapped(tail).lower())
+    return all(map(_is_unit_word, words)) and words[:1] not in (["squared"], ["cubed"])
+
+
+def _is_unit_word(word: str) -> bool:
+    if len(word) == 1 and word != "a":
+        return word in _LETTER_UNITS
+    is_plural = word.endswith("s") and not word.endswith("ss") and len(word) > 3 and not _NUMBER_WORD.fullmatch(word)
+    return is_plural or _UNIT.fullmatch(word) is not None
+
+
+def split_names(text: str) -> tuple[str, str]:
+    r"""
+    Names and values of a neutral `x = 5`, `f(2) = 5`, `\angle ABC = 30`, `x \in [0, 1]`, `x = 1 or x = 2`, or of
+    `x = 1, y = 2; x = 3, y = 4`, which is `(1, 2), (3, 4)`.
+
+    A sum of letters that was asked for (`m + n = 34`) is a name too. The left side of `xy = 6` or `x^2 = 4` is none,
+    but part of what is said: then the names are empty. An approximation after the value says nothing more.
+    """
+    text = re.sub(r"^\\approx(?![A-Za-z]) ?", "", text)
+    parts = _SEPARATOR.split(text)
+    parts = [_EQUALS.split(part) for part in (parts if len(_EQUALS.findall(text)) == len(parts) else [text])]
+    if not all(len(part) == 2 and _NAME.fullmatch(part[0].strip()) for part in parts):
+        value = text.rpartition("\\approx")[0].strip()
+        return split_names(value) if value else ("", text)
+    names = list(dict.fromkeys(re.sub("[ (){}|]", "", name) for name, _ in parts))
+    values = [value.strip() for _, value in parts]
+    first = names[0].partition("_")[0]
+    if all(name.partition("_")[0] == first for name in names):  # x_1 and x_2 are roots
+        return names[0] if len(names) == 1 else first, ", ".join(values)
+    groups = (values[at : at + len(names)] for at in range(0, len(values), len(names)))
+    return ",".join(names), ", ".join(f"({', '.join(group)})" for group in groups)

@@ -19,7 +19,7 @@ from .equivalence import Reading, read
 from .finished import is_finished
 from .outcome import Outcome, Reason
 from .plain_numbers import ROUNDED_DIGITS
-from .words import without_unit
+from .spelling import without_unit
 
 
 MEMORY_LIMIT_BYTES = 1024**3
