@@ -1,8 +1,4 @@
-r"""
-The accuracy reward, with TRL's signature.
-
-Reward functions here are instances of classes, not closures, so that they can be pickled.
-"""
+r"""The accuracy reward, with TRL's signature; an instance of a class, not a closure, so that it can be pickled."""
 
 import logging
 from collections import Counter, deque
@@ -40,11 +36,10 @@ class AccuracyReward:
         timeout (`float`, *optional*, defaults to `5.0`):
             Seconds that math-verify may spend on one answer.
         max_error_fraction (`float`, *optional*, defaults to `0.05`):
-            Fraction of recent rows (at least those of the current call) on which the verifier may fail before the run
-            is stopped. A single failure never stops it.
+            Fraction of recent rows on which the verifier may fail, beyond a single one, before the run is stopped.
         thinking_tags (`tuple[str, str]`, *optional*, defaults to `("<think>", "</think>")`):
-            What the thinking stands between. Only what follows its last end is read; a thinking that does not end
-            holds no answer. `("", "</think>")` where the chat template writes the beginning.
+            What the thinking stands between, which is not read. `("", "</think>")` where the chat template writes the
+            beginning.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -94,14 +89,10 @@ class AccuracyReward:
         **kwargs,
     ) -> list[float | None]:
         """
-        Score completions.
+        Score B completions: texts, or conversations whose last message is scored; `solution` has the golds.
 
-        Args:
-            completions (`list` of length B): texts, or conversations whose last message is scored.
-            solution (`list` of length B): golds.
-            log_extra (`Callable`, *optional*): called with a column name and B values.
-            log_metric (`Callable`, *optional*): called with `verifier/*` and the figure of this call.
-            **kwargs: further columns, ignored.
+        `log_extra` is called with a column name and B values, `log_metric` with `verifier/*` and the figure of this
+        call. Further columns are ignored.
 
         Returns:
             `list[float | None]` of length B. `None` where the gold cannot be read or the verifier failed.
@@ -123,22 +114,19 @@ class AccuracyReward:
         return [values[outcome.is_correct] for outcome in outcomes]
 
     def _check_errors(self, outcomes: list[Outcome], solution: list) -> None:
+        failed = [(outcome, gold) for outcome, gold in zip(outcomes, solution) if outcome.reason is Reason.ERROR]
         self._recent_errors.extend(outcome.reason is Reason.ERROR for outcome in outcomes)
-        errors = [row for row, outcome in enumerate(outcomes) if outcome.reason is Reason.ERROR]
-        if not errors:
-            return
-        for row in errors[:MAX_LOGGED_ERRORS]:
-            answer, detail = outcomes[row].answer, outcomes[row].detail
-            logger.warning("Verifier failed on answer %.500r, gold %.500r: %s", answer, solution[row], detail)
+        for outcome, gold in failed[:MAX_LOGGED_ERRORS]:
+            logger.warning("Verifier failed on answer %.500r, gold %.500r: %s", outcome.answer, gold, outcome.detail)
         num_errors, num_rows = sum(self._recent_errors), len(self._recent_errors)
-        if len(outcomes) > num_rows:
-            num_errors, num_rows = len(errors), len(outcomes)
-        if num_errors > max(1, self.max_error_fraction * num_rows):
+        if len(outcomes) > num_rows:  # all rows of this call count
+            num_errors, num_rows = len(failed), len(outcomes)
+        if failed and num_errors > max(1, self.max_error_fraction * num_rows):
+            outcome, gold = failed[-1]
             raise RuntimeError(
                 f"The answer verifier failed on {num_errors} of the last {num_rows} rows, more than "
                 f"`max_error_fraction={self.max_error_fraction}` allows: the rewards cannot be trusted. Last failure: "
-                f"{outcomes[errors[-1]].detail} (answer {outcomes[errors[-1]].answer!r:.200}, "
-                f"gold {solution[errors[-1]]!r:.200})."
+                f"{outcome.detail} (answer {outcome.answer!r:.200}, gold {gold!r:.200})."
             )
 
 

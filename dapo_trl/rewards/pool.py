@@ -36,15 +36,10 @@ PARENT_CHECK_SECONDS = 1.0
 
 class VerifierPool:
     """
-    The training process's side.
+    The training process's side: `num_workers` processes, by default as many as cores for each rank, within [8, 32].
 
     Nothing is started before the first call. Calls from several threads wait for each other. A forked child starts its
     own processes. When this process ends, however it ends, the others end too.
-
-    Args:
-        num_workers (`int`, *optional*):
-            Number of worker processes. Defaults to the cores of this machine divided by the ranks on it, within
-            [8, 32].
     """
 
     def __init__(self, num_workers: int | None = None):
@@ -54,14 +49,9 @@ class VerifierPool:
 
     def check(self, pairs: list[tuple[str, str]], timeout: float) -> list[Outcome]:
         """
-        Compare answers with golds.
+        Outcomes of pairs `(answer, gold)`; each has `timeout` seconds, after which its worker is killed.
 
-        Args:
-            pairs (`list[tuple[str, str]]`): `(answer, gold)` each.
-            timeout (`float`): seconds per answer, after which its worker is killed.
-
-        Returns:
-            `list[Outcome]`: in the order of `pairs`. If the processes themselves fail, every outcome is an error.
+        If the processes themselves fail, every outcome is an error.
         """
         if not pairs:
             return []
@@ -124,7 +114,7 @@ def shared_pool() -> VerifierPool:
 
 
 def default_num_workers() -> int:
-    """Cores this process may use, divided by the ranks on this machine; within [`MIN_WORKERS`, `MAX_WORKERS`]."""
+    """Cores this process may use, divided by the ranks on this machine; within the bounds."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(max(cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), MIN_WORKERS), MAX_WORKERS)
 

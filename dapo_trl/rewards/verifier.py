@@ -2,7 +2,6 @@
 
 import math
 import re
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -20,20 +19,8 @@ class Verifier:
     """
     Finds and compares final answers: cheap rules first, then math-verify in processes that can be killed.
 
-    Args:
-        answer_rule (`str`, *optional*, defaults to `"auto"`):
-            Name of the rule that finds the answer: `"auto"`, `"boxed"` or `"math_dapo"`.
-        timeout (`float`, *optional*, defaults to `5.0`):
-            Seconds that math-verify may spend on one answer; then its process is killed and the answer is wrong.
-        cache_size (`int`, *optional*, defaults to `50_000`):
-            Number of `(answer, gold)` pairs whose math-verify verdict is remembered.
-        pool ([`VerifierPool`], *optional*):
-            Processes to use instead of the shared ones.
-        thinking_tags (`tuple[str, str]`, *optional*, defaults to `("<think>", "</think>")`):
-            What the thinking stands between: no answer is read from it.
-
-    Raises:
-        ValueError: if `answer_rule` is unknown, `timeout` is not positive, or `thinking_tags` are not two texts.
+    Args as of [`AccuracyReward`]; up to `cache_size` verdicts of math-verify are remembered, and `pool` replaces the
+    processes that all verifiers share.
 
     Example:
     ```python
@@ -64,26 +51,16 @@ class Verifier:
         self.thinking_tags = tuple(thinking_tags)
         self._pool = pool
         self._is_readable: dict[str, bool] = {}
-        self._cache: OrderedDict[tuple[str, str], Outcome] = OrderedDict()
+        self._cache: dict[tuple[str, str], Outcome] = {}
 
     def __call__(self, completions: Sequence[str | None], golds: Sequence) -> list[Outcome]:
-        """
-        Verify completions.
-
-        Args:
-            completions (`list[str]` of length B): texts; `None` is an empty one.
-            golds (`list[str]` of length B): reference answers; numbers are accepted.
-
-        Returns:
-            `list[Outcome]` of length B.
-
-        Raises:
-            ValueError: if the two lists differ in length.
-        """
+        """Outcomes of B completions (`None` is an empty one) and B golds; `ValueError` if there are not as many."""
         answers = [self._find(completion or "") for completion in completions]
-        pairs = list(zip(answers, map(self._read_gold, golds), strict=True))
-        verdicts = {pair: self._decide(*pair) for pair in dict.fromkeys(pairs)}
-        verdicts |= self._verify([pair for pair, outcome in verdicts.items() if outcome is None])
+        texts = [read_gold(gold) for gold in golds]
+        if self.rule.equals:  # as written
+            texts = [text and str(gold) for text, gold in zip(texts, golds, strict=True)]
+        pairs = list(zip(answers, texts, strict=True))
+        verdicts = self._judge(pairs)
         if self.rule.equals is None:
             self._check_golds({gold for _, gold in pairs if gold and not gold.isdigit() and not read(gold).is_plain})
         return [
@@ -92,26 +69,17 @@ class Verifier:
         ]
 
     def are_equal(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
-        """
-        Do two found answers state the same? They are compared as an answer is with a gold.
-
-        Args:
-            pairs (`list[tuple[str, str]]` of length B): answers as [`Outcome.answer`] holds them.
-
-        Returns:
-            `list[bool]` of length B. What math-verify cannot decide counts as different.
-        """
-        verdicts = {pair: self._decide(*pair) for pair in dict.fromkeys(pairs)}
-        verdicts |= self._verify([pair for pair, outcome in verdicts.items() if outcome is None])
+        """Whether pairs of found answers state the same, compared as an answer and a gold; `False` if undecided."""
+        verdicts = self._judge(pairs)
         return [bool(verdicts[pair].is_correct) for pair in pairs]
+
+    def _judge(self, pairs: Sequence[tuple[str | None, str | None]]) -> dict[tuple[str | None, str | None], Outcome]:
+        verdicts = {pair: self._decide(*pair) for pair in dict.fromkeys(pairs)}
+        return verdicts | self._verify([pair for pair, outcome in verdicts.items() if outcome is None])
 
     def _find(self, completion: str) -> str | None:
         text = completion if self.rule.equals else without_thinking(completion, self.thinking_tags)
         return self.rule.find(text)
-
-    def _read_gold(self, gold) -> str | None:
-        text = read_gold(gold)
-        return text if text is None or self.rule.equals is None else str(gold)
 
     def _decide(self, answer: str | None, gold: str | None) -> Outcome | None:
         """The outcome, if that takes no math-verify."""
@@ -137,24 +105,20 @@ class Verifier:
         for pair, outcome in verdicts.items():
             if outcome.reason not in (Reason.ERROR, Reason.TIMEOUT):
                 self._is_readable[pair[1]] = outcome.reason is not Reason.GOLD_UNREADABLE
-                self._cache[pair] = outcome
-                self._cache.move_to_end(pair)
+                self._cache[pair] = self._cache.pop(pair, outcome)  # the newest is the last
         while len(self._cache) > self.cache_size:
-            self._cache.popitem(last=False)
+            del self._cache[next(iter(self._cache))]
         return verdicts
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_pool": None, "_cache": OrderedDict()}
+        return {**self.__dict__, "_pool": None, "_cache": {}}
 
 
 def read_gold(gold) -> str | None:
-    r"""
-    The reference answer within a gold column's value.
+    """
+    The answer that a value of a gold column states: a number, a text, or a whole worked solution.
 
-    A whole worked solution is accepted: what counts is then the answer that it states.
-
-    Returns:
-        `str` or `None`: `None` if there is nothing to compare with: empty, neither text nor number, braces not closed.
+    `None` if there is nothing to compare with: empty, neither text nor number, braces not closed.
     """
     if isinstance(gold, (int, float)) and not isinstance(gold, bool) and math.isfinite(gold):
         return str(gold)

@@ -35,14 +35,8 @@ _SAMPLES = r"""-5.25; 2x - 3y; 1, 2, 3; (1, 2, 3); x^2 + 2x + 1 = 0; 3 + 4i; A, 
 \{1, 2\}; (-\infty, 2] \cup (3, 5); 1 < x \le 2; [1, 2); \sin(2x); e^{-2x}; 3x(x+1)^2(x-2); \text{even}
 \frac{x+1}{2y^2}; \begin{pmatrix} -1 & 2 \\ \frac{1}{3} & 4 \end{pmatrix}; 1 \pm \sqrt{2}"""
 
-_EXTRACTION = (
-    LatexExtractionConfig(
-        boxed_match_priority=0,
-        normalization_config=NormalizationConfig(
-            basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="all", equations=False
-        ),
-    ),
-)
+_NORMALIZATION = NormalizationConfig(units=False, malformed_operators=True, nits=True)  # 5h is no 5
+_EXTRACTION = (LatexExtractionConfig(boxed_match_priority=-1, normalization_config=_NORMALIZATION),)
 
 
 def limit_resources() -> None:
@@ -56,15 +50,9 @@ def limit_resources() -> None:
 
 def check(answer: str, gold: str, timeout: float) -> Outcome:
     """
-    Compare with math-verify.
+    Compare by math-verify; after `timeout` seconds this process is going to be killed.
 
-    Args:
-        answer (`str`): the final answer, without anything around it.
-        gold (`str`): the reference answer.
-        timeout (`float`): seconds after which this process is going to be killed.
-
-    Returns:
-        [`Outcome`]: an answer that cannot be read, or compared, or evaluated within the memory limit, is wrong.
+    An answer that cannot be read, or compared, or evaluated within the memory limit, is wrong.
     """
     signal.alarm(math.ceil(timeout) + ORPHAN_GRACE_SECONDS)
     try:
@@ -142,12 +130,7 @@ def _differ(gold: Basic | MatrixBase, answer: Basic | MatrixBase) -> bool:
 
 @lru_cache(maxsize=1000)
 def _parse(text: str) -> Basic | MatrixBase | None:
-    """
-    Read a whole answer as one mathematical expression; `None` if math-verify cannot.
-
-    Never as text in which to look for a number: "5 or 6" must not be read as 6. Units are off already: math-verify
-    takes the last letters of `5h` and `5ab` for such.
-    """
+    """Read a whole answer as one expression, never as a text to look for one: "5 or 6" is no 6. `None` if unreadable."""
     text = re.sub(r"\\sqrt *\(", "sqrt(", text)
     trees = parse(f"${text}$", _EXTRACTION, fallback_mode="no_fallback", parsing_timeout=None, raise_on_error=True)
     if not trees and r"\pm" in text:  # within a fraction it cannot
