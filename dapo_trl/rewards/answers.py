@@ -23,7 +23,6 @@ THINKING_TAGS = ("<think>", "</think>")
 MAX_ANSWER_CHARS = 1000
 MAX_CANDIDATES = 16
 
-_BOXES = ("\\boxed", "\\fbox")
 _SPACE = r"(?:[\s$]|\\quad|\\qquad|\\[()])*"
 _AND = re.compile(
     rf"{_SPACE}(?:,|;|,? ?and|,? ?or|\\text *\{{[^{{}}]{{0,40}}(?:and|or) *\}})"
@@ -50,22 +49,20 @@ _CHANGES = re.compile(
 _SIGN_OFF = re.compile(r"(?i)\.?\s*(?:I hope (?:it|this) (?:is correct|helps)|<\|).*$", re.DOTALL)
 _EXPLANATION = re.compile(r"(?<=[0-9}$)a-z])\. +[A-Z][^0-9=\\]*$")
 _END = re.compile(r"(?:(?<!\\)[.,;:。\s]|(?<!\\)\\(?:[,;:!>\s]|q?quad|$))+$")
-_MATH_DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
-_MATH_SEGMENT = re.compile(r"(?<!\\)\$\$?([^$]+)(?<!\\)\$\$?|\\\(((?:[^\\]|\\[^)])+)\\\)")
+_MATH = re.compile(r"(?<!\\)\$\$?([^$]+)(?<!\\)\$\$?|\\\(((?:[^\\]|\\[^()])+)\\\)|\\\[((?:[^\\]|\\[^\[\]])+)\\\]")
+_CONTENT = re.compile(r"[^\W_]|[∞∅]")  # anything but punctuation and space
 
 
 def without_thinking(text: str, tags: tuple[str, str] = THINKING_TAGS) -> str:
     """
-    What a completion says outside of its thinking: what follows the last end of thinking, up to a further beginning.
+    What follows the last end of thinking, up to a further beginning.
 
     Without a beginning (`("", "</think>")`, where the chat template has written it) the thinking begins with the
     completion, and one that does not end says nothing.
     """
     begin, end = tags
     _, ended, text = text.rpartition(end)
-    if not begin:
-        return text if ended else ""
-    return text.partition(begin)[0]
+    return text.partition(begin)[0] if begin else text if ended else ""
 
 
 def find_boxed(text: str) -> str | None:
@@ -104,14 +101,10 @@ def clean_answer(answer: str) -> str | None:
     r"""
     Take off what is written around an answer: emphasis, math delimiters, a box, a lead-in, words, a final period.
 
-    Returns:
-        `str` or `None`: `None` if no letter or digit is left, or more than [`MAX_ANSWER_CHARS`] characters.
+    `None` if no letter or digit is left, or more than [`MAX_ANSWER_CHARS`] characters.
 
-    Example:
-    ```python
     >>> clean_answer("**the value of $x$ is $\\frac{1}{2}$.**")
     '\\frac{1}{2}'
-    ```
     """
     if answer.isascii() and answer.isdigit() and len(answer) <= MAX_ANSWER_CHARS:
         return answer
@@ -127,49 +120,39 @@ def clean_answer(answer: str) -> str | None:
             answer = answer[:-1]
         if answer == before:
             break
-    return answer if _has_content(answer) and len(answer) <= MAX_ANSWER_CHARS else None
+    return answer if _CONTENT.search(answer) and len(answer) <= MAX_ANSWER_CHARS else None
 
 
 def _unwrap(answer: str) -> str:
-    """Remove one pair of math delimiters, or one box, or the words, around what is the whole answer."""
-    for left, right in _MATH_DELIMITERS:
-        inner = answer[len(left) : len(answer) - len(right)]
-        if answer.startswith(left) and answer.endswith(right) and inner and left not in inner and right not in inner:
-            return inner
-    box = _read_box(answer, 0) if answer.startswith(_BOXES) else None
+    """Remove one box, or one pair of math delimiters with the words around it."""
+    opening = _BOX.match(answer)
+    box = _read_box(opening) if opening else None
     if box is not None and box[1] == len(answer):
         return box[0]
-    segments = list(_MATH_SEGMENT.finditer(answer))
-    if len(segments) == 1 and read(_MATH_SEGMENT.sub(" 7 ", answer)).number:  # "$\frac12$ in all cases"
-        return segments[0][1] or segments[0][2]
+    segments = list(_MATH.finditer(answer))
+    if len(segments) == 1 and read(_MATH.sub(" 7 ", answer)).number:  # "$\frac12$ in all cases"
+        return next(filter(None, segments[0].groups()))
     return answer
 
 
 def _last_after(pattern: re.Pattern, searched: str, text: str) -> tuple[int, str] | None:
-    """
+    r"""
     Position in `text` of the last match of `pattern` in `searched` that any content follows, and its first line: the
-    answer may stand below `Answer:`, between `$$` or `\\[` lines.
+    answer may stand below `Answer:`, between `$$` or `\[` lines.
     """
     for match in reversed(deque(pattern.finditer(searched), maxlen=MAX_CANDIDATES)):
-        for line in text[match.end() : match.end() + MAX_ANSWER_CHARS].split(
-            "\n"
-        ):  # splitlines cuts at form feeds too
-            if _has_content(line):
+        for line in text[match.end() : match.end() + MAX_ANSWER_CHARS].split("\n"):
+            if _CONTENT.search(line):
                 return match.start(), line
     return None
 
 
 def _boxes(text: str) -> Iterator[tuple[int, int, str]]:
     """Start, end and content of boxes that close and are not empty, from the last one back; of the last 16 only."""
-    end = len(text)
-    for _ in range(MAX_CANDIDATES):
-        start = max(text.rfind(command, 0, end) for command in _BOXES)
-        if start < 0:
-            return
-        box = _read_box(text, start)
-        if box is not None and _has_content(box[0]):
-            yield start, box[1], box[0]
-        end = start
+    for opening in reversed(deque(_BOX.finditer(text), maxlen=MAX_CANDIDATES)):
+        box = _read_box(opening)
+        if box is not None and _CONTENT.search(box[0]):
+            yield opening.start(), box[1], box[0]
 
 
 def _last_boxes(text: str) -> tuple[int, str] | None:
@@ -182,24 +165,16 @@ def _last_boxes(text: str) -> tuple[int, str] | None:
     return (found[0][0], ", ".join(content for *_, content in reversed(found))) if found else None
 
 
-def _read_box(text: str, start: int) -> tuple[str, int] | None:
-    """Content and end of the box command at `start`; `None` if it is not closed within the longest answer."""
-    opening = _BOX.match(text, start)
-    if opening is None:
-        return None
-    if opening[1]:  # LaTeX reads \boxed5 as \boxed{5}
+def _read_box(opening: re.Match) -> tuple[str, int] | None:
+    r"""Content and end of a box; of `\boxed5` the digit. `None` if it is not closed within the longest answer."""
+    if opening[1]:
         return opening[1], opening.end()
-    depth = 1
-    for brace in _BRACE.finditer(text, opening.end(), opening.end() + MAX_ANSWER_CHARS):
+    text, start, depth = opening.string, opening.end(), 1
+    for brace in _BRACE.finditer(text, start, start + MAX_ANSWER_CHARS):
         depth += 1 if brace[0] == "{" else -1
         if depth == 0:
-            return text[opening.end() : brace.start()], brace.end()
+            return text[start : brace.start()], brace.end()
     return None
-
-
-def _has_content(text: str) -> bool:
-    """Whether there is anything but punctuation and space."""
-    return any(char.isalnum() or char in "∞∅" for char in text)
 
 
 @dataclass(frozen=True)
@@ -227,12 +202,7 @@ ANSWER_RULES = {
 
 
 def get_answer_rule(name: str) -> AnswerRule:
-    """
-    The answer rule of this name, such as `"auto"`, or of this tag, such as `"auto-2"`.
-
-    Raises:
-        ValueError: if there is no such rule; the message lists those there are.
-    """
+    """The answer rule of this name, such as `"auto"`, or of this tag, such as `"auto-2"`; else a `ValueError`."""
     for rule in ANSWER_RULES.values():
         if name in (rule.name, rule.tag):
             return rule

@@ -114,7 +114,8 @@ class AccuracyReward:
         return [values[outcome.is_correct] for outcome in outcomes]
 
     def _check_errors(self, outcomes: list[Outcome], solution: list) -> None:
-        failed = [(outcome, gold) for outcome, gold in zip(outcomes, solution) if outcome.reason is Reason.ERROR]
+        rows = zip(outcomes, solution, strict=True)
+        failed = [(outcome, gold) for outcome, gold in rows if outcome.reason is Reason.ERROR]
         self._recent_errors.extend(outcome.reason is Reason.ERROR for outcome in outcomes)
         for outcome, gold in failed[:MAX_LOGGED_ERRORS]:
             logger.warning("Verifier failed on answer %.500r, gold %.500r: %s", outcome.answer, gold, outcome.detail)

@@ -130,7 +130,7 @@ def _differ(gold: Basic | MatrixBase, answer: Basic | MatrixBase) -> bool:
 
 @lru_cache(maxsize=1000)
 def _parse(text: str) -> Basic | MatrixBase | None:
-    """Read a whole answer as one expression, never as a text to look for one: "5 or 6" is no 6. `None` if unreadable."""
+    """A whole answer as one expression, never as a text to look for one: "5 or 6" is no 6. `None` if unreadable."""
     text = re.sub(r"\\sqrt *\(", "sqrt(", text)
     trees = parse(f"${text}$", _EXTRACTION, fallback_mode="no_fallback", parsing_timeout=None, raise_on_error=True)
     if not trees and r"\pm" in text:  # within a fraction it cannot
