@@ -1,7 +1,7 @@
 r"""The accuracy reward, with TRL's signature; an instance of a class, not a closure, so that it can be pickled."""
 
 import logging
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 
 from .answers import THINKING_TAGS
@@ -73,7 +73,7 @@ class AccuracyReward:
         self.correct = correct
         self.wrong = wrong
         self.max_error_fraction = max_error_fraction
-        self._recent_errors: deque[bool] = deque(maxlen=ERROR_WINDOW_ROWS)
+        self._recent_errors: list[bool] = []
 
     @property
     def answer_rule(self) -> str:
@@ -114,20 +114,18 @@ class AccuracyReward:
         return [values[outcome.is_correct] for outcome in outcomes]
 
     def _check_errors(self, outcomes: list[Outcome], solution: list) -> None:
-        rows = zip(outcomes, solution, strict=True)
-        failed = [(outcome, gold) for outcome, gold in rows if outcome.reason is Reason.ERROR]
-        self._recent_errors.extend(outcome.reason is Reason.ERROR for outcome in outcomes)
-        for outcome, gold in failed[:MAX_LOGGED_ERRORS]:
-            logger.warning("Verifier failed on answer %.500r, gold %.500r: %s", outcome.answer, gold, outcome.detail)
+        failed = [row for row, outcome in enumerate(outcomes) if outcome.reason is Reason.ERROR]
+        for row in failed[-MAX_LOGGED_ERRORS:]:
+            answer, detail = outcomes[row].answer, outcomes[row].detail
+            logger.warning("Verifier failed on answer %.500r, gold %.500r: %s", answer, solution[row], detail)
+        recent = self._recent_errors + [outcome.reason is Reason.ERROR for outcome in outcomes]
+        self._recent_errors = recent[-max(ERROR_WINDOW_ROWS, len(outcomes)) :]
         num_errors, num_rows = sum(self._recent_errors), len(self._recent_errors)
-        if len(outcomes) > num_rows:  # all rows of this call count
-            num_errors, num_rows = len(failed), len(outcomes)
         if failed and num_errors > max(1, self.max_error_fraction * num_rows):
-            outcome, gold = failed[-1]
             raise RuntimeError(
                 f"The answer verifier failed on {num_errors} of the last {num_rows} rows, more than "
                 f"`max_error_fraction={self.max_error_fraction}` allows: the rewards cannot be trusted. Last failure: "
-                f"{outcome.detail} (answer {outcome.answer!r:.200}, gold {gold!r:.200})."
+                f"{detail} (answer {answer!r:.200}, gold {solution[row]!r:.200})."
             )
 
 

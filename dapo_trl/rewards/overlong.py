@@ -41,20 +41,9 @@ class SoftOverlongPunishment:
         self.soft_punish_cache = soft_punish_cache
 
     def __call__(self, completion_ids: list[list[int]], **kwargs) -> list[float]:
-        """
-        Score completions by their number of tokens.
-
-        Args:
-            completion_ids (`list[list[int]]` of length B): token ids.
-            **kwargs: further columns, ignored.
-
-        Returns:
-            `list[float]` of length B, in [-1, 0].
-        """
-        return [
-            soft_overlong_punishment(len(ids), self.max_completion_length, self.soft_punish_cache)
-            for ids in completion_ids
-        ]
+        """Rewards of B lists of token ids, in [-1, 0]; further columns are ignored."""
+        limits = self.max_completion_length, self.soft_punish_cache
+        return [soft_overlong_punishment(len(ids), *limits) for ids in completion_ids]
 
 
 def soft_overlong_punishment(length: int, max_completion_length: int, soft_punish_cache: int) -> float:

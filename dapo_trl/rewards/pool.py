@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
-from concurrent.futures import Future, TimeoutError
+from concurrent.futures import Future
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -27,8 +27,7 @@ from .outcome import Outcome, Reason
 logger = logging.getLogger(__name__)
 
 # A hung answer occupies its worker for a whole time-out: with few workers, a handful of them would hold up all others.
-MIN_WORKERS = 8
-MAX_WORKERS = 32
+MIN_WORKERS, MAX_WORKERS = 8, 32
 START_SECONDS = 60.0
 STOP_SECONDS = 3.0
 PARENT_CHECK_SECONDS = 1.0

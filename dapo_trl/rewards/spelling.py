@@ -19,39 +19,30 @@ _CHARACTERS = str.maketrans(
 )
 
 
-def _braced(text: str) -> str:
-    return text if text.startswith("{") else f"{{{text}}}"
-
-
-_REWRITES = tuple(
-    (re.compile(pattern), replacement)
-    for pattern, replacement in (
-        (r"(?<!\\)\\! *|(?<=,)\{\}", ""),
-        (r" ?\{ ?, ?\}(?=[0-9])", ","),
-        # Not the spaces after \\, which ends the row of a matrix.
-        (r"(?<!\\)\\(?:left|right|displaystyle|limits|[Bb]igg?[lr]?)(?![A-Za-z])|(?<!\\)\\(?:[,;:> ]|q?quad)|~", " "),
-        (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
-        (
-            r"\\frac *(\{[^{}]*\}|[0-9]|\\pi) *(\{[^{}]*\}|[0-9])",
-            lambda match: rf"\frac{_braced(match[1])}{_braced(match[2])}",
-        ),
-        (r"(?<![A-Za-z\\])pi(?![A-Za-z])", r"\\pi "),
-        (r"\\sqrt *([0-9])", r"\\sqrt{\1}"),
-        (r"\\(?:textbf|textit|textrm|textnormal|mbox|mathrm|mathbf|mathit|text) *\{\s*([^{}]*?)\s*\}", r" \\text{\1}"),
-        (r"\\(?:f?boxe?d?|underline) *\{([^{}]*)\}", r"\1"),
-        (r"\^ *\{? *(?:\\circ|\\degree) *\}?(?: ?[CF](?![A-Za-z]))?|\\degree(?![A-Za-z])", r" \\text{degrees}"),
-        (r"\\(?:neq|not *=)(?![A-Za-z])|!=", r"\\ne "),
-        (r"\\leq(?:slant)?(?![A-Za-z])|<=", r"\\le "),
-        (r"\\geq(?:slant)?(?![A-Za-z])|>=", r"\\ge "),
-        (r"\\lt(?![A-Za-z])", "<"),
-        (r"\\gt(?![A-Za-z])", ">"),
-        (r"\\?%|\\text\{(?:%|per ?cent)\}|\b(?:per ?cent(?:age)?|pct)\b", "%"),
-        (r"(?<!\\)\\?\$|(?<!\\)\\[()\[\]]", " "),
-        (r"\*\*", "^"),
-        (r"\s+", " "),
-        (r"(?<=[^\\]\{) | (?=\})", ""),
-    )
-)
+_REWRITES = {
+    r"(?<!\\)\\! *|(?<=,)\{\}": "",
+    r" ?\{ ?, ?\}(?=[0-9])": ",",
+    # Not the spaces after \\, which ends the row of a matrix.
+    r"(?<!\\)\\(?:left|right|displaystyle|limits|[Bb]igg?[lr]?)(?![A-Za-z])|(?<!\\)\\(?:[,;:> ]|q?quad)|~": " ",
+    r"\\[dtc]frac(?![A-Za-z])": r"\\frac",
+    r"\\frac *([0-9]|\\pi)": r"\\frac{\1}",
+    r"(\\frac *\{[^{}]*\}) *([0-9])": r"\1{\2}",
+    r"(?<![A-Za-z\\])pi(?![A-Za-z])": r"\\pi ",
+    r"\\sqrt *([0-9])": r"\\sqrt{\1}",
+    r"\\(?:textbf|textit|textrm|textnormal|mbox|mathrm|mathbf|mathit|text) *\{\s*([^{}]*?)\s*\}": r" \\text{\1}",
+    r"\\(?:f?boxe?d?|underline) *\{([^{}]*)\}": r"\1",
+    r"\^ *\{? *(?:\\circ|\\degree) *\}?(?: ?[CF](?![A-Za-z]))?|\\degree(?![A-Za-z])": r" \\text{degrees}",
+    r"\\(?:neq|not *=)(?![A-Za-z])|!=": r"\\ne ",
+    r"\\leq(?:slant)?(?![A-Za-z])|<=": r"\\le ",
+    r"\\geq(?:slant)?(?![A-Za-z])|>=": r"\\ge ",
+    r"\\lt(?![A-Za-z])": "<",
+    r"\\gt(?![A-Za-z])": ">",
+    r"\\?%|\\text\{(?:%|per ?cent)\}|\b(?:per ?cent(?:age)?|pct)\b": "%",
+    r"(?<!\\)\\?\$|(?<!\\)\\[()\[\]]": " ",
+    r"\*\*": "^",
+    r"\s+": " ",
+    r"(?<=[^\\]\{) | (?=\})": "",
+}
 _TEXT = re.compile(r" *\\text\{([^{}]*)\} *")
 
 _UNIT = re.compile(
@@ -96,8 +87,8 @@ def neutral(text: str) -> str:
     '\\frac{1,024}{3} \\text{cm}'
     """
     text = text.translate(_CHARACTERS)
-    for pattern, replacement in _REWRITES:
-        text = pattern.sub(replacement, text)
+    for pattern, replacement in _REWRITES.items():
+        text = re.sub(pattern, replacement, text)
     return text.strip().rstrip(".;:").strip()
 
 
