@@ -1,11 +1,9 @@
 r"""
 Find the final answer in a completion.
 
-A rule has a name and a version: scores are comparable only between runs that used the same rule, so write
-[`AnswerRule.tag`] into every result. Change what a rule finds, and its version goes up.
-
-Nothing here looks further than [`MAX_ANSWER_CHARS`] from a candidate, and the number of candidates is bounded: a
-completion of megabytes of braces costs no more than finding the words `answer` and `\boxed` in it.
+Scores are comparable only between runs that used the same rule, so write [`AnswerRule.tag`] into every result. Nothing
+looks further than [`MAX_ANSWER_CHARS`] from a candidate, of which there are [`MAX_CANDIDATES`]: a completion of
+megabytes of braces costs no more than finding the words `answer` and `\boxed` in it.
 """
 
 import re
@@ -54,12 +52,7 @@ _CONTENT = re.compile(r"[^\W_]|[∞∅]")  # anything but punctuation and space
 
 
 def without_thinking(text: str, tags: tuple[str, str] = THINKING_TAGS) -> str:
-    """
-    What follows the last end of thinking, up to a further beginning.
-
-    Without a beginning (`("", "</think>")`, where the chat template has written it) the thinking begins with the
-    completion, and one that does not end says nothing.
-    """
+    """What follows the last end of thinking, up to a further beginning; an empty tag begins it with the completion."""
     begin, end = tags
     _, ended, text = text.rpartition(end)
     return text.partition(begin)[0] if begin else text if ended else ""
@@ -72,11 +65,8 @@ def find_boxed(text: str) -> str | None:
 
 def find_auto(text: str) -> str | None:
     r"""
-    The final answer that is stated last.
-
-    An `Answer:` line in any of the ways models write it (bold, trailing period, `$...$`, content on the next line), a
-    `\boxed{...}` or an `<answer>` element, whichever comes last; only without any of these "the answer is 34", or
-    `#### 34`.
+    The last `Answer:` line in any of the ways models write it (bold, trailing period, `$...$`, content below it),
+    `\boxed{...}` or `<answer>` element; only without any of these "the answer is 34", or `#### 34`.
     """
     lower = text.replace("İ", "I").lower()  # much faster to search than ignoring case; İ alone would become longer
     stated = [_last_after(_ANSWER_LINE, lower, text), _last_boxes(text)]
@@ -184,8 +174,7 @@ class AnswerRule:
     name: str  # as in `answer_rule`
     version: int  # goes up whenever the rule finds something else
     find: Callable[[str], str | None]  # the final answer of a completion, `None` without one
-    # The rule's own whole comparison of `(answer, gold)`, of all of a text. Without: what is outside of thinking is
-    # read, and compared by the cheap rules, then math-verify.
+    # The rule's own whole comparison of answer and gold, in all of a text; without, thinking is left out.
     equals: Callable[[str, str], bool] | None = None
 
     @property

@@ -23,7 +23,7 @@ _OPERATORS = (
 )
 
 
-def is_finished(text: str, tree: sympy.Basic, gold: sympy.Basic) -> bool:
+def is_finished(text: str, tree: sympy.Basic | None, gold: sympy.Basic) -> bool:
     """
     Whether there is nothing left to compute in an answer, given as neutral text and as parsed, and the parsed gold.
 
@@ -31,23 +31,21 @@ def is_finished(text: str, tree: sympy.Basic, gold: sympy.Basic) -> bool:
     has its variable alone on one side, as in `x > 2` and `1 < x < 2`. There may be a function more than in a gold with
     variables: `\\sec x` is `1 / \\cos x`.
     """
+    if tree is None:  # an equation
+        return True
     fractions = ([int(number) for number in match.groups() if number] for match in _FRACTION.finditer(text))
     if _COMPUTED.search(text) or any(math.gcd(*fraction) > 1 or fraction[1] == 1 for fraction in fractions):
         return False
     if isinstance(tree, sympy.Add) and _num_sums(gold) > 1:
         return False
-    if _num_functions(tree) > _num_functions(gold) + bool(gold.free_symbols):
-        return False
     for part in getattr(tree, "_unsorted_args", [tree]):
         is_relation = isinstance(part, Relational) and not isinstance(part, sympy.Eq)
         if is_relation and not any(isinstance(side, sympy.Symbol) for side in part.args):
             return False
-    nodes = list(sympy.preorder_traversal(tree))
+    nodes, gold_nodes = list(sympy.preorder_traversal(tree)), sympy.preorder_traversal(gold)
+    if sum(map(_is_function, nodes)) > sum(map(_is_function, gold_nodes)) + bool(gold.free_symbols):
+        return False
     return not any(isinstance(node, _OPERATORS) for node in nodes) and not any(map(_has_work, nodes))
-
-
-def _num_functions(tree: sympy.Basic) -> int:
-    return sum(_is_function(node) for node in sympy.preorder_traversal(tree))
 
 
 def _is_function(node: sympy.Basic) -> bool:

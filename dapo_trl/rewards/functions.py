@@ -20,9 +20,7 @@ class AccuracyReward:
     r"""
     Rule-based correctness (DAPO Eq. 7, https://huggingface.co/papers/2503.14476).
 
-    $$
-    R(\hat{y}, y) = \begin{cases} 1, & \mathrm{is\_equivalent}(\hat{y}, y) \\ -1, & \text{otherwise} \end{cases}
-    $$
+    $$ R(\hat{y}, y) = \begin{cases} 1, & \mathrm{is\_equivalent}(\hat{y}, y) \\ -1, & \text{otherwise} \end{cases} $$
 
     where \( \hat{y} \) is the final answer of the completion and \( y \) the gold in the `solution` column.
 
@@ -89,23 +87,19 @@ class AccuracyReward:
         **kwargs,
     ) -> list[float | None]:
         """
-        Score B completions: texts, or conversations whose last message is scored; `solution` has the golds.
+        Rewards of B completions: texts, or conversations whose last message is scored; `solution` has the golds.
 
-        `log_extra` is called with a column name and B values, `log_metric` with `verifier/*` and the figure of this
-        call. Further columns are ignored.
-
-        Returns:
-            `list[float | None]` of length B. `None` where the gold cannot be read or the verifier failed.
+        `None` where the gold cannot be read or the verifier failed. `log_extra` is called with a column name and B
+        values, `log_metric` with `verifier/*` and the figure of this call. Further columns are ignored.
 
         Raises:
             ValueError: if there is no `solution` column.
             RuntimeError: if the verifier failed on more than `max_error_fraction` of the rows.
         """
         if solution is None:
-            columns = ", ".join(sorted(kwargs)) or "none"
             raise ValueError(
-                f"The `accuracy` reward needs the gold answers in a column `solution`, but the columns are: "
-                f"{columns}. Rename the column that holds the answers."
+                "The `accuracy` reward needs the gold answers in a column `solution`, but the columns are: "
+                f"{', '.join(sorted(kwargs)) or 'none'}. Rename the column that holds the answers."
             )
         outcomes = self.verifier([completion_text(completion) for completion in completions], solution)
         _log_outcomes(outcomes, solution, log_extra, log_metric)

@@ -9,6 +9,7 @@ import math
 import re
 import resource
 import signal
+from contextlib import suppress
 from functools import lru_cache
 
 from latex2sympy2_extended import NormalizationConfig
@@ -26,8 +27,7 @@ MEMORY_LIMIT_BYTES = 1024**3
 # A worker whose owner died cannot be killed by it any more; the alarm of the kernel then ends it.
 ORPHAN_GRACE_SECONDS = 15
 
-# What sympy raises where it has no way to compare two expressions, such as x != 3 with a set. [`_prepare`] tells a
-# broken installation apart.
+# What sympy raises where it has no way to compare, such as x != 3 with a set. [`_prepare`] finds broken installations.
 _INCOMPARABLE = (TypeError, ValueError, KeyError, NotImplementedError, ArithmeticError, RecursionError, MemoryError)
 
 # The parser learns from what it reads. What it has learned from these, every worker is forked with.
@@ -66,38 +66,32 @@ def _compare(answer: str, gold: str) -> Outcome:
     if not wanted.is_plain and not _is_right(wanted, wanted):
         return Outcome(None, Reason.GOLD_UNREADABLE)
     is_correct = _is_right(stated, wanted)
-    if is_correct and not wanted.is_plain and _is_finished(wanted, wanted) and not _is_finished(stated, wanted):
-        return Outcome(False, Reason.UNFINISHED)
+    if is_correct and not wanted.is_plain:
+        gold_tree, tree = _parse(wanted.text), _parse(stated.text)  # None: an equation
+        is_gold_finished = gold_tree is not None and is_finished(wanted.text, gold_tree, gold_tree)
+        if is_gold_finished and not is_finished(stated.text, tree, gold_tree):
+            return Outcome(False, Reason.UNFINISHED)
     return Outcome(is_correct, Reason.MATH_VERIFY)
 
 
 @lru_cache(maxsize=1000)
 def _is_right(answer: Reading, gold: Reading) -> bool:
-    try:
+    with suppress(*_INCOMPARABLE):  # no fault of the verifier: it must not count towards stopping the run
         return _is_equal(answer, gold)
-    except _INCOMPARABLE:  # no fault of the verifier: it must not count towards stopping the run
-        return False
+    return False
 
 
 def _is_equal(answer: Reading, gold: Reading) -> bool:
     """Values are compared, and equations as a whole: 6 is not `xy = 6`. Of `2 + 3 = 5` both sides must be the gold."""
     answer_is_equation, gold_is_equation = (not one.name and "=" in one.whole for one in (answer, gold))
-    if (
-        gold_is_equation
-        or (answer_is_equation and gold.name)
-        or (answer.name and gold.name and answer.name != gold.name)
-    ):
+    is_other_name = gold.name and (answer_is_equation or (answer.name and answer.name != gold.name))
+    if gold_is_equation or is_other_name:
         return "=" in answer.whole and _verify(_parse(gold.whole), _parse(answer.whole))
     if not answer_is_equation:
         return _verify(_parse(gold.text), _parse(answer.text))
     sides = [_parse(without_unit(side.strip())) for side in answer.whole.split("=")]
     is_calculation = all(isinstance(side, Basic) and not side.free_symbols for side in sides)
     return is_calculation and all(_verify(_parse(gold.text), side) for side in sides)
-
-
-def _is_finished(answer: Reading, gold: Reading) -> bool:
-    tree, wanted = _parse(answer.text), _parse(gold.text)
-    return tree is None or wanted is None or is_finished(answer.text, tree, wanted)  # None: an equation
 
 
 def _verify(gold: Basic | MatrixBase | None, answer: Basic | MatrixBase | None) -> bool:
@@ -124,8 +118,7 @@ def _differ(gold: Basic | MatrixBase, answer: Basic | MatrixBase) -> bool:
     symbols = sorted(gold.free_symbols | answer.free_symbols, key=str)
     point = {symbol: Rational(number + 7, 5) for number, symbol in enumerate(symbols)}
     wanted, value = (tree.subs(point).evalf(15) for tree in trees)
-    is_finite = all(one.is_Number and one.is_finite for one in (wanted, value))
-    return is_finite and abs(wanted - value) > 1e-4 * abs(wanted)
+    return all(one.is_Number and one.is_finite for one in (wanted, value)) and abs(wanted - value) > 1e-4 * abs(wanted)
 
 
 @lru_cache(maxsize=1000)
