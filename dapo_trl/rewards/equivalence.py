@@ -56,41 +56,29 @@ def read(text: str) -> Reading:
     letter, rest = (option[1] or option[2] or option[4], option[3] or "") if option else ("", "")
     whole = neutral(rest) if rest else whole
     name, value = split_names(whole)
-    return replace(_read_value(value), whole=whole, name=name, option=letter, is_letter=bool(letter and not rest))
-
-
-def _read_value(value: str) -> Reading:
+    reading = Reading(whole, value, name, option=letter, is_letter=bool(letter and not rest))
     if time := _TIME.fullmatch(unwrapped(value)):
         hour, half = int(time[1] or time[4]), (time[3] or "").lower()
         hour = hour % 12 + 12 * (half == "p") if half else hour
-        return Reading("", value, "", words=f"{hour}:{time[2] or time[5] or '00'}", is_text=True)
+        return replace(reading, words=f"{hour}:{time[2] or time[5] or '00'}", is_text=True)
     value = re.sub(r"^\\\{ ?[a-z] ?(?:\||:|\\mid) ?(.*)\\\}$", r"\1", value)  # {x | x > 2}
     value = without_unit(re.sub(r"^\\text\{([0-9][^{}]*)\}$", r"\1", value))
-    reading, plain = Reading("", value, ""), unwrapped(value)
+    plain = unwrapped(value)
     bare = re.sub(r"^(?i:negative|minus) ", "-", plain)
     number = read_number(re.sub(r"^(?:\\?\{|\() *(.*?) *(?:\\?\}|\))$", r"\1", bare))
     if number is not None or not _WORDS.fullmatch(plain):
-        return replace(reading, number=number)
+        return replace(reading, text=value, number=number)
     tokens = [token for token in re.findall("[A-Za-z0-9]+", plain) if token not in ("and", "or")]
     tokens = [token.lower() if len(token) > 1 else token for token in tokens]  # the option C is not the variable c
     is_prose = plain[0].isalpha() and all(token.isdigit() or (token.isalpha() and len(token) > 1) for token in tokens)
     is_prose = is_prose and max(map(len, tokens), default=0) > 2
     is_text = plain.isalpha() or is_prose or ("\\text" in value and any(map(str.isalpha, tokens)))
     words = "".join(sorted(tokens) if {len(token) for token in tokens} == {1} else tokens)
-    return replace(reading, words=words, is_text=is_text and not (len(plain) == 1 and plain.islower()))
+    return replace(reading, text=value, words=words, is_text=is_text and not (len(plain) == 1 and plain.islower()))
 
 
 def compare(answer: str, gold: str) -> Outcome | None:
-    """
-    Compare by the cheap rules.
-
-    Args:
-        answer (`str`): the final answer of a completion, without anything around it.
-        gold (`str`): the reference answer.
-
-    Returns:
-        [`Outcome`] or `None`: `None` if it takes algebra to tell.
-    """
+    """Compare a final answer with the reference, both without anything around; `None` if it takes algebra to tell."""
     if _INTEGER.fullmatch(answer) and _INTEGER.fullmatch(gold):  # most golds and most answers, so not the long way
         return RIGHT if int(answer) == int(gold) else WRONG
     stated, wanted = read(answer), read(gold)

@@ -44,6 +44,7 @@ class VerifierPool:
     def __init__(self, num_workers: int | None = None):
         self.num_workers = num_workers or default_num_workers()
         self._forget()
+        os.register_at_fork(after_in_child=self._forget)  # the processes, and the state of the lock, are the parent's
         atexit.register(self.close)
 
     def check(self, pairs: list[tuple[str, str]], timeout: float) -> list[Outcome]:
@@ -54,33 +55,37 @@ class VerifierPool:
         """
         if not pairs:
             return []
-        if self._pid != os.getpid():
-            self._forget()  # forked: the processes, and the state of the lock, belong to the parent
         with self._lock:
             try:
                 return self._ask(pairs, timeout)
             except (OSError, EOFError) as error:
-                detail = f"{error or 'no reply'}; the host process ended with exit code {self._stop()}"
+                detail = f"{error or 'no reply'}; the host process ended with exit code {self.close()}"
                 logger.warning("The math-verify processes failed and are started again at the next call: %s", detail)
                 return [Outcome(None, Reason.ERROR, detail=detail)] * len(pairs)
             except BaseException:  # such as Ctrl-C: a late reply must not be taken for one to the next question
-                self._stop()
+                self.close()
                 raise
 
-    def close(self) -> None:
-        """End all processes. The next call starts new ones."""
-        if self._pid == os.getpid():
-            self._stop()
+    def close(self) -> int | None:
+        """End all processes, and return the exit code of the host if it ran. The next call starts new ones."""
+        host, self._host = self._host, None
+        if host is None:
+            return None
+        self._connection.close()
+        host.terminate()  # it ends its workers; those of a host that has to be killed end by themselves
+        try:
+            return host.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            host.kill()
+            return host.wait()
 
     @property
     def host_pid(self) -> int | None:
         """Process id of the host that owns the workers; `None` while nothing runs."""
-        return self._host.pid if self._host is not None and self._pid == os.getpid() else None
+        return self._host and self._host.pid
 
     def _forget(self) -> None:
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._host, self._connection = None, None
+        self._host, self._connection, self._lock = None, None, threading.Lock()
 
     def _ask(self, pairs: list[tuple[str, str]], timeout: float) -> list[Outcome]:
         if self._host is None or self._host.poll() is not None:
@@ -91,19 +96,6 @@ class VerifierPool:
         if not self._connection.poll(patience):
             raise TimeoutError(f"no reply within {patience:.0f} s")
         return self._connection.recv()
-
-    def _stop(self) -> int | None:
-        """End the host, which ends its workers; those of a host that has to be killed end by themselves."""
-        host, self._host = self._host, None
-        if host is None:
-            return None
-        self._connection.close()
-        host.terminate()
-        try:
-            return host.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            host.kill()
-            return host.wait()
 
 
 @functools.cache

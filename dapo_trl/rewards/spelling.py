@@ -45,17 +45,18 @@ _REWRITES = {
 }
 _TEXT = re.compile(r" *\\text\{([^{}]*)\} *")
 
-_UNIT = re.compile(
-    r"(?:mm|cm|dm|km|in|ft|yd|mi|mg|kg|gm|lb|oz|ml|cl|gal|min|sec|hr|yr|mph|kmp?h|kph|rad|deg|usd|cc|rpm|kwh|hz|ohm|mile|meter"
-    r"|metre|yard|gram|pound|ounce|lit(?:er|re)|gallon|second|minute|hour|day|week|month|year|radian|degree|dollar|cent"
-    r"|euro|rupee|unit|cu|point|way|digit|student|apple|person)s?|inch|foot|feet|square|cubic|sq|people|men|women|children"
-    r"|squared|cubed|[km]?pa|mol|[kmg]?ev|kj|k?cal|bar|atm"
-    r"|psi|[kmg]w|[km]v|[kmg]hz|of|total|altogether|each|left|remaining|per|away|old|the|an?|them|all"
-)
-_LETTER_UNITS = frozenset("mglshdtnjwvakcf")  # only within \text{}: elsewhere they are variables
-_NUMBER_WORD = re.compile(
+_NUMBER_WORD = (
     r"minus|plus|tens|nots|\w+wards|times|less|versus|exceeds|equals|is|was"
-    r"|\w*(?:half|halve|third|quarter|dozen|hundred|thousand|illion|score|percent)s|(?:\w*(?:teen|tie|hundred|thousand|illion)|four|fif|six|seven|eigh|nin|ten|eleven|twelf)ths?"
+    r"|\w*(?:half|halve|third|quarter|dozen|hundred|thousand|illion|score|percent)s"
+    r"|(?:\w*(?:teen|tie|hundred|thousand|illion)|four|fif|six|seven|eigh|nin|ten|eleven|twelf)ths?"
+)
+_UNIT = re.compile(
+    r"(?:mm|cm|dm|km|in|ft|yd|mi|mg|kg|gm|lb|oz|ml|cl|gal|min|sec|hr|yr|mph|kmp?h|kph|rad|deg|usd|cc|rpm|kwh|hz|ohm"
+    r"|mile|meter|metre|yard|gram|pound|ounce|lit(?:er|re)|gallon|second|minute|hour|day|week|month|year|radian|degree"
+    r"|dollar|cent|euro|rupee|unit|cu|point|way|digit|student|apple|person)s?|inch|foot|feet|square|cubic|sq|people|men"
+    r"|women|children|squared|cubed|[km]?pa|mol|[kmg]?ev|kj|k?cal|bar|atm|psi|[kmg]w|[km]v|[kmg]hz|of|total|altogether"
+    r"|each|left|remaining|per|away|old|the|an?|them|all|[acdfghjklmnstvw]"  # letters within \text{} only
+    rf"|(?!(?:{_NUMBER_WORD})$)\w{{2,}}[^s]s"  # any plural
 )
 _POWER = r"\^ ?(?:-?[0-9]|\{ ?-?[0-9] ?\})"
 _TAIL = re.compile(
@@ -112,14 +113,7 @@ def without_unit(text: str) -> str:
 def _is_unit(tail: str) -> bool:
     tail = re.sub(rf"{_POWER}|\\cdot|(?<=[a-z])\^?[0-9]", " ", tail)
     words = re.findall(r"[^\W_]+", unwrapped(tail).lower())
-    return all(map(_is_unit_word, words)) and words[:1] not in (["squared"], ["cubed"])
-
-
-def _is_unit_word(word: str) -> bool:
-    if len(word) == 1 and word != "a":
-        return word in _LETTER_UNITS
-    is_plural = word.endswith("s") and not word.endswith("ss") and len(word) > 3 and not _NUMBER_WORD.fullmatch(word)
-    return is_plural or _UNIT.fullmatch(word) is not None
+    return all(map(_UNIT.fullmatch, words)) and words[:1] not in (["squared"], ["cubed"])
 
 
 def split_names(text: str) -> tuple[str, str]:
