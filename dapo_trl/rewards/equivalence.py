@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from .outcome import Outcome, Reason
 from .plain_numbers import ROUNDED_DIGITS, Number, equal_numbers, read_number
-from .spelling import neutral, split_names, unwrapped, without_spaces, without_unit
+from .spelling import in_radians, neutral, split_names, unwrapped, without_spaces, without_unit
 
 
 # Rambling costs math-verify seconds, and is no other way to write the gold.
@@ -61,7 +61,7 @@ def read(text: str) -> Reading:
         hour, half = int(time[1] or time[4]), (time[3] or "").lower()
         hour = hour % 12 + 12 * (half == "p") if half else hour
         return replace(reading, words=f"{hour}:{time[2] or time[5] or '00'}", is_text=True)
-    value = re.sub(r"^\\\{ ?[a-z] ?(?:\||:|\\mid) ?(.*)\\\}$", r"\1", value)  # {x | x > 2}
+    value = in_radians(re.sub(r"^\\\{ ?[a-z] ?(?:\||:|\\mid) ?(.*)\\\}$", r"\1", value))  # {x | x > 2}
     value = without_unit(re.sub(r"^\\text\{([0-9][^{}]*)\}$", r"\1", value))
     plain = unwrapped(value)
     bare = re.sub(r"^(?i:negative|minus) ", "-", plain)

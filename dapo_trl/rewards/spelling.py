@@ -5,6 +5,7 @@ Only what is known to leave the value alone is read over: `34 trillion`, `34 bel
 """
 
 import re
+from fractions import Fraction
 from functools import lru_cache
 
 
@@ -20,6 +21,10 @@ _CHARACTERS = str.maketrans(
 
 
 _REWRITES = {
+    r"\\begin\{cases\}([^&]*?)\\end\{cases\}": lambda match: re.sub(
+        r",? *\\\\", ",", match[1]
+    ),  # no piecewise function
+    r"([0-9]*)\.([0-9]{0,9})\\(?:overline|bar) *\{([0-9]{1,9})\}": lambda match: _repeating(*match.groups()),
     r"(?<!\\)\\! *|(?<=,)\{\}": "",
     r" ?\{ ?, ?\}(?=[0-9])": ",",
     # Not the spaces after \\, which ends the row of a matrix.
@@ -43,6 +48,13 @@ _REWRITES = {
     r"\s+": " ",
     r"(?<=[^\\]\{) | (?=\})": "",
 }
+
+
+def _repeating(whole: str, places: str, digits: str) -> str:
+    numerator = int(whole + places + digits) - int("0" + whole + places)
+    return str(Fraction(numerator, 10 ** len(places) * (10 ** len(digits) - 1)))
+
+
 _TEXT = re.compile(r" *\\text\{([^{}]*)\} *")
 
 _NUMBER_WORD = (
@@ -88,6 +100,9 @@ def neutral(text: str) -> str:
     '\\frac{1,024}{3} \\text{cm}'
     """
     text = text.translate(_CHARACTERS)
+    slashes = re.findall(r"\\+", text)
+    if all(len(run) % 2 == 0 for run in slashes) and re.search(r"\\[A-Za-z]{2}", text):  # escaped twice
+        text = text.replace(r"\\", "\\")
     for pattern, replacement in _REWRITES.items():
         text = re.sub(pattern, replacement, text)
     return text.strip().rstrip(".;:").strip()
@@ -101,6 +116,16 @@ def unwrapped(text: str) -> str:
 def without_spaces(text: str) -> str:
     """Drop spaces, except between digits and between letters: `1 2` is not `12`."""
     return re.sub(r"(?<![0-9A-Za-z]) | (?![0-9A-Za-z])", "", text)
+
+
+def in_radians(text: str) -> str:
+    r"""A neutral text with `\sin(\pi/6)` for `\sin 30^\circ`; degrees that no function is taken of are a unit."""
+    if not re.search(r"\\(?:sin|cos|tan|cot|sec|csc)", text):
+        return text
+    parts = re.split(r"([0-9]+(?:\.[0-9]+)?) *\\text\{degrees\}", text)  # every other one is an angle
+    radians = [Fraction(part) / 180 for part in parts[1::2]]
+    parts[1::2] = [rf"(\frac{{{angle.numerator}\pi}}{{{angle.denominator}}})" for angle in radians]
+    return "".join(parts)
 
 
 def without_unit(text: str) -> str:
