@@ -88,14 +88,7 @@ def find_gold(text: str) -> str | None:
 
 
 def clean_answer(answer: str) -> str | None:
-    r"""
-    Take off what is written around an answer: emphasis, math delimiters, a box, a lead-in, words, a final period.
-
-    `None` if no letter or digit is left, or more than [`MAX_ANSWER_CHARS`] characters.
-
-    >>> clean_answer("**the value of $x$ is $\\frac{1}{2}$.**")
-    '\\frac{1}{2}'
-    """
+    """Take off emphasis, math delimiters, a box, a lead-in, words, a final period; `None` if empty or too long."""
     if answer.isascii() and answer.isdigit() and len(answer) <= MAX_ANSWER_CHARS:
         return answer
     answer = answer[: 2 * MAX_ANSWER_CHARS].replace('\\"', "")

@@ -9,6 +9,7 @@ import math
 import re
 
 import sympy
+from sympy.concrete.expr_with_limits import ExprWithLimits
 from sympy.core.function import Application
 from sympy.core.parameters import distribute
 from sympy.core.relational import Relational
@@ -17,10 +18,7 @@ from sympy.core.relational import Relational
 # math-verify computes these, and reduces fractions of integers, while it reads.
 _COMPUTED = re.compile(r"\\(?:[dt]?binom|gcd|lcm|det|bmod|pmod|mod|operatorname)(?![A-Za-z])")
 _FRACTION = re.compile(r"\\frac *\{ *-?([0-9]+) *\} *\{ *-?([0-9]+) *\}|(?<![0-9.}])([0-9]+) */ *([0-9]+)(?![0-9.])")
-_OPERATORS = (
-    *(sympy.Sum, sympy.Product, sympy.Integral, sympy.Limit, sympy.Derivative),
-    *(sympy.MatAdd, sympy.MatMul, sympy.MatPow),
-)
+_OPERATORS = (ExprWithLimits, sympy.Limit, sympy.Derivative, sympy.MatAdd, sympy.MatMul, sympy.MatPow)
 
 
 def is_finished(text: str, tree: sympy.Basic | None, gold: sympy.Basic) -> bool:

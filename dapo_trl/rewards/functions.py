@@ -27,10 +27,8 @@ class AccuracyReward:
     Args:
         answer_rule (`str`, *optional*, defaults to `"auto"`):
             How the final answer is found: `"auto"`, `"boxed"`, or `"math_dapo"` (the authors' rule, to compare).
-        correct (`float`, *optional*, defaults to `1.0`):
-            Reward of a right answer.
-        wrong (`float`, *optional*, defaults to `-1.0`):
-            Reward of a wrong answer, of no answer, and of one that math-verify could not decide in time.
+        correct, wrong (`float`, *optional*, default to `1.0` and `-1.0`):
+            Rewards. Wrong is also no answer, and one that math-verify could not decide in time.
         timeout (`float`, *optional*, defaults to `5.0`):
             Seconds that math-verify may spend on one answer.
         max_error_fraction (`float`, *optional*, defaults to `0.05`):

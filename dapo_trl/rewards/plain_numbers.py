@@ -35,8 +35,8 @@ class Number:
 
 def read_number(text: str) -> Number | None:
     """The number that is the whole of a neutral text."""
-    match = _NUMBER.fullmatch(re.sub(r"\\frac *\{([^{}]*)\} *\{([^{}]*)\}", r" \1/\2 ", text).strip()[:1001])
-    if match is None:
+    match = _NUMBER.fullmatch(re.sub(r"\\frac *\{([^{}]*)\} *\{([^{}]*)\}", r" \1/\2 ", text).strip())
+    if match is None or len(text) > 1000:
         return None
     part = {name: re.sub("[, ]", "", value).rstrip(".") for name, value in match.groupdict().items() if value}
     sign = -1 if part.get("sign") == "-" else 1

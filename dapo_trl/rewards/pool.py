@@ -6,7 +6,6 @@ process would either fork it (CUDA, threads) or make every worker import the tra
 """
 
 import atexit
-import functools
 import logging
 import math
 import multiprocessing
@@ -28,9 +27,7 @@ logger = logging.getLogger(__name__)
 
 # A hung answer occupies its worker for a whole time-out: with few workers, a handful of them would hold up all others.
 MIN_WORKERS, MAX_WORKERS = 8, 32
-START_SECONDS = 60.0
-STOP_SECONDS = 3.0
-PARENT_CHECK_SECONDS = 1.0
+START_SECONDS, STOP_SECONDS, PARENT_CHECK_SECONDS = 60.0, 3.0, 1.0
 
 
 class VerifierPool:
@@ -98,16 +95,14 @@ class VerifierPool:
         return self._connection.recv()
 
 
-@functools.cache
-def shared_pool() -> VerifierPool:
-    """The one pool of this process, created at the first call."""
-    return VerifierPool()
-
-
 def default_num_workers() -> int:
     """Cores this process may use, divided by the ranks on this machine; within the bounds."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(max(cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), MIN_WORKERS), MAX_WORKERS)
+
+
+shared_pool = VerifierPool()
+"""The one pool of this process."""
 
 
 def _start_host(num_workers: int) -> tuple[subprocess.Popen, Connection]:
@@ -150,7 +145,7 @@ def _new_pool(num_workers: int) -> ProcessPool:
     """Workers that are forked from a process which has everything loaded: a new one takes no time."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([f"{__package__}.worker"])
-    return ProcessPool(max_workers=num_workers, context=context, initializer=_limit)
+    return ProcessPool(max_workers=num_workers, context=context)
 
 
 def _end(pool: ProcessPool) -> None:
@@ -158,15 +153,8 @@ def _end(pool: ProcessPool) -> None:
     pool.join()
 
 
-# `worker` is imported by workers only: the host has no use for sympy, and starts sooner without.
-def _limit() -> None:
-    from .worker import limit_resources
-
-    limit_resources()
-
-
 def _check(answer: str, gold: str, timeout: float) -> Outcome:
-    from .worker import check
+    from .worker import check  # not in the host, which has no use for sympy and starts sooner without
 
     return check(answer, gold, timeout)
 

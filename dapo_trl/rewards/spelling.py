@@ -9,14 +9,13 @@ from fractions import Fraction
 from functools import lru_cache
 
 
-_FULL_WIDTH = {chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
 _CHARACTERS = str.maketrans(
     {"−": "-", "–": "-", "—": "-", "×": r"\times ", "÷": "/", "·": r"\cdot ", "π": r"\pi ", "∞": r"\infty "}
     | {"≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∪": r"\cup ", "∈": r"\in ", "∅": r"\emptyset ", "√": r"\sqrt "}
     | {"²": "^{2}", "³": "^{3}", "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "°": r"\degree "}
     | {"\u00a0": " ", "\u2009": " ", "\u202f": " ", "\x00": " ", "“": "", "”": "", '"': "", "`": "", "’": "'"}
     | {"£": "", "€": "", "¥": ""}
-    | _FULL_WIDTH
+    | {chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}  # full width
 )
 
 
@@ -51,8 +50,7 @@ _REWRITES = {
 
 
 def _repeating(whole: str, places: str, digits: str) -> str:
-    numerator = int(whole + places + digits) - int("0" + whole + places)
-    return str(Fraction(numerator, 10 ** len(places) * (10 ** len(digits) - 1)))
+    return str(Fraction(f"0{whole}.{places}0") + Fraction(int(digits), (10 ** len(digits) - 1) * 10 ** len(places)))
 
 
 _TEXT = re.compile(r" *\\text\{([^{}]*)\} *")
@@ -93,12 +91,7 @@ _SEPARATOR = re.compile(r"[,;]|\\text\{ ?(?:and|or) ?\}|(?<=[ }])(?:and|or)(?= )
 
 @lru_cache(maxsize=10_000)
 def neutral(text: str) -> str:
-    r"""
-    Rewrite to one spelling: `\frac` for `\dfrac`, `\text{cm}` for `\mbox{ cm}`, `-` for `−`, no `$`, single spaces.
-
-    >>> neutral(r"$\dfrac{1{,}024}{ 3 }\,\mbox{ cm}$.")
-    '\\frac{1,024}{3} \\text{cm}'
-    """
+    r"""One spelling: `\frac` for `\dfrac`, `\text{cm}` for `\mbox{ cm}`, `-` for `−`, no `$`, single spaces."""
     text = text.translate(_CHARACTERS)
     slashes = re.findall(r"\\+", text)
     if all(len(run) % 2 == 0 for run in slashes) and re.search(r"\\[A-Za-z]{2}", text):  # escaped twice
@@ -132,13 +125,12 @@ def without_unit(text: str) -> str:
     """A neutral text without the unit, noun or ordinal ending after its value."""
     text = _ORDINAL.sub("", text)
     tail = _TAIL.search(text)
-    return text[: tail.start()].strip() if tail and tail.start() and _is_unit(tail[0]) else text
-
-
-def _is_unit(tail: str) -> bool:
-    tail = re.sub(rf"{_POWER}|\\cdot|(?<=[a-z])\^?[0-9]", " ", tail)
-    words = re.findall(r"[^\W_]+", unwrapped(tail).lower())
-    return all(map(_UNIT.fullmatch, words)) and words[:1] not in (["squared"], ["cubed"])
+    if not tail or not tail.start():
+        return text
+    words = re.sub(rf"{_POWER}|\\cdot|(?<=[a-z])\^?[0-9]", " ", tail[0])
+    words = re.findall(r"[^\W_]+", unwrapped(words).lower())
+    is_unit = all(map(_UNIT.fullmatch, words)) and words[:1] not in (["squared"], ["cubed"])
+    return text[: tail.start()].strip() if is_unit else text
 
 
 def split_names(text: str) -> tuple[str, str]:

@@ -19,15 +19,8 @@ class Verifier:
     """
     Finds and compares final answers: cheap rules first, then math-verify in processes that can be killed.
 
-    Args as of [`AccuracyReward`]; up to `cache_size` verdicts of math-verify are remembered, and `pool` replaces the
-    processes that all verifiers share.
-
-    Example:
-    ```python
-    >>> outcome = Verifier()(["So the angle is\nAnswer: 540 degrees"], ["540"])[0]
-    >>> outcome.is_correct, outcome.reason.value, outcome.answer
-    (True, 'rule', '540 degrees')
-    ```
+    Arguments are those of [`AccuracyReward`]; up to `cache_size` verdicts of math-verify are remembered, and `pool`
+    replaces the processes that all verifiers share.
     """
 
     def __init__(
@@ -100,7 +93,7 @@ class Verifier:
         """Verdicts of distinct pairs, from the cache or from math-verify. Errors and time-outs are not remembered."""
         verdicts = {pair: self._cache[pair] for pair in pairs if pair in self._cache}
         new_pairs = [pair for pair in pairs if pair not in verdicts]
-        new_outcomes = (self._pool or shared_pool()).check(new_pairs, self.timeout) if new_pairs else []
+        new_outcomes = (self._pool or shared_pool).check(new_pairs, self.timeout) if new_pairs else []
         verdicts |= dict(zip(new_pairs, new_outcomes, strict=True))
         for pair, outcome in verdicts.items():
             if outcome.reason not in (Reason.ERROR, Reason.TIMEOUT):

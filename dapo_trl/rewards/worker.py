@@ -10,7 +10,7 @@ import re
 import resource
 import signal
 from contextlib import suppress
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from latex2sympy2_extended import NormalizationConfig
 from math_verify import LatexExtractionConfig, parse, verify
@@ -39,8 +39,9 @@ _NORMALIZATION = NormalizationConfig(units=False, malformed_operators=True, nits
 _EXTRACTION = (LatexExtractionConfig(boxed_match_priority=-1, normalization_config=_NORMALIZATION),)
 
 
-def limit_resources() -> None:
-    """Run once per worker: bound its memory, and let signals end it at once."""
+@cache
+def _limit() -> None:
+    """Once per worker: bound its memory, and let signals end it at once."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a Python handler would wait for a running big-integer power
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     hard_limit = resource.getrlimit(resource.RLIMIT_AS)[1]
@@ -54,6 +55,7 @@ def check(answer: str, gold: str, timeout: float) -> Outcome:
 
     An answer that cannot be read, or compared, or evaluated within the memory limit, is wrong.
     """
+    _limit()
     signal.alarm(math.ceil(timeout) + ORPHAN_GRACE_SECONDS)
     try:
         return _compare(answer, gold)
