@@ -5,13 +5,9 @@ class SoftOverlongPunishment:
     r"""
     Soft overlong punishment (DAPO Eq. 13, https://huggingface.co/papers/2503.14476).
 
-    $$
-    R_{\text{length}}(y) = \begin{cases}
-    0, & |y| \le L_{\max} - L_{\text{cache}} \\
+    $$ R_{\text{length}}(y) = \begin{cases} 0, & |y| \le L_{\max} - L_{\text{cache}} \\
     \dfrac{(L_{\max} - L_{\text{cache}}) - |y|}{L_{\text{cache}}}, & L_{\max} - L_{\text{cache}} < |y| \le L_{\max} \\
-    -1, & L_{\max} < |y|
-    \end{cases}
-    $$
+    -1, & L_{\max} < |y| \end{cases} $$
 
     Args:
         max_completion_length (`int`):
