@@ -51,13 +51,6 @@ _MATH = re.compile(r"(?<!\\)\$\$?([^$]+)(?<!\\)\$\$?|\\\(((?:[^\\]|\\[^()])+)\\\
 _CONTENT = re.compile(r"[^\W_]|[∞∅]")  # anything but punctuation and space
 
 
-def without_thinking(text: str, tags: tuple[str, str] = THINKING_TAGS) -> str:
-    """What follows the last end of thinking, up to a further beginning; an empty tag begins it with the completion."""
-    begin, end = tags
-    _, ended, text = text.rpartition(end)
-    return text.partition(begin)[0] if begin else text if ended else ""
-
-
 def find_boxed(text: str) -> str | None:
     r"""The content of the last complete `\boxed{...}` (or `\fbox{...}`) in `text`; `None` without one."""
     return next((clean_answer(content) for *_, content in _boxes(text)), None)
@@ -119,10 +112,7 @@ def _unwrap(answer: str) -> str:
 
 
 def _last_after(pattern: re.Pattern, searched: str, text: str) -> tuple[int, str] | None:
-    r"""
-    Position in `text` of the last match of `pattern` in `searched` that any content follows, and its first line: the
-    answer may stand below `Answer:`, between `$$` or `\[` lines.
-    """
+    """Position of the last match that any content follows, and the first line of that, which may stand below."""
     for match in reversed(deque(pattern.finditer(searched), maxlen=MAX_CANDIDATES)):
         for line in text[match.end() : match.end() + MAX_ANSWER_CHARS].split("\n"):
             if _CONTENT.search(line):

@@ -114,8 +114,8 @@ def _start_host(num_workers: int) -> tuple[subprocess.Popen, Connection]:
         # -c rather than -m: a main module with a name would be imported again by every worker.
         code = f"from {__name__} import serve; serve({theirs.fileno()}, {num_workers})"
         streams = {"stdin": subprocess.DEVNULL, "stdout": 2, "pass_fds": [theirs.fileno()]}
-        environment = {**os.environ, "PYTHONPATH": path}
-        return subprocess.Popen([sys.executable, "-P", "-c", code], env=environment, **streams), ours
+        streams["env"] = {**os.environ, "PYTHONPATH": path}
+        return subprocess.Popen([sys.executable, "-P", "-c", code], **streams), ours
 
 
 def serve(descriptor: int, num_workers: int) -> None:
@@ -130,7 +130,7 @@ def serve(descriptor: int, num_workers: int) -> None:
                 continue
             pairs, timeout = connection.recv()
             if not pool.active:  # broken since the last request, such as by an idle worker killed from outside
-                _end(pool)
+                pool.join()
                 pool = _new_pool(num_workers)
             # Each in a task of its own, so that a worker that is killed costs only its own answer.
             futures = [pool.schedule(_check, args=(*pair, timeout), timeout=timeout) for pair in pairs]
@@ -138,7 +138,8 @@ def serve(descriptor: int, num_workers: int) -> None:
     except (EOFError, ConnectionError):
         pass
     finally:
-        _end(pool)
+        pool.stop()
+        pool.join()
 
 
 def _new_pool(num_workers: int) -> ProcessPool:
@@ -146,11 +147,6 @@ def _new_pool(num_workers: int) -> ProcessPool:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([f"{__package__}.worker"])
     return ProcessPool(max_workers=num_workers, context=context)
-
-
-def _end(pool: ProcessPool) -> None:
-    pool.stop()
-    pool.join()
 
 
 def _check(answer: str, gold: str, timeout: float) -> Outcome:

@@ -7,10 +7,7 @@ import sys
 from collections.abc import Callable
 
 
-_NAMES = {
-    "accuracy": "dapo_trl.rewards.AccuracyReward",
-    "think_format_reward": "trl.rewards.think_format_reward",
-}
+_NAMES = {"accuracy": "dapo_trl.rewards.AccuracyReward", "think_format_reward": "trl.rewards.think_format_reward"}
 
 
 def reward_names() -> list[str]:

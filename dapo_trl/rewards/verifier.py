@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from .answers import THINKING_TAGS, find_gold, get_answer_rule, without_thinking
+from .answers import THINKING_TAGS, find_gold, get_answer_rule
 from .equivalence import compare, read
 from .outcome import Outcome, Reason
 from .pool import VerifierPool, shared_pool
@@ -71,8 +71,11 @@ class Verifier:
         return verdicts | self._verify([pair for pair, outcome in verdicts.items() if outcome is None])
 
     def _find(self, completion: str) -> str | None:
-        text = completion if self.rule.equals else without_thinking(completion, self.thinking_tags)
-        return self.rule.find(text)
+        begin, end = self.thinking_tags
+        if self.rule.equals is None:  # no thinking; without a tag for its beginning, the completion begins with it
+            _, ended, completion = completion.rpartition(end)
+            completion = completion.partition(begin)[0] if begin else completion if ended else ""
+        return self.rule.find(completion)
 
     def _decide(self, answer: str | None, gold: str | None) -> Outcome | None:
         """The outcome, if that takes no math-verify."""
