@@ -18,8 +18,7 @@ from .math_dapo import equals_math_dapo, find_math_dapo
 
 THINKING_TAGS = ("<think>", "</think>")
 # The longest gold in MATH-500 has 159 characters; what is longer than this is no final answer.
-MAX_ANSWER_CHARS = 1000
-MAX_CANDIDATES = 16
+MAX_ANSWER_CHARS, MAX_CANDIDATES = 1000, 16
 
 _SPACE = r"(?:[\s$]|\\quad|\\qquad|\\[()])*"
 _AND = re.compile(

@@ -25,7 +25,7 @@ _OPTION = re.compile(
     r"(?i:(?:option|choice) )?(?:(?:\(([A-J])\)|([A-J])(?:[):]|\. ))(?! *(?:or|and|[,;/]|\(?[A-J]\b)) *(.*)|([A-J]))"
 )
 _TIME = re.compile(r"(?i)([0-9]{1,2})(?::([0-5][0-9]))?(?::00)? ?([ap])\.? ?m\b\.?|([0-9]{1,2}):([0-5][0-9])(?::00)?")
-_WORDS = re.compile(r"[A-Za-z0-9 ,.'&()-]+")
+_WORDS, _TOKEN = re.compile(r"[A-Za-z0-9 ,.'&()-]+"), re.compile(r"\b(?!(?:and|or)\b)[A-Za-z0-9]+")
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,9 @@ def read(text: str) -> Reading:
     number = read_number(re.sub(r"^(?:\\?\{|\() *(.*?) *(?:\\?\}|\))$", r"\1", bare))
     if number is not None or not _WORDS.fullmatch(plain):
         return replace(reading, text=value, number=number)
-    tokens = [token for token in re.findall("[A-Za-z0-9]+", plain) if token not in ("and", "or")]
-    tokens = [token.lower() if len(token) > 1 else token for token in tokens]  # the option C is not the variable c
+    tokens = [
+        token if len(token) == 1 else token.lower() for token in _TOKEN.findall(plain)
+    ]  # C is not the variable c
     is_prose = plain[0].isalpha() and all(token.isdigit() or (token.isalpha() and len(token) > 1) for token in tokens)
     is_prose = is_prose and max(map(len, tokens), default=0) > 2
     is_text = plain.isalpha() or is_prose or ("\\text" in value and any(map(str.isalpha, tokens)))

@@ -12,8 +12,7 @@ from .verifier import Verifier
 logger = logging.getLogger(__name__)
 
 # The error bound is judged over this many recent rows, so that it means the same for calls of 8 rows and of 8,000.
-ERROR_WINDOW_ROWS = 256
-MAX_LOGGED_ERRORS = 10
+ERROR_WINDOW_ROWS, MAX_LOGGED_ERRORS = 256, 10
 
 
 class AccuracyReward:
@@ -102,8 +101,8 @@ class AccuracyReward:
         outcomes = self.verifier([completion_text(completion) for completion in completions], solution)
         _log_outcomes(outcomes, solution, log_extra, log_metric)
         self._check_errors(outcomes, solution)
-        values = {True: self.correct, False: self.wrong, None: None}
-        return [values[outcome.is_correct] for outcome in outcomes]
+        values = {True: self.correct, False: self.wrong}
+        return [values.get(outcome.is_correct) for outcome in outcomes]
 
     def _check_errors(self, outcomes: list[Outcome], solution: list) -> None:
         failed = [row for row, outcome in enumerate(outcomes) if outcome.reason is Reason.ERROR]

@@ -20,8 +20,7 @@ from .spelling import without_unit
 
 
 MEMORY_LIMIT_BYTES = 1024**3
-# A worker whose owner died cannot be killed by it any more; the alarm of the kernel then ends it.
-ORPHAN_GRACE_SECONDS = 15
+ORPHAN_GRACE_SECONDS = 15  # after the time-out: then the alarm of the kernel ends a worker whose owner has died
 
 # What sympy raises where it has no way to compare, such as x != 3 with a set. [`_prepare`] finds broken installations.
 _INCOMPARABLE = (TypeError, ValueError, KeyError, NotImplementedError, ArithmeticError, RecursionError, MemoryError)
