@@ -45,7 +45,7 @@ $(LATEST_VENV)/.installed: setup.cfg constraints.txt
 
 # Trains through a real vLLM server on the CPU, in an environment of its own: vLLM brings other versions of much.
 test-vllm: $(VLLM_VENV)/.installed
-	TEST_VLLM=1 $(VLLM_BIN)/python -m pytest tests/vllm --durations 10
+	TEST_VLLM=1 $(VLLM_BIN)/python -m pytest tests/real_vllm --durations 10
 
 $(VLLM_VENV)/.installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv $(VLLM_VENV)

@@ -13,7 +13,20 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from trl import GRPOTrainer
 from trl.trainer.utils import shuffle_sequence_dict
 
-from .checkpoint import (
+from .batching import Lengths, loss_mask, neutral_logps, pad_rows, score_in_pieces
+from .batching.rollout import Rollout, RolloutPlan, buffered_denominators, gather_lengths
+from .checks.dropout import check_dropout
+from .checks.model import warn_if_updates_vanish, warn_of_rate
+from .checks.settings import TOKEN_LOSS_TYPES
+from .config import DAPOConfig
+from .distributed.all_to_all import assert_agreement
+from .generation.compact import dropping_ended_rows
+from .generation.kwargs import end_tokens, own_settings, without_own_settings
+from .lm_head import small_tiles
+from .monitoring.completions_table import mask_table, reset_table
+from .monitoring.metrics import MicroBatchMetrics
+from .monitoring.timer import PhaseTimer
+from .run.checkpoint import (
     check_same_rollouts,
     load_own_state,
     plan_inputs_from_state,
@@ -21,21 +34,8 @@ from .checkpoint import (
     rollout_state,
     save_state,
 )
-from .completions_table import mask_table, reset_table
-from .config import DAPOConfig
-from .config_checks import TOKEN_LOSS_TYPES
-from .dropout import check_dropout
-from .exchange import assert_agreement
-from .generation import dropping_ended_rows
-from .generation_kwargs import end_tokens, own_settings, without_own_settings
-from .lm_head import small_tiles
-from .loss import Lengths, loss_mask, neutral_logps, pad_rows, score_in_pieces
-from .metrics import MicroBatchMetrics
-from .phases import PhaseTimer
-from .preemption import PreemptedError, Preemption
-from .random_state import get_random_state, set_random_state
-from .requirements import warn_if_updates_vanish, warn_of_rate
-from .rollout import Rollout, RolloutPlan, buffered_denominators, gather_lengths
+from .run.preemption import PreemptedError, Preemption
+from .run.random_state import get_random_state, set_random_state
 
 
 logger = get_logger(__name__)

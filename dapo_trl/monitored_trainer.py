@@ -6,7 +6,12 @@ from typing import Any
 import torch
 from accelerate.logging import get_logger
 
-from .callbacks import (
+from .batching import loss_mask
+from .checks.returned_rewards import ReturnedValues, RewardValueError, check_rewards
+from .distributed.all_to_all import all_to_all
+from .exact_trainer import ExactGRPOTrainer
+from .generation.vllm import ReleaseCallback, ServerError, count_corrected, score_text, usual_difference
+from .monitoring import (
     AlarmCallback,
     AlarmError,
     EvaluatedGroups,
@@ -18,12 +23,8 @@ from .callbacks import (
     non_finite_step,
     show_rollouts,
 )
-from .collection import Collection
-from .completions_table import append_dropped, length_columns, remove_last
-from .exact_trainer import ExactGRPOTrainer
-from .exchange import exchange
-from .loss import loss_mask
-from .metrics import (
+from .monitoring.completions_table import append_dropped, length_columns, remove_last
+from .monitoring.metrics import (
     MeanProbability,
     constant_value,
     count_copies,
@@ -32,11 +33,10 @@ from .metrics import (
     reward_metrics,
     why_no_signal,
 )
-from .preemption import PreemptedError
-from .random_state import get_random_state, set_random_state
-from .reward_values import ReturnedValues, RewardValueError, check_rewards
+from .run.preemption import PreemptedError
+from .run.random_state import get_random_state, set_random_state
 from .sampling import GroupPool, Outcome, deciding_values, group_outcomes, is_graded, outcome_shares
-from .vllm import ReleaseCallback, ServerError, count_corrected, score_text, usual_difference
+from .sampling.collection import Collection
 
 
 logger = get_logger(__name__)
@@ -425,7 +425,7 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
     def _complete_table(self, pool: GroupPool, collection: Collection, num_fillers: int) -> None:
         """The main process gets the dropped rows for the completions table."""
         nobody_else = [[] for _ in range(self.accelerator.num_processes - 1)]
-        rows = exchange([collection.dropped(pool), *nobody_else], self.accelerator)
+        rows = all_to_all([collection.dropped(pool), *nobody_else], self.accelerator)
         if self.accelerator.is_main_process:
             remove_last(self._logs, num_fillers)
             append_dropped(

@@ -15,7 +15,7 @@ from transformers.utils.hub import PushInProgress, hf_api
 from .hub.card import write_card
 from .hub.facts import gather, write_facts
 from .hub.publisher import Publisher, Push
-from .secret_values import mask_values, remember
+from .run.secret_values import mask_values, remember
 from .stoppable_trainer import StoppableGRPOTrainer
 
 

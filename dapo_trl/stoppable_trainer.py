@@ -5,14 +5,14 @@ import functools
 from accelerate.logging import get_logger
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
-from .callbacks import AlarmError
-from .checkpoint import last_complete_checkpoint, mark_incomplete, save_metadata
+from .checks.returned_rewards import RewardValueError
 from .data.prompt_form import PromptForm, find_form
+from .generation.vllm import ServerError
 from .monitored_trainer import MonitoredGRPOTrainer
-from .preemption import PreemptedError
-from .reward_values import RewardValueError
+from .monitoring import AlarmError
+from .run.checkpoint import last_complete_checkpoint, mark_incomplete, save_metadata
+from .run.preemption import PreemptedError
 from .sampling import ShortageError
-from .vllm import ServerError
 
 
 logger = get_logger(__name__)

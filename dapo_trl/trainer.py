@@ -7,38 +7,27 @@ from accelerate.logging import get_logger
 from datasets import Dataset
 from tqdm.auto import tqdm
 
-from .best_metric import check_best_metric
-from .collection import (
-    FATE_COLUMN,
-    Collection,
-    Replay,
-    build_replay,
-    columns_to_rows,
-    filler_completion,
-    generated_rows,
-)
-from .completions_table import reset_table
-from .config import DAPOConfig
-from .data_checks import check_datasets, check_prompts
-from .exchange import assert_agreement
-from .loss import deal_rows
-from .metrics import only_value
-from .model_checks import check_model, check_optimizers, check_policy, check_reference, warn_of_other_reference
-from .preemption import PreemptedError
-from .publishing_trainer import PublishingGRPOTrainer
-from .random_state import get_random_state, set_random_state
-from .requirements import (
+from .batching import deal_rows
+from .batching.rollout import weigh_by_group
+from .checks.arguments import as_list, check_callbacks, check_supported, own_args
+from .checks.data import check_dataset_size, check_datasets, check_prompts
+from .checks.model import check_model, check_optimizers, check_policy, check_reference, warn_of_other_reference
+from .checks.returned_rewards import RewardValueError
+from .checks.rewards import (
     add_overlong_punishment,
-    as_list,
-    check_dataset_size,
+    check_best_metric,
     check_reward_weights,
-    check_supported,
+    check_rewards,
     deciding_rewards,
-    own_args,
 )
-from .reward_checks import check_callbacks, check_rewards
-from .reward_values import RewardValueError
-from .rollout import weigh_by_group
+from .config import DAPOConfig
+from .distributed.all_to_all import assert_agreement
+from .generation.vllm import ServerError, check_weight_transfer, generating_with
+from .monitoring.completions_table import reset_table
+from .monitoring.metrics import only_value
+from .publishing_trainer import PublishingGRPOTrainer
+from .run.preemption import PreemptedError
+from .run.random_state import get_random_state, set_random_state
 from .sampling import (
     AcceptanceRate,
     GroupPool,
@@ -52,7 +41,15 @@ from .sampling import (
     prompts_fingerprint,
     round_size,
 )
-from .vllm import ServerError, check_weight_transfer, generating_with, server_settings
+from .sampling.collection import (
+    FATE_COLUMN,
+    Collection,
+    Replay,
+    build_replay,
+    columns_to_rows,
+    filler_completion,
+    generated_rows,
+)
 
 
 logger = get_logger(__name__)
@@ -163,7 +160,7 @@ class DAPOTrainer(PublishingGRPOTrainer):
         reward_processing_classes = as_list(reward_processing_classes) or None
         if args.soft_punish_cache is not None:
             add_overlong_punishment(args, reward_funcs, reward_processing_classes)
-        with generating_with(server_settings(args, train_dataset, eval_dataset, lambda: self.state.global_step)):
+        with generating_with(args, datasets.values(), lambda: self.state.global_step):
             super().__init__(
                 model=model,
                 reward_funcs=reward_funcs,

@@ -12,7 +12,7 @@ from statistics import fmean
 
 import torch
 
-from dapo_trl import report
+from dapo_trl.commands import report
 from demo.arithmetic import Sum, split_sums, write_jsonl
 from demo.evaluate import gain_interval, score, wilson_interval
 from demo.launch import train

@@ -89,8 +89,8 @@ def page() -> str:
         "DAPOConfig: what is added to GRPOConfig": (DAPOConfig, own_fields(DAPOConfig, GRPOConfig)),
         "DAPOConfig: other defaults than in GRPOConfig": (DAPOConfig, changed_fields(DAPOConfig, GRPOConfig)),
         "The training script": (DAPOScriptArguments, own_fields(DAPOScriptArguments)),
-        "`python -m dapo_trl.evaluate`": (EvaluateConfig, own_fields(EvaluateConfig)),
-        "`python -m dapo_trl.prepare_data`": (PrepareConfig, own_fields(PrepareConfig)),
+        "`dapo-trl evaluate`": (EvaluateConfig, own_fields(EvaluateConfig)),
+        "`dapo-trl prepare-data`": (PrepareConfig, own_fields(PrepareConfig)),
     }
     tables = [f"## {title}\n\n{table(cls, fields)}\n" for title, (cls, fields) in sections.items()]
     return "\n".join([HEAD, *tables])

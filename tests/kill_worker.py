@@ -23,10 +23,10 @@ from transformers import TrainerState
 from transformers import trainer as transformers_trainer
 from trl import GRPOTrainer
 
-import dapo_trl.rollout
+import dapo_trl.batching.rollout
 import tests.conftest  # noqa: F401  sets the environment before Hugging Face libraries are imported
 from dapo_trl import DAPOTrainer
-from dapo_trl.checkpoint import last_complete_checkpoint
+from dapo_trl.run.checkpoint import last_complete_checkpoint
 from tests.distributed.launcher import watch
 from tests.helpers import ScriptedRollouts, build, correct, tiny_model, weights
 
@@ -124,7 +124,7 @@ POINTS = {
     "generation": lambda reach: before(GRPOTrainer, "_generate", reach),
     "scoring": lambda reach: before(GRPOTrainer, "_calculate_rewards", reach),
     "between rounds": lambda reach: before(DAPOTrainer, "_draw_prompts", reach),
-    "moving rows": lambda reach: before(dapo_trl.rollout.Rollout, "distribute", reach),
+    "moving rows": lambda reach: before(dapo_trl.batching.rollout.Rollout, "distribute", reach),
     "loss": lambda reach: before(GRPOTrainer, "_compute_loss", reach),
     "optimizer step": lambda reach: before(torch.optim.AdamW, "step", reach),
     "begin of saving": lambda reach: before(GRPOTrainer, "_save_checkpoint", reach),

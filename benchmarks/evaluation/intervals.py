@@ -24,7 +24,7 @@ ABOUT = """\
 How often the 95% interval of an evaluation holds the mean over all problems of the same kind (*coverage*; 95% is what
 it says). Simulated models with 32 samples per problem, whose pass rates have a beta distribution with the given mean
 and a + b = 0.3 (most problems always or never solved), 1, or 4; the lowest coverage of the three, and the mean width.
-The interval of `dapo_trl.evaluate` (Clopper and Pearson's with the effective number of problems) against the
+The interval of `dapo-trl evaluate` (Clopper and Pearson's with the effective number of problems) against the
 percentile bootstrap. *None*: evaluations without an interval, because all problems have the same value. *Ratio*: mean
 width over that of the bootstrap (of the intervals there are).
 """

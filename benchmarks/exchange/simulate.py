@@ -15,12 +15,11 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from dapo_trl import collection, rollout
-from dapo_trl.collection import Collection, GeneratedRow, build_replay, filler_completion
-from dapo_trl.exchange import pack, unpack
-from dapo_trl.loss import FILLER, Lengths, deal_rows
-from dapo_trl.rollout import Rollout, RolloutPlan
-from dapo_trl.sampling import GroupPool, Outcome
+from dapo_trl.batching import FILLER, Lengths, deal_rows, rollout
+from dapo_trl.batching.rollout import Rollout, RolloutPlan
+from dapo_trl.distributed.all_to_all import pack, unpack
+from dapo_trl.sampling import GroupPool, Outcome, collection
+from dapo_trl.sampling.collection import Collection, GeneratedRow, build_replay, filler_completion
 
 
 NUM_PROMPTS, NUM_GENERATIONS, NUM_STEPS = 512, 16, 16

@@ -14,7 +14,7 @@ from transformers import PrinterCallback, Qwen2Config, Qwen2ForCausalLM, Trainer
 from trl import GRPOConfig, GRPOTrainer
 
 from dapo_trl import DAPOConfig, DAPOTrainer
-from dapo_trl.loss import Lengths, cut_balanced, micro_batch_tokens
+from dapo_trl.batching import Lengths, cut_balanced, micro_batch_tokens
 from tests.helpers import char_tokenizer, prompt_dataset
 
 

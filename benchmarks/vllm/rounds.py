@@ -15,9 +15,9 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-from tests.vllm.models import save_tiny
-from tests.vllm.server import running
-from tests.vllm.trainers import build
+from tests.real_vllm.models import save_tiny
+from tests.real_vllm.server import running
+from tests.real_vllm.trainers import build
 
 
 NUM_ROLLOUTS = 16

@@ -8,10 +8,10 @@ from typing import Any
 
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from ..checkpoint import CHAT_TEMPLATE_KWARGS, PROMPT_FORM
 from ..data.prompt_form import PromptForm, template_of, with_template
 from ..data.templates import resolve_template
-from ..run_settings import read_settings
+from ..run.checkpoint import CHAT_TEMPLATE_KWARGS, PROMPT_FORM
+from ..run.settings_file import read_settings
 from .config import EvaluateConfig
 
 
@@ -43,7 +43,7 @@ def find_asking(config: EvaluateConfig, metadata: dict[str, Any] | None, has_cha
 
     Args:
         config ([`EvaluateConfig`]): the settings.
-        metadata (`dict`, *optional*): what the trainer wrote beside the model; see [`~dapo_trl.checkpoint`].
+        metadata (`dict`, *optional*): what the trainer wrote beside the model; see [`~dapo_trl.run.checkpoint`].
         has_chat_template (`bool`): whether the model can be asked by messages.
 
     Raises:

@@ -13,14 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..secret_values import mask_values
+from ..run.secret_values import mask_values
 from .samples import Completion, Request
 
 
 logger = logging.getLogger(__name__)
 
 
-class CompletionsFileError(RuntimeError):
+class CompletionsFileError(ValueError):
     """A file of completions that cannot be continued."""
 
 

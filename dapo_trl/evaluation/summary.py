@@ -11,7 +11,8 @@ The result of an evaluation as one JSON file, for people, report pages, model ca
   `like` (the training of another model) or `default`; `chat_template_kwargs`; `example`, what was sent for one
   problem: its `id`, and `sent`, the text with special tokens, or the messages for a server's chat
 - `sampling`: `k`, and every setting that completions depend on
-- `judging`: `answer_rule` with its version, `answer_rule_from` (as `form_from`)
+- `judging`: `answer_rule` with its version, `answer_rule_from` (as `form_from`); `thinking_tags`, between which no
+  answer was read (null: everything was read)
 - `versions`: of Python and of the libraries that matter
 - `interval`: `confidence`, `method`
 - `measures`: by name (`avg@32`, `maj@32`, `pass@1`, ...) `mean`, `low`, `high`; the ends are null for one problem
@@ -36,11 +37,11 @@ from typing import Any
 
 import numpy as np
 
-from ..atomic import write_atomically
 from ..data.records import Record
 from ..data.tokens import length_statistics
 from ..rewards.outcome import Reason
-from ..secret_values import mask_values
+from ..run.atomic_write import write_atomically
+from ..run.secret_values import mask_values
 from .judge import Verdicts
 from .statistics import CONFIDENCE, estimate, majority_at_k, measures
 
@@ -153,6 +154,6 @@ def read_summary(path: str | Path) -> dict[str, Any]:
     if version != FORMAT_VERSION:
         raise SummaryError(
             f"{path} is not a summary of this version: format_version={version!r}, not {FORMAT_VERSION}. Give a "
-            "summary-*.json that python -m dapo_trl.evaluate of this version wrote."
+            "summary-*.json that dapo-trl evaluate of this version wrote."
         )
     return summary

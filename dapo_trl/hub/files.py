@@ -5,7 +5,7 @@ import shutil
 from fnmatch import fnmatch
 from pathlib import Path
 
-from ..run_settings import SETTINGS_FILE
+from ..run.settings_file import SETTINGS_FILE
 
 
 RECIPE_FILE = "recipe.yaml"

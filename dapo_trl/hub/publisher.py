@@ -20,7 +20,7 @@ logger = get_logger(__name__)
 SECONDS_BETWEEN_ATTEMPTS = (10, 60)
 
 
-class PushError(RuntimeError):
+class PushError(OSError):
     """Something that was to be on the Hub at the end is not."""
 
 
@@ -155,7 +155,7 @@ class Publisher:
         where = ", ".join(f"step {push.step} ({push.revision or 'main'}) from {push.model_dir}" for push in pending)
         return (
             f"Not on {self.address} after {len(SECONDS_BETWEEN_ATTEMPTS) + 1} attempts: {where}. The warnings above "
-            "say why. Nothing is lost. When the cause is mended, push the final model by `python -m "
-            f"dapo_trl.model_card --run {self.run_dir} --push`, and a checkpoint by `hf upload {self.repo_id} "
+            "say why. Nothing is lost. When the cause is mended, push the final model by `dapo-trl model-card "
+            f"--run {self.run_dir} --push`, and a checkpoint by `hf upload {self.repo_id} "
             "<checkpoint> . --revision <branch>`."
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from ..secret_values import NOT_PUBLISHED, is_secret_name, mask_text, mask_words
+from ..run.secret_values import NOT_PUBLISHED, is_secret_name, mask_text, mask_words
 from .files import RECIPE_FILE
 
 

@@ -1,8 +1,7 @@
 r"""
 Is an answer finished, or does something in it still have to be computed?
 
-math-verify evaluates what it compares, so that a copy from the problem (`513^2 - 487^2`) equals the gold. Here an
-expression is finished if evaluating it, operation by operation, finds nothing to merge (the rules: docs/rewards.md).
+math-verify evaluates what it compares. Evaluation, operation by operation, must find nothing to merge (docs/rewards.md).
 """
 
 import math

@@ -28,12 +28,9 @@ def load_reward(name: str, **options) -> Callable:
     Raises:
         ValueError: if there is no such name, module or attribute, or if options are given to a plain function.
 
-    Example:
-    ```python
     >>> load_reward("accuracy", answer_rule="boxed")
     >>> load_reward("trl.rewards.get_repetition_penalty_reward", ngram_size=4)
     >>> load_reward("my_rewards.mentions_units")
-    ```
     """
     target = _import(_NAMES.get(name, name))
     if inspect.isclass(target) or getattr(target, "__name__", "").startswith("get_"):

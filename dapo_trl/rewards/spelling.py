@@ -11,26 +11,26 @@ from functools import lru_cache
 
 _CHARACTERS = str.maketrans(
     {"−": "-", "–": "-", "—": "-", "×": r"\times ", "÷": "/", "·": r"\cdot ", "π": r"\pi ", "∞": r"\infty "}
-    | {"≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∪": r"\cup ", "∈": r"\in ", "∅": r"\emptyset ", "√": r"\sqrt "}
+    | {"≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∪": r"\cup ", "∈": r"\in ", "∅": r"\emptyset "}
     | {"²": "^{2}", "³": "^{3}", "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "°": r"\degree "}
     | {"\u00a0": " ", "\u2009": " ", "\u202f": " ", "\x00": " ", "“": "", "”": "", '"': "", "`": "", "’": "'"}
     | {"£": "", "€": "", "¥": ""}
     | {chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}  # full width
 )
-
-
 _REWRITES = {
-    r"\\begin\{cases\}([^&]*?)\\end\{cases\}": lambda match: re.sub(
-        r",? *\\\\", ",", match[1]
-    ),  # no piecewise function
+    # A system of equations, no piecewise function.
+    r"\\begin\{cases\}([^&]*?)\\end\{cases\}": lambda match: re.sub(r",? *\\\\", ",", match[1]),
     r"([0-9]*)\.([0-9]{0,9})\\(?:overline|bar) *\{([0-9]{1,9})\}": lambda match: _repeating(*match.groups()),
-    r"(?<!\\)\\! *|(?<=,)\{\}": "",
+    r" *(?<!\\)\\! *|(?<=,)\{\}": "",
     r" ?\{ ?, ?\}(?=[0-9])": ",",
     # Not the spaces after \\, which ends the row of a matrix.
     r"(?<!\\)\\(?:left|right|displaystyle|limits|[Bb]igg?[lr]?)(?![A-Za-z])|(?<!\\)\\(?:[,;:> ]|q?quad)|~": " ",
     r"\\[dtc]frac(?![A-Za-z])": r"\\frac",
     r"\\frac *([0-9]|\\pi)": r"\\frac{\1}",
     r"(\\frac *\{[^{}]*\}) *([0-9])": r"\1{\2}",
+    r"√ *(?:([0-9]+)|\(([^()]*)\))": lambda match: rf"\sqrt{{{match[1] or match[2]}}}",
+    r"√": r"\\sqrt ",
+    r"(?<![/.0-9])([0-9.]+) *(?:\\cdot|\*) *i(?![A-Za-z])": r"\1i",
     r"(?<![A-Za-z\\])pi(?![A-Za-z])": r"\\pi ",
     r"\\sqrt *([0-9])": r"\\sqrt{\1}",
     r"\\(?:textbf|textit|textrm|textnormal|mbox|mathrm|mathbf|mathit|text) *\{\s*([^{}]*?)\s*\}": r" \\text{\1}",
@@ -54,7 +54,6 @@ def _repeating(whole: str, places: str, digits: str) -> str:
 
 
 _TEXT = re.compile(r" *\\text\{([^{}]*)\} *")
-
 _NUMBER_WORD = (
     r"minus|plus|tens|nots|\w+wards|times|less|versus|exceeds|equals|is|was"
     r"|\w*(?:half|halve|third|quarter|dozen|hundred|thousand|illion|score|percent)s"

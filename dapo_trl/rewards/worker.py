@@ -91,11 +91,7 @@ def _is_equal(answer: Reading, gold: Reading) -> bool:
 
 
 def _verify(gold: Basic | MatrixBase | None, answer: Basic | MatrixBase | None) -> bool:
-    """
-    Compare exactly; a decimal of six digits or more may also be the other number rounded, as math-verify has it.
-
-    With its own 15 digits math-verify takes numbers below 1e-15 for equal, and decimals below 1e-6.
-    """
+    """Exactly: with its own 15 digits math-verify takes 1e-16 for 0. A decimal of six digits may also be rounded."""
     if gold is None or answer is None:
         return False
     options = {"timeout_seconds": None, "allow_set_relation_comp": True, "raise_on_error": True}

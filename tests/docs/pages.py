@@ -34,7 +34,11 @@ def command_lines(page: Path) -> list[list[str]]:
     Lines that end in a backslash go on, and comments are left out.
     """
     lines = "".join(code_blocks(page, "bash", "shell")).replace("\\\n", " ").splitlines()
-    lines += [code for code in inline_code(page) if code.startswith(("python -m ", "make ", "accelerate launch "))]
+    lines += [
+        code
+        for code in inline_code(page)
+        if code.startswith(("python -m ", "dapo-trl ", "make ", "accelerate launch "))
+    ]
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 

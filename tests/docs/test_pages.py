@@ -1,17 +1,16 @@
 """Links lead somewhere, functions and fields exist, commands can be typed as they stand."""
 
 import contextlib
-import importlib
 import pkgutil
 import re
 import runpy
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from dapo_trl import estimate
+from dapo_trl.__main__ import main
+from dapo_trl.commands import estimate
 from dapo_trl.rewards import load_reward
 from dapo_trl.train import make_parser
 from tests.docs.pages import PAGES, ROOT, anchors, code_blocks, command_lines, inline_code, links, name
@@ -50,7 +49,7 @@ def test_every_room_is_in_the_architecture():
     named = {code.removeprefix("dapo_trl/").rstrip("/") for code in inline_code(ROOT / "docs" / "architecture.md")}
     modules = {path.name for path in (ROOT / "dapo_trl").glob("[a-z]*.py")}
     folders = {path.parent.name for path in (ROOT / "dapo_trl").glob("[a-z]*/__init__.py")}
-    assert folders >= {"loss", "hub"}
+    assert folders >= {"batching", "hub"}
     assert (modules | folders) - named == set()
 
 
@@ -87,23 +86,23 @@ def test_targets_of_make_exist(target):
 
 
 def own_commands() -> list[list[str]]:
-    """Module of this project and arguments, of each line that runs one."""
+    """Subcommand of `dapo-trl` and arguments, of each line that runs one."""
     found = []
     for lines in COMMANDS.values():
         for words in lines:
-            if "-m" in words and words[words.index("-m") + 1].startswith("dapo_trl."):
-                start = words.index("-m") + 1
-                found.append(words[start:])
+            if words[0] == "dapo-trl":
+                found.append(words[1:])
+            elif "dapo_trl.train" in words:
+                found.append(["train", *words[words.index("dapo_trl.train") + 1 :]])
     return found
 
 
 @pytest.mark.parametrize("words", own_commands(), ids=" ".join)
 def test_options_of_our_commands_exist(words, capsys, monkeypatch):
-    module, arguments = words[0], words[1:]
+    command, arguments = words[0], words[1:]
     monkeypatch.setenv("COLUMNS", "1000")
-    monkeypatch.setattr(sys, "argv", [module])
     with contextlib.suppress(SystemExit):
-        importlib.import_module(module).main(["--help"])
+        main([command, "--help"])
     known = set(re.findall(r"--[\w-]+", capsys.readouterr().out)) | {"--config"}
     assert "--help" in known
     for argument in arguments:
@@ -117,13 +116,13 @@ def test_recipes_of_our_commands_exist(words):
     assert all(Path(ROOT, path).exists() for path in paths), paths
 
 
-def commands_with_a_recipe(module: str) -> list[list[str]]:
-    """Arguments of each line that runs the module with one of our recipes."""
-    lines = [words[1:] for words in own_commands() if words[0] == module]
+def commands_with_a_recipe(command: str) -> list[list[str]]:
+    """Arguments of each line that runs the command with one of our recipes."""
+    lines = [words[1:] for words in own_commands() if words[0] == command]
     return [arguments for arguments in lines if any(word.startswith("recipes/") for word in arguments)]
 
 
-@pytest.mark.parametrize("arguments", commands_with_a_recipe("dapo_trl.train"), ids=" ".join)
+@pytest.mark.parametrize("arguments", commands_with_a_recipe("train"), ids=" ".join)
 def test_training_commands_are_read(arguments, monkeypatch):
     monkeypatch.chdir(ROOT)
     script_args, training_args, model_args = make_parser().parse_args_and_config([*arguments, "--use_cpu", "true"])
@@ -144,7 +143,7 @@ def test_the_example_of_own_data_and_rewards(tmp_path, monkeypatch):
     assert (function.__name__, function(completion_ids=[[0] * 499, [0] * 500])) == ("short", [1.0, 0.0])
 
 
-@pytest.mark.parametrize("arguments", commands_with_a_recipe("dapo_trl.estimate"), ids=" ".join)
+@pytest.mark.parametrize("arguments", commands_with_a_recipe("estimate"), ids=" ".join)
 def test_estimates_are_printed(arguments, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     estimate.main(arguments)

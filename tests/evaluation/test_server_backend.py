@@ -44,7 +44,7 @@ def server():
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
     """Retries at once, and no key of the machine's own."""
-    monkeypatch.setattr("dapo_trl.openai_server._MAX_DELAY", 0.0)
+    monkeypatch.setattr("dapo_trl.generation.openai_client._MAX_DELAY", 0.0)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 

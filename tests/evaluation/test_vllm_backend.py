@@ -1,4 +1,4 @@
-"""How vLLM is started; what it samples is tested in `tests/vllm`."""
+"""How vLLM is started; what it samples is tested in `tests/real_vllm`."""
 
 import sys
 from types import SimpleNamespace

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 
-from dapo_trl import evaluate, model_card, prepare_data
+from dapo_trl.commands import evaluate, model_card, prepare_data
 from dapo_trl.hub import publisher
 from dapo_trl.train import main
 from tests.command import save_model, write_problems, write_recipe

@@ -10,11 +10,11 @@ from datasets import Dataset
 from huggingface_hub import ModelCard
 
 from dapo_trl import DAPOTrainer, publishing_trainer
+from dapo_trl.commands.model_card import main
 from dapo_trl.data.templates import DAPO_TEMPLATE
 from dapo_trl.hub.card import write_card
 from dapo_trl.hub.facts import SAMPLE_PROBLEM, FactsError, describe_data, sample_prompt
 from dapo_trl.hub.results import find_summaries, sampling_line
-from dapo_trl.model_card import main
 from dapo_trl.rewards import accuracy
 from tests.helpers import CHAT_TEMPLATE, build, char_tokenizer, prompt_dataset, train
 

@@ -80,7 +80,7 @@ def test_refused_pushes_do_not_stop_training_and_are_made_at_the_end(runs):
 def test_a_hub_that_refuses_to_the_end(runs):
     message, output_dir = runs.ends["refusing"], runs.directory / "refusing"
     assert f"Not on {runs.url}/tester/refusing after 3 attempts: step 3 (main) from {output_dir}" in message
-    assert f"python -m dapo_trl.model_card --run {output_dir} --push" in message
+    assert f"dapo-trl model-card --run {output_dir} --push" in message
     assert (output_dir / "model.safetensors").exists() and (output_dir / "trainer_state.json").exists()
     assert runs.store.model("tester/refusing").history() == ["initial commit"]
 

@@ -6,10 +6,10 @@ import pytest
 import yaml
 from trl import TrlParser
 
-from dapo_trl.estimation import read_recipe
+from dapo_trl.estimation.estimate import read_recipe
 from dapo_trl.evaluation.config import EvaluateConfig
+from dapo_trl.generation.vllm.command import address
 from dapo_trl.train import load_rewards
-from dapo_trl.vllm.command import address
 
 from .headers import commands
 from .table import NUMBERS, RECIPES, ROOT, Numbers, read
@@ -98,7 +98,7 @@ def test_the_server_listens_where_the_trainer_looks_for_it(name):
 
 @pytest.mark.parametrize("name", [name for name in NUMBERS if name.startswith("Qwen")])
 def test_evaluation_lines(name):
-    (words,) = commands(name, "dapo_trl.evaluate")
+    (words,) = commands(name, "dapo-trl evaluate")
     (config,) = TrlParser(EvaluateConfig).parse_args_and_config(words)
     args = read(name).training_args
     assert (config.model, config.max_completion_length) == (args.output_dir, args.max_completion_length)

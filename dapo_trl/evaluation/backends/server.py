@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...data.prompts import as_messages
-from ...openai_server import OpenAIServer
-from ...vllm.claim import check_unused
+from ...generation.openai_client import OpenAIServer
+from ...generation.vllm.claim import check_unused
 from ..config import EvaluateConfig
 from ..samples import Completion, Request, Save
 from .prompts import PromptEncoder, check_length
@@ -88,7 +88,8 @@ class ServerBackend:
             "seed": request.seed,
         }
         if self.config.server_api == "completions":
-            body["prompt"] = self.encoder(request.problem_id, request.prompt)
+            # A server makes tokens of a text itself.
+            body["prompt"] = self.encoder(request.problem_id, request.prompt) if self.encoder else request.prompt
         else:
             body["messages"] = as_messages(request.prompt)
             if self.config.chat_template_kwargs:

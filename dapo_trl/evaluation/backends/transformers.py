@@ -16,8 +16,8 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from ...data.batches import batches
-from ...generation import dropping_ended_rows
+from ...data.records import batches
+from ...generation.compact import dropping_ended_rows
 from ..config import EvaluateConfig
 from ..model import ModelFiles
 from ..samples import Completion, Request, Save

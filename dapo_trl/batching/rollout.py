@@ -1,0 +1,222 @@
+"""A rollout being trained on: how its rows are spread over optimizer steps, micro-batches and processes."""
+
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+
+from ..distributed.all_to_all import all_to_all
+from . import (
+    FILLER,
+    Cut,
+    Lengths,
+    Row,
+    cut_balanced,
+    cut_equal,
+    filler_row,
+    group_weights,
+    loss_mask,
+    micro_batch_tokens,
+    step_denominators,
+    unpad,
+)
+
+
+@dataclass
+class RolloutPlan:
+    """
+    What every process knows of the whole rollout. Rows are numbered in draw order, groups contiguous.
+
+    Args:
+        lengths (`list[Lengths]`): tokens of each row.
+        trained_tokens (`list[int]`): tokens of each row that enter the loss.
+        steps (`list[list[int]]`): rows of each optimizer step.
+        cuts (`list[Cut]`): micro-batches of each optimizer step.
+        denominators (`list[float]`): what each optimizer step's summed token losses are divided by.
+    """
+
+    lengths: list[Lengths]
+    trained_tokens: list[int]
+    steps: list[list[int]]
+    cuts: list[Cut]
+    denominators: list[float]
+
+    @classmethod
+    def build(
+        cls,
+        lengths: list[Lengths],
+        trained_tokens: list[int],
+        steps: list[list[int]],
+        *,
+        num_processes: int,
+        num_micro_batches: int,
+        num_generations: int,
+        token_normalization: str,
+        is_balanced: bool,
+        has_equal_rows: bool,
+    ) -> "RolloutPlan":
+        """
+        Cuts the optimizer steps into micro-batches and computes their denominators.
+
+        Args:
+            lengths, trained_tokens, steps: see the class.
+            num_processes (`int`): R.
+            num_micro_batches (`int`): micro-batches per optimizer step and process.
+            num_generations (`int`): G.
+            token_normalization (`str`): see [`~dapo_trl.batching.step_denominators`].
+            is_balanced (`bool`): sort rows by length before cutting.
+            has_equal_rows (`bool`): every micro-batch has as many rows.
+
+        Returns:
+            `RolloutPlan`: the same on every process that passes the same.
+        """
+        cuts = []
+        for rows in steps:
+            of_step = [lengths[row] for row in rows]
+            if is_balanced and not has_equal_rows:
+                cut = cut_balanced(of_step, num_processes, num_micro_batches)
+            else:
+                cut = cut_equal(of_step, num_processes, num_micro_batches, is_sorted=is_balanced)
+            cuts.append(_renumber(cut, rows))
+        num_groups = len(lengths) // num_generations
+        denominators = step_denominators(steps, trained_tokens, token_normalization, num_groups)
+        return cls(lengths, trained_tokens, steps, cuts, denominators)
+
+    def owners(self) -> dict[int, int]:
+        """The process that trains on each row."""
+        return {
+            row: process
+            for cut in self.cuts
+            for process, micro_batches in enumerate(cut)
+            for rows in micro_batches
+            for row in rows
+            if row != FILLER
+        }
+
+    def num_trained_tokens(self, step: int, micro_batch: int) -> int:
+        """Tokens that enter the loss of the k-th micro-batches of all processes together."""
+        rows = [row for process in self.cuts[step] for row in process[micro_batch]]
+        return sum(self.trained_tokens[row] for row in rows if row != FILLER)
+
+    def row_mean_scale(self, step: int) -> float:
+        """By how much a mean over a step's rows, fillers included, is too small: 1 without fillers."""
+        num_slots = sum(len(rows) for process in self.cuts[step] for rows in process)
+        return num_slots / len(self.steps[step])
+
+    def padding_metrics(self) -> dict[str, float]:
+        """`efficiency` (useful tokens / computed tokens, all processes) and `max_micro_batch_tokens`."""
+        computed = [micro_batch_tokens(rows, self.lengths) for cut in self.cuts for process in cut for rows in process]
+        useful = sum(sum(length) for length in self.lengths)
+        return {"efficiency": useful / sum(computed), "max_micro_batch_tokens": max(computed)}
+
+
+def _renumber(cut: Cut, rows: list[int]) -> Cut:
+    """From positions in a step to row numbers of the rollout."""
+    return [
+        [[FILLER if position == FILLER else rows[position] for position in positions] for positions in micro_batches]
+        for micro_batches in cut
+    ]
+
+
+@dataclass
+class Rollout:
+    """
+    This process's rows of a rollout.
+
+    Args:
+        plan (`RolloutPlan`): the same on every process.
+        rows (`dict[int, Row]`): the rows this process trains on, by number.
+        filler (`Row`): a row that weighs nothing, with the same tensors.
+    """
+
+    plan: RolloutPlan
+    rows: dict[int, Row]
+    filler: Row
+
+    @classmethod
+    def distribute(
+        cls, scored: dict[str, torch.Tensor], plan: RolloutPlan, accelerator: Accelerator, pad_token_id: int
+    ) -> "Rollout":
+        """
+        Moves every row to the process that trains on it.
+
+        Args:
+            scored (`dict[str, torch.Tensor]`): this process's rows as TRL returns them, contiguous over processes.
+            plan (`RolloutPlan`): the plan; rows beyond it are fillers and stay behind.
+            accelerator (`Accelerator`): see [`all_to_all`].
+            pad_token_id (`int`): token of this process's own fillers.
+
+        Returns:
+            `Rollout`.
+        """
+        rows, owners = unpad(scored), plan.owners()
+        outgoing = [[] for _ in range(accelerator.num_processes)]
+        for number, row in enumerate(rows, start=accelerator.process_index * len(rows)):
+            if number in owners:
+                outgoing[owners[number]].append((number, row))
+        return cls(plan, dict(all_to_all(outgoing, accelerator)), filler_row(rows[0], pad_token_id))
+
+    def micro_batch(self, step: int, process: int, micro_batch: int) -> list[Row]:
+        """Rows of one micro-batch, fillers included."""
+        numbers = self.plan.cuts[step][process][micro_batch]
+        return [self.filler if number == FILLER else self.rows[number] for number in numbers]
+
+
+def gather_lengths(scored: dict[str, torch.Tensor], accelerator: Accelerator) -> tuple[list[Lengths], list[int]]:
+    """
+    Lengths and trained tokens of each row of a rollout, on all processes.
+
+    Args:
+        scored (`dict[str, torch.Tensor]`): this process's rows as TRL returns them.
+        accelerator (`Accelerator`): gathers.
+
+    Returns:
+        `tuple[list[Lengths], list[int]]`.
+    """
+    masks = (scored["prompt_mask"], scored["completion_mask"], loss_mask(scored))
+    counts = accelerator.gather(torch.stack([mask.sum(dim=1) for mask in masks], dim=1)).tolist()
+    # A row that is masked out keeps one completion token: see `unpad`.
+    return [Lengths(prompt, max(1, completion)) for prompt, completion, _ in counts], [row[2] for row in counts]
+
+
+def weigh_by_group(scored: dict[str, torch.Tensor], accelerator: Accelerator, num_generations: int) -> torch.Tensor:
+    """
+    Advantages that carry the weights of Eq. 8: see [`~dapo_trl.batching.group_weights`].
+
+    Args:
+        scored (`dict[str, torch.Tensor]`): this process's rows as TRL returns them, groups contiguous over processes.
+        accelerator (`Accelerator`): gathers.
+        num_generations (`int`): G.
+
+    Returns:
+        `torch.Tensor` of shape `(B,)`.
+    """
+    weights = group_weights(accelerator.gather(loss_mask(scored).sum(dim=1)), num_generations)
+    return scored["advantages"] * weights.chunk(accelerator.num_processes)[accelerator.process_index]
+
+
+def buffered_denominators(
+    batches: list[dict[str, torch.Tensor]],
+    accelerator: Accelerator,
+    num_steps: int,
+    token_normalization: str,
+    num_groups: int,
+) -> torch.Tensor:
+    """
+    Exact denominators for micro-batches that TRL has cut: see [`~dapo_trl.batching.step_denominators`].
+
+    Args:
+        batches (`list[dict[str, torch.Tensor]]`): this process's micro-batches of a rollout.
+        accelerator (`Accelerator`): sums over processes.
+        num_steps (`int`): optimizer steps they belong to, equally many to each.
+        token_normalization (`str`): `"step"` or `"group"`.
+        num_groups (`int`): groups in the rollout.
+
+    Returns:
+        `torch.Tensor` of shape `(num_steps,)`.
+    """
+    tokens = torch.stack([loss_mask(batch).sum() for batch in batches]).view(num_steps, -1).sum(dim=1)
+    tokens = accelerator.reduce(tokens, reduction="sum")
+    steps = [[step] for step in range(num_steps)]
+    denominators = step_denominators(steps, tokens.tolist(), token_normalization, num_groups)
+    return torch.tensor(denominators, device=tokens.device)

@@ -1,0 +1,58 @@
+"""
+Evaluate a model: k samples per problem, avg@k, maj@k and pass@j with 95% intervals.
+
+```bash
+dapo-trl evaluate --model outputs/my-run --data aime24 --k 32
+dapo-trl evaluate --model my-model --data math500 --server_url http://localhost:8000/v1
+dapo-trl evaluate --compare before/summary.json after/summary.json
+```
+
+Defaults are the paper's: k = 32, temperature 1.0, top_p 0.7, at most 20,480 tokens. Completions are written as they
+come; the same command continues a stopped evaluation. Settings may also stand in a YAML file (`--config`).
+"""
+
+import logging
+import sys
+
+from transformers.utils import logging as transformers_logging
+
+from ..evaluation.compare import compare
+from ..evaluation.config import EvaluateConfig
+from ..evaluation.run import evaluate, output_dir
+from ..evaluation.summary import read_summary
+from ..evaluation.tables import describe_comparison, describe_summary
+from ..run.secret_values import mask_logs
+from .recipe_parser import RecipeParser
+
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, by the shell's convention."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parse, evaluate or compare, print."""
+    (config,) = RecipeParser(EvaluateConfig, prog="dapo-trl evaluate").parse(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    mask_logs()
+    for noisy in ("httpx", "datasets"):  # one line per request
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    transformers_logging.disable_progress_bar()
+    try:
+        run(config)
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\nStopped. What is done is in {output_dir(config)}; the same command continues.\n")
+        sys.exit(INTERRUPTED)
+
+
+def run(config: EvaluateConfig) -> None:
+    """What the command does, for settings already parsed."""
+    if config.compare is not None:
+        first, second = map(read_summary, config.compare)
+        _say(describe_comparison(compare(first, second), first, second))
+        return
+    summary, path = evaluate(config)
+    _say(f"{describe_summary(summary)}\n\nSummary: {path}\nCompletions: {path.with_name(summary['completions_file'])}")
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")

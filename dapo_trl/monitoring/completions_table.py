@@ -1,0 +1,82 @@
+"""The table of completions that TRL writes and prints, extended by the rows that were not trained on."""
+
+from collections import defaultdict, deque
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from ..run.secret_values import mask_values
+from ..sampling.collection import GeneratedRow
+
+
+def reset_table(logs: dict[str, Any], num_rows: int) -> None:
+    """Empties TRL's log buffers and makes room for all rows of a rollout."""
+    for name in ("images", "prompt", "completion", "advantages"):
+        logs[name] = deque(maxlen=num_rows)
+    for name in ("rewards", "extra"):
+        logs[name] = defaultdict(lambda: deque(maxlen=num_rows))
+
+
+def remove_last(logs: dict[str, Any], num_rows: int) -> None:
+    """Takes the last rows out again: fillers."""
+    for column in _columns(logs):
+        for _ in range(min(num_rows, len(column))):
+            column.pop()
+
+
+def append_dropped(
+    logs: dict[str, Any], rows: list[tuple[int, GeneratedRow]], rewards_per_func: torch.Tensor, names: list[str]
+) -> None:
+    """
+    Adds rows that were not trained on; their advantage is NaN.
+
+    Args:
+        logs (`dict[str, Any]`): TRL's log buffers.
+        rows (`list[tuple[int, GeneratedRow]]`): number of the row in the rollout, and the row.
+        rewards_per_func (`torch.Tensor` of shape `(P * G, F)`): rewards of all rows of the rollout.
+        names (`list[str]` of length F): names of the reward functions.
+    """
+    extra_names = set(logs["extra"]).union(*(row.extra for _, row in rows))
+    for name in extra_names:
+        # A column that no kept row has starts empty: its cells for them are None.
+        logs["extra"][name].extend([None] * (len(logs["prompt"]) - len(logs["extra"][name])))
+    for number, row in rows:
+        logs["prompt"].append(row.inputs["prompt"])
+        logs["completion"].append(row.completion)
+        logs["advantages"].append(float("nan"))
+        for name, reward in zip(names, rewards_per_func[number].tolist(), strict=True):
+            logs["rewards"][name].append(reward)
+        for name in extra_names:
+            logs["extra"][name].append(row.extra.get(name))
+
+
+def length_columns(completion_ids: list[list[int]], end_ids: set[int]) -> dict[str, list]:
+    """
+    Columns of the table that only tokens can tell.
+
+    Args:
+        completion_ids (`list[list[int]]` of length B): tokens of the completions.
+        end_ids (`set[int]`): tokens that end a completion: those of its end, and padding.
+
+    Returns:
+        `dict[str, list]`: `num_tokens`, and `is_truncated`: cut off at `max_completion_length`.
+    """
+    return {
+        "num_tokens": [len(ids) for ids in completion_ids],
+        "is_truncated": [ids[-1] not in end_ids for ids in completion_ids],
+    }
+
+
+def mask_table(logs: dict[str, Any]) -> None:
+    """Takes secrets out of all texts, such as what a reward function has logged."""
+    for column in _columns(logs):
+        masked = mask_values(list(column))
+        column.clear()
+        column.extend(masked)
+
+
+def _columns(logs: dict[str, Any]) -> Iterable[deque]:
+    yield from (logs["prompt"], logs["completion"], logs["advantages"])
+    yield from logs["rewards"].values()
+    yield from logs["extra"].values()

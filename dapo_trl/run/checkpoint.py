@@ -1,0 +1,321 @@
+"""The trainer's own part of a checkpoint: written atomically, checked, read with `weights_only=True`."""
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainingArguments
+from transformers.trainer_callback import TrainerState
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from .. import __version__
+from ..batching import Lengths, Row
+from ..batching.rollout import Rollout, RolloutPlan
+from ..data.prompt_form import PromptForm
+from .atomic_write import write_atomically
+from .secret_values import mask_values
+
+
+FORMAT_VERSION = 1
+TRAINER_STATE = "trainer_state.json"
+METADATA = "dapo_trl.json"
+FINISHED = "FINISHED"
+PROMPT_FORM = "prompt"
+CHAT_TEMPLATE_KWARGS = "chat_template_kwargs"
+
+
+class CheckpointError(RuntimeError):
+    """The trainer's own state in a checkpoint cannot be used."""
+
+
+def save_metadata(
+    directory: str,
+    rewards: dict[str, Callable],
+    prompt_form: PromptForm | None = None,
+    chat_template_kwargs: dict[str, Any] | None = None,
+) -> None:
+    """
+    Writes `dapo_trl.json` beside the weights: the version of this package, the rule by which rewards read answers and
+    the thinking that they leave out, and how problems are asked.
+
+    Args:
+        directory (`str`): directory of the checkpoint or the final model.
+        rewards (`dict[str, Callable]`):
+            Reward functions by name; those with an `answer_rule` and `thinking_tags` tell them.
+        prompt_form (`str` or `list[dict]`, *optional*): see [`~dapo_trl.data.prompt_form.find_form`]; None: unknown.
+        chat_template_kwargs (`dict`, *optional*): arguments of the chat template.
+    """
+    rules = {name: function.answer_rule for name, function in rewards.items() if hasattr(function, "answer_rule")}
+    tags = {name: function.thinking_tags for name, function in rewards.items() if hasattr(function, "thinking_tags")}
+    metadata = {
+        "dapo_trl_version": __version__,
+        "rewards": list(rewards),
+        "answer_rules": rules,
+        "thinking_tags": tags,
+        PROMPT_FORM: prompt_form,
+        CHAT_TEMPLATE_KWARGS: chat_template_kwargs or {},
+    }
+    (Path(directory) / METADATA).write_text(json.dumps(mask_values(metadata), indent=2) + "\n")
+
+
+def state_path(checkpoint: str, process: int) -> Path:
+    """File of one process's state."""
+    return Path(checkpoint) / f"dapo_state_{process}.pt"
+
+
+def save_state(state: dict, checkpoint: str, process: int) -> None:
+    """
+    Writes one process's state by temporary file and rename: a checkpoint holds all of it or nothing.
+
+    Args:
+        state (`dict`): tensors, numbers, strings, lists and dicts only.
+        checkpoint (`str`): the checkpoint's directory.
+        process (`int`): this process's number.
+    """
+    path = state_path(checkpoint, process)
+    temporary = path.with_suffix(".tmp")
+    with open(temporary, "wb") as file:
+        torch.save({"format_version": FORMAT_VERSION, **state}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def load_state(checkpoint: str, process: int) -> dict | None:
+    """
+    Reads what [`save_state`] wrote.
+
+    Returns:
+        `dict`, or None if the checkpoint has no such file.
+
+    Raises:
+        CheckpointError: if the file is cut off or not of this format.
+    """
+    path = state_path(checkpoint, process)
+    if not path.exists():
+        return None
+    try:
+        state = torch.load(path, weights_only=True)
+    except Exception as error:  # torch raises half a dozen types here, depending on where the file is damaged
+        raise CheckpointError(
+            f"{path} cannot be read ({type(error).__name__}). The checkpoint is damaged: resume from an earlier one."
+        ) from error
+    version = state.get("format_version") if isinstance(state, dict) else None
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} has format version {version}, but this version of dapo_trl reads {FORMAT_VERSION}. Resume with "
+            "the version that wrote the checkpoint."
+        )
+    return state
+
+
+def load_own_state(checkpoint: str, process: int) -> dict | None:
+    """
+    Reads the state that a process goes on from: its own file, or the first one's in a run with more processes.
+
+    Returns:
+        `dict`, or None if the checkpoint has neither.
+
+    Raises:
+        CheckpointError: see [`load_state`].
+    """
+    first = load_state(checkpoint, 0)
+    if first is not None and (process == 0 or process >= first["num_processes"]):
+        return first  # a file of this process, if there is one, was left by an earlier run with more processes
+    return load_state(checkpoint, process) or first
+
+
+def check_same_rollouts(state: dict, checkpoint: str, optimizer_steps: int) -> None:
+    """
+    A rollout in use cannot be dealt to another number of optimizer steps than it was begun with.
+
+    Raises:
+        CheckpointError: if the checkpoint's run had another number of optimizer steps per rollout.
+    """
+    written = state["optimizer_steps_per_rollout"]
+    if written != optimizer_steps:
+        raise CheckpointError(
+            f"{checkpoint} was written with {written} optimizer steps per rollout, but this run has {optimizer_steps} "
+            "(updates_per_rollout * num_iterations). Resume with the same updates_per_rollout and num_iterations."
+        )
+
+
+def last_complete_checkpoint(output_dir: str) -> str | None:
+    """
+    The newest checkpoint that was written to its end; half-written ones are passed over.
+
+    The trainer writes `trainer_state.json` last, so a checkpoint in which it can be read is complete.
+
+    Args:
+        output_dir (`str`): the run's output directory.
+
+    Returns:
+        `str`, or None if there is none.
+    """
+    numbered = []
+    for path in Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
+        match = re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)", path.name)
+        if match and is_complete(path):
+            numbered.append((int(match[1]), str(path)))
+    return max(numbered)[1] if numbered else None
+
+
+def is_complete(checkpoint: str | Path) -> bool:
+    """Whether the trainer wrote the checkpoint to its end."""
+    try:
+        TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE))
+    except (OSError, json.JSONDecodeError, TypeError):
+        return False
+    return True
+
+
+def mark_finished(output_dir: str, state: TrainerState, hub_address: str | None) -> None:
+    """
+    Leaves the file `FINISHED`: a run that is resumed ends at once (see [`is_finished`]).
+
+    Args:
+        output_dir (`str`): the run's output directory, with the final model.
+        state (`TrainerState`): where training has ended.
+        hub_address (`str`, *optional*): where the final model has been pushed to.
+    """
+    weights = {path.name: path.stat().st_size for path in sorted(Path(output_dir).glob("*.safetensors"))}
+    end = {"global_step": state.global_step, "epoch": state.epoch, "hub_address": hub_address, "weights": weights}
+    write_atomically(Path(output_dir, FINISHED), json.dumps(end) + "\n")
+
+
+def unmark_finished(output_dir: str) -> None:
+    """Before anything of the final model may change: the run counts as unfinished."""
+    Path(output_dir, FINISHED).unlink(missing_ok=True)
+
+
+def is_finished(args: TrainingArguments, checkpoint: str | None = None) -> bool:
+    """
+    Whether a run has nothing left to do: trained to its end, the final model saved whole, and pushed if asked.
+
+    Args:
+        args (`TrainingArguments`): of the run, which may be to end elsewhere than before.
+        checkpoint (`str`, *optional*): one to go on from, which must be at the end, too.
+    """
+    output_dir = Path(args.output_dir)
+    try:
+        end = json.loads((output_dir / FINISHED).read_text(encoding="utf-8"))
+        is_whole = all((output_dir / name).stat().st_size == size for name, size in end["weights"].items())
+        is_at_end = _is_at_end(args, end["global_step"], end["epoch"])
+    except (OSError, ValueError, KeyError):
+        return False
+    if checkpoint is not None:
+        state = TrainerState.load_from_json(str(Path(checkpoint, TRAINER_STATE)))
+        is_at_end = is_at_end and _is_at_end(args, state.global_step, state.epoch)
+    return is_whole and is_at_end and not (args.push_to_hub and end["hub_address"] is None)
+
+
+def _is_at_end(args: TrainingArguments, global_step: int, epoch: float | None) -> bool:
+    return global_step >= args.max_steps if args.max_steps > 0 else (epoch or 0.0) >= args.num_train_epochs
+
+
+def mark_incomplete(checkpoint: str) -> None:
+    """Before a checkpoint is written over: from here to its end, it counts as half-written."""
+    Path(checkpoint, TRAINER_STATE).unlink(missing_ok=True)
+
+
+def rollout_state(rollout: Rollout) -> dict:
+    """
+    A rollout in a form that [`torch.save`] stores compactly: the rows' tensors end to end, token ids as int32.
+
+    Args:
+        rollout (`Rollout`): the rollout in use.
+
+    Returns:
+        `dict`: see [`rollout_from_state`].
+    """
+    numbers = sorted(rollout.rows)
+    plan = rollout.plan
+    return {
+        "lengths": torch.tensor(plan.lengths, dtype=torch.int32),
+        "trained_tokens": torch.tensor(plan.trained_tokens, dtype=torch.int32),
+        "steps": [torch.tensor(rows, dtype=torch.int32) for rows in plan.steps],
+        "numbers": numbers,
+        "rows": _concatenate([rollout.rows[number] for number in numbers]),
+        "filler": rollout.filler,
+    }
+
+
+def _concatenate(rows: list[Row]) -> dict[str, dict[str, torch.Tensor]]:
+    if not rows:
+        return {}
+    return {
+        name: {"values": _compact(name, torch.cat([row[name] for row in rows])), "sizes": _sizes(rows, name)}
+        for name in rows[0]
+    }
+
+
+def _sizes(rows: list[Row], name: str) -> torch.Tensor:
+    return torch.tensor([row[name].numel() for row in rows], dtype=torch.int32)
+
+
+def _compact(name: str, values: torch.Tensor) -> torch.Tensor:
+    if name.endswith("_mask"):
+        return values.to(torch.int8)
+    return values.to(torch.int32) if name.endswith("_ids") else values
+
+
+def rows_from_state(state: dict) -> dict[int, Row]:
+    """
+    The rows of a rollout, by number, from what [`rollout_state`] returned.
+
+    Args:
+        state (`dict`): the stored rollout.
+
+    Returns:
+        `dict[int, Row]`.
+    """
+    columns = {}
+    for name, stored in state["rows"].items():
+        values = stored["values"].to(state["filler"][name].dtype)
+        columns[name] = values.split(stored["sizes"].tolist())
+    return {number: {name: column[i] for name, column in columns.items()} for i, number in enumerate(state["numbers"])}
+
+
+def plan_inputs_from_state(state: dict) -> tuple[list[Lengths], list[int], list[list[int]]]:
+    """`lengths`, `trained_tokens` and `steps`: what [`RolloutPlan`] makes the same plan from."""
+    return (
+        [Lengths(*length) for length in state["lengths"].tolist()],
+        state["trained_tokens"].tolist(),
+        [rows.tolist() for rows in state["steps"]],
+    )
+
+
+def restore_rollout(checkpoint: str, state: dict, plan: RolloutPlan, process: int) -> Rollout:
+    """
+    The rollout in use, on one process.
+
+    Args:
+        checkpoint (`str`): the checkpoint's directory.
+        state (`dict`): the state this process has read.
+        plan (`RolloutPlan`): the plan of the rollout, made for the present number of processes.
+        process (`int`): this process's number.
+
+    Returns:
+        `Rollout`.
+
+    Raises:
+        CheckpointError: if rows are missing that this process trains on.
+    """
+    mine = {row for row, owner in plan.owners().items() if owner == process}
+    rows = rows_from_state(state["rollout"])
+    # Written by another number of processes: the rows may be in any of its files.
+    for writer in range(state["num_processes"]):
+        if mine <= rows.keys():
+            break
+        other = load_state(checkpoint, writer)
+        rows |= rows_from_state(other["rollout"]) if other else {}
+    if not mine <= rows.keys():
+        raise CheckpointError(
+            f"{checkpoint} lacks {len(mine - rows.keys())} rows of the rollout in use: the files of some of its "
+            f"{state['num_processes']} processes are missing. Put them back, or resume from another checkpoint."
+        )
+    return Rollout(plan, {number: rows[number] for number in mine}, state["rollout"]["filler"])

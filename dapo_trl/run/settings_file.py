@@ -1,0 +1,64 @@
+"""`settings.json` in the output directory: every setting of a run, for whoever wants to know later."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from .atomic_write import write_atomically
+from .secret_values import mask_values, remember
+
+
+SETTINGS_FILE = "settings.json"
+
+
+def write_settings(output_dir: str | Path, *parts: Any) -> None:
+    """
+    Writes all settings of a run, and the defaults, by temporary file and rename.
+
+    Args:
+        output_dir (`str` or `Path`): the run's output directory; made if it does not exist.
+        parts (dataclasses): settings, such as the training arguments. Secrets are left out at any depth.
+    """
+    remember(*parts)
+    content: dict[str, dict[str, Any]] = {"settings": {}, "defaults": {}}
+    for part in parts:
+        settings = part.to_dict() if hasattr(part, "to_dict") else dataclasses.asdict(part)
+        content["settings"] |= settings
+        content["defaults"] |= defaults_of(type(part))
+    path = Path(output_dir, SETTINGS_FILE)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(mask_values(content), indent=1, default=str, ensure_ascii=False) + "\n")
+
+
+def read_settings(output_dir: str | Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """
+    Reads what [`write_settings`] wrote.
+
+    Returns:
+        `tuple[dict[str, Any], dict[str, Any]]`: settings and defaults by name, or None if there is no such file.
+
+    Raises:
+        ValueError: if the file is damaged.
+    """
+    path = Path(output_dir, SETTINGS_FILE)
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return content["settings"], content["defaults"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"{path} is damaged ({error!r}). Remove it: the settings of this run are then unknown."
+        ) from error
+
+
+def defaults_of(config_class: type) -> dict[str, Any]:
+    """Default of each field of a dataclass; None for a field without one."""
+    return {field.name: _default(field) for field in dataclasses.fields(config_class)}
+
+
+def _default(field: dataclasses.Field) -> Any:
+    if field.default is not dataclasses.MISSING:
+        return field.default
+    return field.default_factory() if field.default_factory is not dataclasses.MISSING else None

@@ -1,0 +1,256 @@
+"""Completions collected over the rounds of a rollout, until they are handed to TRL as if generated in one call."""
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from ..distributed.all_to_all import all_to_all
+from ..monitoring.metrics import merge_completion_metrics
+from . import GroupPool
+
+
+FATE_COLUMN = "dynamic_sampling"
+"""Column of the completions table: `kept`, or why a row was dropped."""
+
+
+@dataclass
+class GeneratedRow:
+    """
+    One completion and everything TRL's scoring step needs of it.
+
+    Args:
+        inputs (`dict[str, Any]`): row of the data set, with the extra fields of a `rollout_func` merged in.
+        prompt_ids (`list[int]`): tokens of the prompt.
+        completion_ids (`list[int]`): tokens of the completion.
+        completion (`str` or `list[dict]`): the completion as reward functions see it.
+        tool_mask (`list[int]`, *optional*): 1 for tokens of the model, 0 for tokens of an environment.
+        logprobs (`list[float]`, *optional*): sampling log-probability of each completion token, in nats.
+        extra (`dict[str, Any]`): values of this row that reward functions logged to the completions table.
+    """
+
+    inputs: dict[str, Any]
+    prompt_ids: list[int]
+    completion_ids: list[int]
+    completion: Any
+    tool_mask: list[int] | None = None
+    logprobs: list[float] | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that the model generated."""
+        return len(self.completion_ids) if self.tool_mask is None else sum(self.tool_mask)
+
+
+@dataclass
+class Collection:
+    """
+    Rows of one rollout while it is being filled: this process's rows, everybody's rewards. The lengths stay also of
+    rows that are dropped.
+
+    Args:
+        num_generations (`int`): G.
+        keeps_dropped (`bool`): dropped rows are wanted for the completions table.
+    """
+
+    num_generations: int
+    keeps_dropped: bool
+    rows: dict[int, GeneratedRow] = field(default_factory=dict)
+    rewards: list[torch.Tensor] = field(default_factory=list)
+    calls: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    lengths: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows generated so far, on all processes."""
+        return sum(len(rewards) for rewards in self.rewards)
+
+    def add_call(
+        self, rows: list[GeneratedRow], process: int, rewards: torch.Tensor, metrics: dict[str, float]
+    ) -> None:
+        """
+        Takes the result of one generation call.
+
+        Args:
+            rows (`list[GeneratedRow]`): this process's contiguous share of the call.
+            process (`int`): this process's number.
+            rewards (`torch.Tensor` of shape `(R * B, F)`): rewards of all processes' rows.
+            metrics (`dict[str, float]`): the `completions/*` metrics of the call.
+        """
+        first = self.num_rows + process * len(rows)
+        self.rows.update({first + i: row for i, row in enumerate(rows)})
+        self.lengths.update({first + i: row.num_tokens for i, row in enumerate(rows)})
+        self.rewards.append(rewards)
+        self.calls.append((len(rewards), metrics))
+
+    def drop_rejected(self, pool: GroupPool) -> None:
+        """Lets go of the rows that will not be trained on, unless they are wanted for the table."""
+        if self.keeps_dropped:
+            return
+        self.rows = {number: row for number, row in self.rows.items() if self.fate(number, pool) == "kept"}
+
+    def fate(self, number: int, pool: GroupPool) -> str:
+        """What became of a row: see [`GroupPool.fate`]."""
+        return pool.fate(number // self.num_generations)
+
+    def rewards_per_func(self) -> torch.Tensor:
+        """`(P * G, F)`: rewards of all rows generated so far, in draw order."""
+        return torch.cat(self.rewards)
+
+    def dropped(self, pool: GroupPool) -> list[tuple[int, GeneratedRow]]:
+        """This process's rows that are not trained on, by number, each with its fate among the table's columns."""
+        dropped = []
+        for number, row in self.rows.items():
+            fate = self.fate(number, pool)
+            if fate != "kept":
+                row.extra[FATE_COLUMN] = fate
+                dropped.append((number, row))
+        return dropped
+
+    def kept_numbers(self, pool: GroupPool) -> list[int]:
+        """Numbers of the rows of the accepted groups, in draw order, on all processes."""
+        return [
+            group * self.num_generations + member for group in pool.accepted for member in range(self.num_generations)
+        ]
+
+    def completion_metrics(self) -> dict[str, float]:
+        """The `completions/*` metrics over all rounds."""
+        return merge_completion_metrics(self.calls)
+
+
+@dataclass
+class Replay:
+    """
+    The kept rows, answering TRL's scoring step in place of generation and reward functions.
+
+    Args:
+        rows (`list[GeneratedRow]`): this process's share: whole groups over the processes, fillers at the end.
+        rewards (`torch.Tensor` of shape `(R * B, F)`): rewards of all processes' rows, NaN for fillers.
+        num_rows (`int`): rows on all processes that are not fillers.
+        has_logprobs (`bool`): TRL needs sampling log-probabilities, also of fillers.
+    """
+
+    rows: list[GeneratedRow]
+    rewards: torch.Tensor
+    num_rows: int
+    has_logprobs: bool
+
+    @property
+    def num_fillers(self) -> int:
+        """Fillers on all processes."""
+        return len(self.rewards) - self.num_rows
+
+    def inputs(self) -> list[dict[str, Any]]:
+        """Rows of the data set, one per completion."""
+        return [row.inputs for row in self.rows]
+
+    def generation(self) -> tuple:
+        """What `GRPOTrainer._generate` returns."""
+        has_mask = any(row.tool_mask is not None for row in self.rows)
+        has_logprobs = self.has_logprobs or any(row.logprobs is not None for row in self.rows)
+        return (
+            [row.prompt_ids for row in self.rows],
+            [row.completion_ids for row in self.rows],
+            [row.tool_mask or [1] for row in self.rows] if has_mask else None,
+            [row.completion for row in self.rows],
+            [row.logprobs or [math.nan] for row in self.rows] if has_logprobs else None,
+            {},
+            None,
+            [],
+        )
+
+    def extra_columns(self) -> dict[str, list]:
+        """Columns of the completions table, one value per row."""
+        return rows_to_columns([row.extra for row in self.rows])
+
+
+def generated_rows(inputs: list[dict[str, Any]], generation: tuple, extra: list[dict[str, Any]]) -> list[GeneratedRow]:
+    """
+    The rows of one generation call.
+
+    Args:
+        inputs (`list[dict]` of length B): rows of the data set.
+        generation (`tuple`): what `GRPOTrainer._generate` returned.
+        extra (`list[dict]` of length B): what reward functions logged of each row.
+
+    Returns:
+        `list[GeneratedRow]` of length B.
+    """
+    prompt_ids, completion_ids, tool_mask, completions, logprobs, *_ = generation
+    missing = [None] * len(inputs)
+    columns = (inputs, prompt_ids, completion_ids, completions, tool_mask or missing, logprobs or missing, extra)
+    return [GeneratedRow(*row) for row in zip(*columns, strict=True)]
+
+
+def build_replay(
+    collection: Collection, pool: GroupPool, accelerator: Accelerator, filler: GeneratedRow, has_logprobs: bool
+) -> Replay:
+    """
+    Moves the kept rows as TRL wants them: groups contiguous over the processes, equally many rows on each.
+
+    Args:
+        collection (`Collection`): the rows collected.
+        pool (`GroupPool`): says which groups are kept.
+        accelerator (`Accelerator`): see [`all_to_all`].
+        filler (`GeneratedRow`): makes the shares equal when the rollout is partial.
+        has_logprobs (`bool`): see [`Replay`].
+
+    Returns:
+        `Replay`.
+    """
+    kept = collection.kept_numbers(pool)
+    whole_groups = math.lcm(collection.num_generations, accelerator.num_processes)
+    num_slots = -(-len(kept) // whole_groups) * whole_groups
+    share = num_slots // accelerator.num_processes
+    outgoing = [[] for _ in range(accelerator.num_processes)]
+    for position, number in enumerate(kept):
+        if number in collection.rows:
+            row = collection.rows[number]
+            row.extra[FATE_COLUMN] = "kept"
+            outgoing[position // share].append((position, row))
+    received = sorted(all_to_all(outgoing, accelerator), key=lambda item: item[0])
+    rows = [row for _, row in received]
+    rewards = collection.rewards_per_func()[kept]
+    missing = rewards.new_full((num_slots - len(kept), rewards.size(1)), torch.nan)
+    return Replay(rows + [filler] * (share - len(rows)), torch.cat([rewards, missing]), len(kept), has_logprobs)
+
+
+def columns_to_rows(columns: dict[str, list], num_rows: int) -> list[dict[str, Any]]:
+    """
+    What reward functions logged with `log_extra` in one call, by row.
+
+    Args:
+        columns (`dict[str, list]`): values by column.
+        num_rows (`int`): rows of the call, on this process.
+
+    Returns:
+        `list[dict[str, Any]]` of length `num_rows`.
+
+    Raises:
+        ValueError: if a column has more or fewer values than there are rows.
+    """
+    for column, values in columns.items():
+        if len(values) != num_rows:
+            raise ValueError(
+                f"A reward function logged {len(values)} values to the column {column!r} with log_extra, but there "
+                f"are {num_rows} completions. Log exactly one value per completion, under one name per function."
+            )
+    return [{column: values[i] for column, values in columns.items()} for i in range(num_rows)]
+
+
+def rows_to_columns(rows: list[dict[str, Any]]) -> dict[str, list]:
+    """The inverse of [`columns_to_rows`]; a value missing in a row is None."""
+    columns: dict[str, list] = defaultdict(lambda: [None] * len(rows))
+    for i, row in enumerate(rows):
+        for column, value in row.items():
+            columns[column][i] = value
+    return dict(columns)
+
+
+def filler_completion(inputs: dict[str, Any], token_id: int) -> GeneratedRow:
+    """A row that makes the processes' shares equal: one token each, no reward, never trained on."""
+    return GeneratedRow(inputs, [token_id], [token_id], completion="")
