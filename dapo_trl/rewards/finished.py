@@ -1,7 +1,7 @@
 r"""
 Is an answer finished, or does something in it still have to be computed?
 
-math-verify evaluates what it compares. Evaluation, operation by operation, must find nothing to merge (docs/rewards.md).
+math-verify evaluates what it compares. Here evaluation, operation by operation, must find nothing to merge.
 """
 
 import math

@@ -39,12 +39,9 @@ class AccuracyReward:
     Raises:
         ValueError: if an argument is out of range.
 
-    Example:
-    ```python
     >>> accuracy = AccuracyReward()
     >>> accuracy(completions=["... \\boxed{34}", "Answer: 35"], solution=["34", "34"])
     [1.0, -1.0]
-    ```
     """
 
     __name__ = "accuracy"

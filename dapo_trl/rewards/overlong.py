@@ -18,11 +18,8 @@ class SoftOverlongPunishment:
     Raises:
         ValueError: if `soft_punish_cache` is not in `(0, max_completion_length]`.
 
-    Example:
-    ```python
     >>> SoftOverlongPunishment(max_completion_length=100, soft_punish_cache=20)(completion_ids=[[1] * 80, [1] * 90])
     [0.0, -0.5]
-    ```
     """
 
     __name__ = "soft_overlong_punishment"
