@@ -18,7 +18,6 @@ _CHARACTERS = str.maketrans(
     | {chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}  # full width
 )
 _REWRITES = {
-    # A system of equations, no piecewise function.
     r"\\begin\{cases\}([^&]*?)\\end\{cases\}": lambda match: re.sub(r",? *\\\\", ",", match[1]),
     r"([0-9]*)\.([0-9]{0,9})\\(?:overline|bar) *\{([0-9]{1,9})\}": lambda match: _repeating(*match.groups()),
     r" *(?<!\\)\\! *|(?<=,)\{\}": "",

@@ -104,7 +104,7 @@ def _verify(gold: Basic | MatrixBase | None, answer: Basic | MatrixBase | None) 
 
 def _differ(*trees: Basic | MatrixBase) -> bool:
     """Whether two expressions have different values at a point; faster than to find no way to make them equal."""
-    if trees[0].is_Number or not all(isinstance(tree, Expr) and not tree.has(UnevaluatedExpr, E) for tree in trees):
+    if not all(isinstance(tree, Expr) and not tree.has(UnevaluatedExpr, E) for tree in trees) or trees[0].is_Number:
         return False
     symbols = sorted(trees[0].free_symbols | trees[1].free_symbols, key=str)
     point = {symbol: Rational(number + 7, 5) for number, symbol in enumerate(symbols)}
