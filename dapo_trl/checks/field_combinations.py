@@ -4,6 +4,8 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 
+from ..batching import TOKEN_LOSS_TYPES
+
 
 if TYPE_CHECKING:
     from ..config import DAPOConfig
@@ -11,9 +13,6 @@ if TYPE_CHECKING:
 
 OWN_LOSS_TYPES = ("dapo", "cispo", "grpo", "dr_grpo")
 """Losses whose micro-batches this project knows how to cut without changing the gradient."""
-
-TOKEN_LOSS_TYPES = ("dapo", "cispo")
-"""Losses that sum over tokens and divide by a count of them."""
 
 CLIPPED_LOSS_TYPES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo")
 """Losses whose ratio is held between 1 - epsilon and 1 + epsilon_high."""

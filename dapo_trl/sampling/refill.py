@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field
 
+from ..run.early_end import EndOfRun
 from .groups import Outcome, outcome_shares
 
 
@@ -122,8 +123,8 @@ class GroupPool:
         self.outcomes += outcomes
         self.num_rounds += 1
 
-    def fate(self, group: int) -> str:
-        """What became of a group: `"kept"`, `"surplus"`, or the outcome for which it was dropped."""
+    def status(self, group: int) -> str:
+        """Status of a group: `"kept"`, `"surplus"`, or the outcome for which it was dropped."""
         outcome = self.outcomes[group]
         if outcome is not Outcome.INFORMATIVE:
             return outcome.value
@@ -139,7 +140,7 @@ class GroupPool:
         }
 
 
-class ShortageError(RuntimeError):
+class ShortageError(EndOfRun):
     """A rollout could not be filled with informative groups."""
 
 

@@ -4,7 +4,6 @@ from .claim import ReleaseCallback, ServerInUseError
 from .client import check_weight_transfer
 from .command import format_command, longest_prompt, server_command
 from .comparison import score_text, usual_difference
-from .correction import count_corrected
 from .generation import Generation, ServerError, ServerSettings, generating_with, server_settings
 from .preflight import Requirements, ServerMismatchError, UnreachableError, check_server, wait_for_server
 
@@ -20,7 +19,6 @@ __all__ = [
     "UnreachableError",
     "check_server",
     "check_weight_transfer",
-    "count_corrected",
     "format_command",
     "generating_with",
     "longest_prompt",

@@ -1,0 +1,105 @@
+"""A trainer's pushes to the Hub: complete, on a branch per step if asked; one that fails is told, and ends no run."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from accelerate.logging import get_logger
+from huggingface_hub import CommitInfo
+from transformers.trainer_utils import HubStrategy, SaveStrategy
+from transformers.utils.hub import PushInProgress, hf_api
+
+from ..run.secret_values import remember
+from .card import write_card
+from .facts import gather, write_facts
+from .publisher import Publisher, Push
+
+
+logger = get_logger(__name__)
+
+STEP = "{step}"
+"""In `hub_revision`: every checkpoint goes to a branch of its own, and the final model to `main`."""
+
+
+def open_publisher(trainer: Any, token: str | None = None) -> Publisher:
+    """
+    For the repository that the trainer has created or found; on the main process only.
+
+    Raises:
+        ValueError: if it is to be private and is there already, for all to see.
+    """
+    token = token or trainer.args.hub_token
+    remember({"hub_token": token})
+    if trainer.args.hub_private_repo and not hf_api().repo_info(trainer.hub_model_id, token=token).private:
+        raise ValueError(
+            f"hub_private_repo=True, but {trainer.hub_model_id!r} is there already and public. Make it private in "
+            "its settings on the Hub, or give another hub_model_id."
+        )
+    return Publisher(hf_api(), trainer.hub_model_id, Path(trainer.args.output_dir), token)
+
+
+def push_checkpoint(trainer: Any, publisher: Publisher, checkpoint: str) -> None:
+    """Starts the push of a checkpoint as `hub_strategy` says, or notes why it is made up for at the end."""
+    args, state = trainer.args, trainer.state
+    if args.hub_strategy == HubStrategy.END:
+        return
+    by_step = args.save_strategy == SaveStrategy.STEPS
+    folders = {HubStrategy.CHECKPOINT: "last-checkpoint", HubStrategy.ALL_CHECKPOINTS: Path(checkpoint).name}
+    push = Push(
+        step=state.global_step,
+        model_dir=Path(checkpoint),
+        message=f"Training in progress, {f'step {state.global_step}' if by_step else f'epoch {int(state.epoch)}'}",
+        revision=args.hub_revision and args.hub_revision.replace(STEP, str(state.global_step)),
+        whole_checkpoint=folders.get(args.hub_strategy),
+    )
+    is_busy = trainer.push_in_progress is not None and not trainer.push_in_progress.is_done()
+    if trainer.reason_untrained:
+        publisher.leave_out(push, "nothing has been trained yet.")
+    elif trainer.preemption.is_agreed:
+        publisher.leave_out(push, "the run has received SIGTERM. Resume it to go on.")
+        trainer.push_in_progress = None  # time is short: Trainer is not to wait for it
+    elif is_busy and not args.hub_always_push:
+        publisher.leave_out(push, "the push before is still under way. Set hub_always_push to wait in line.")
+    else:
+        trainer.callback_handler.on_push_begin(args, state, trainer.control)
+        job = publisher.start(push)
+        jobs = trainer.push_in_progress.jobs if is_busy else []
+        trainer.push_in_progress = PushInProgress([*jobs, job] if job else jobs)
+
+
+def push_final(
+    trainer: Any, publisher: Publisher, message: str, revision: str | None, blocking: bool
+) -> CommitInfo | Any:
+    """Pushes the final model, as saved in `output_dir`, and whatever is missing; a future unless `blocking`."""
+    revision = revision or trainer.args.hub_revision
+    push = Push(
+        step=trainer.state.global_step,
+        model_dir=Path(trainer.args.output_dir),
+        message=message,
+        revision=None if revision and STEP in revision else revision,
+    )
+    return publisher.finish(push) if blocking else hf_api().run_as_future(publisher.finish, push)
+
+
+def write_model_card(trainer: Any, model_name: str | None, dataset_name: str | None, tags: Any) -> None:
+    """
+    Writes what is known of the run (`run.json`) and the card (`README.md`) to `output_dir`.
+
+    In training, a card that cannot be written is a warning: no reason to lose the weights.
+    """
+    run_dir = Path(trainer.args.output_dir)
+    with _warning_of_a_missing_card() if trainer.is_in_train else contextlib.nullcontext():
+        write_facts(gather(trainer, model_name or run_dir.name, dataset_name or trainer.data_name), run_dir)
+        tags = [tags] if isinstance(tags, str) else tags or ()
+        write_card(run_dir, tags=tags, with_curves=trainer.publisher is not None)
+
+
+@contextlib.contextmanager
+def _warning_of_a_missing_card() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        logger.warning(
+            f"The model card could not be written: {type(error).__name__}: {error} Everything else goes on without it."
+        )
