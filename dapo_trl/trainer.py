@@ -22,7 +22,7 @@ from .distributed.all_to_all import assert_agreement
 from .generation.compact import dropping_ended_rows
 from .generation.kwargs import without_own_settings
 from .generation.setup import prepare_generation
-from .generation.vllm import generating_with, server_settings
+from .generation.vllm import generating_with
 from .monitoring import EvaluationRecord, FilterRewards, RolloutMonitor, add_callbacks
 from .monitoring.completions_table import length_columns, reset_table
 from .run.checkpoint import last_complete_checkpoint, load_own_state, mark_incomplete, save_metadata, save_state
@@ -135,7 +135,7 @@ class DAPOTrainer(GRPOTrainer):
     ):
         given = check_before_loading({name: value for name, value in locals().items() if name != "self"})
         args = given.args
-        with generating_with(server_settings(args, train_dataset, eval_dataset, lambda: self.state.global_step)):
+        with generating_with(args, given.datasets.values(), lambda: self.state.global_step):
             super().__init__(
                 model=model,
                 reward_funcs=given.reward_funcs,

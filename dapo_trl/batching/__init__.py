@@ -2,13 +2,12 @@
 
 from .log_probs import score_in_chunks
 from .micro_batches import PADDING_ROW, Lengths, Partition, micro_batch_tokens, partition_balanced, partition_equal
-from .normalization import TOKEN_LOSS_TYPES, group_weights, step_denominators
+from .normalization import group_weights, step_denominators
 from .optimizer_steps import assign_rows
 from .padding import Row, loss_mask, neutral_logps, pad_rows, padding_row, unpad
 
 
 __all__ = [
-    "TOKEN_LOSS_TYPES",
     "PADDING_ROW",
     "Cut",
     "Lengths",

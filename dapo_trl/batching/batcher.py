@@ -6,8 +6,9 @@ import torch
 from accelerate import Accelerator
 from trl.trainer.utils import shuffle_sequence_dict
 
+from ..checks.settings import TOKEN_LOSS_TYPES
 from ..config import DAPOConfig
-from . import TOKEN_LOSS_TYPES, Lengths, assign_rows, pad_rows
+from . import Lengths, assign_rows, pad_rows
 from .rollout import Rollout, RolloutPlan, buffered_denominators, gather_lengths
 from .rollout_state import check_same_rollouts, plan_inputs_from_state, restore_rollout, rollout_state
 

@@ -3,10 +3,6 @@
 import torch
 
 
-TOKEN_LOSS_TYPES = ("dapo", "cispo")
-"""Losses that sum over tokens and divide by a count of them."""
-
-
 def step_denominators(
     steps: list[list[int]], trained_tokens: list[int], token_normalization: str, num_groups: int
 ) -> list[float]:

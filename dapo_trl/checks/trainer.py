@@ -6,22 +6,26 @@ from typing import Any
 import torch
 
 from ..config import DAPOConfig
-from .arguments import (
-    add_overlong_punishment,
-    as_list,
-    check_dataset_size,
-    check_reward_weights,
-    check_supported,
-    deciding_rewards,
-    own_args,
+from ..generation.vllm import check_weight_transfer
+from .arguments import as_list, check_callbacks, check_supported, own_args
+from .data import check_dataset_size, check_datasets, check_prompts
+from .dropout import check_dropout
+from .model import (
+    check_model,
+    check_optimizers,
+    check_policy,
+    check_reference,
     warn_if_updates_vanish,
+    warn_of_other_reference,
     warn_of_rate,
 )
-from .best_metric import check_best_metric
-from .data import check_datasets, check_prompts
-from .dropout import check_dropout
-from .model import check_model, check_optimizers, check_policy, check_reference, warn_of_other_reference
-from .rewards import check_callbacks, check_rewards
+from .rewards import (
+    add_overlong_punishment,
+    check_best_metric,
+    check_reward_weights,
+    check_rewards,
+    deciding_rewards,
+)
 
 
 @dataclass
@@ -68,6 +72,7 @@ def check_before_loading(arguments: dict[str, Any]) -> CheckedArguments:
     check_model(model, arguments["processing_class"], getattr(args, "trust_remote_code", False))
     args, reward_funcs = own_args(args, model), as_list(arguments["reward_funcs"])
     check_reference(model, arguments["peft_config"], args.beta)
+    check_weight_transfer(args)
     is_generated_elsewhere = (arguments["rollout_func"] or arguments["environment_factory"]) is not None
     check_supported(args, train_dataset, arguments["tools"], arguments["environment_factory"])
     datasets = check_datasets(args, train_dataset, arguments["eval_dataset"])

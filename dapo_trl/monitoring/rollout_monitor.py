@@ -12,7 +12,7 @@ from trl import GRPOTrainer
 from ..batching import loss_mask
 from ..batching.rollout import RolloutPlan
 from ..config import DAPOConfig
-from ..distributed.all_to_all import exchange
+from ..distributed.all_to_all import all_to_all
 from ..sampling import CollectedBatch, Collection, GroupPool, Hints, Outcome, outcome_shares
 from .completions_table import append_dropped, mask_table, remove_last
 from .correction import count_corrected
@@ -248,7 +248,7 @@ class RolloutMonitor:
     def complete_table(self, pool: GroupPool, collection: Collection, num_padding_rows: int) -> None:
         """The main process gets the dropped rows for the table."""
         nobody_else: list[list] = [[] for _ in range(self._accelerator.num_processes - 1)]
-        rows = exchange([collection.dropped(pool), *nobody_else], self._accelerator)
+        rows = all_to_all([collection.dropped(pool), *nobody_else], self._accelerator)
         if self._accelerator.is_main_process:
             remove_last(self._table, num_padding_rows)
             rows = sorted(rows, key=lambda item: item[0])

@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from transformers import TrainerCallback
 
-from ..distributed.failed_rank import has_lost_peers
+from ..distributed.failed_rank import has_failed_rank
 from .early_end import EndOfRun
 from .exit_codes import PREEMPTED as EXIT_CODE
 
@@ -77,7 +77,7 @@ class Preemption(TrainerCallback):
         previous = signal.signal(signal.SIGTERM, self._request)
         self.is_listening = True
         try:
-            with _ending_without_peers():
+            with _ending_with_failed_rank():
                 yield
         finally:
             self.is_listening = False
@@ -88,7 +88,7 @@ class Preemption(TrainerCallback):
 
 
 @contextlib.contextmanager
-def _ending_without_peers() -> Iterator[None]:
+def _ending_with_failed_rank() -> Iterator[None]:
     """
     Ends this process on a SIGTERM that a launcher sends because another of its processes has failed.
 
@@ -111,7 +111,7 @@ def _ending_without_peers() -> Iterator[None]:
 
 def _watch(reader: int) -> None:
     while signum := os.read(reader, 1):
-        if signum[0] == signal.SIGTERM and has_lost_peers():
+        if signum[0] == signal.SIGTERM and has_failed_rank():
             os._exit(EXIT_CODE)
 
 

@@ -86,7 +86,7 @@ def test_collected_batch_holds_the_kept_rows_in_draw_order():
 @pytest.mark.parametrize(("process", "num_rows"), [(0, 3), (1, 0)])
 def test_padding_rows_make_the_shares_equal(monkeypatch, process, num_rows):
     # One group of three for two processes: whole groups on equal shares take six slots, three on each.
-    monkeypatch.setattr("dapo_trl.sampling.collection.exchange", lambda outgoing, accelerator: outgoing[process])
+    monkeypatch.setattr("dapo_trl.sampling.collection.all_to_all", lambda outgoing, accelerator: outgoing[process])
     rows = {number: row(number) for number in range(3)} if process == 0 else {}
     collection = Collection(3, keeps_dropped=False, rows=rows, rewards=[torch.ones(3, 1)])
     processes = SimpleNamespace(process_index=process, num_processes=2)
