@@ -351,6 +351,8 @@ class DAPOTrainer(GRPOTrainer):
         finally:
             self._loss_mask = None
         if self.model.training:
+            if self._globalstep_last_logged == self.state.global_step:
+                self._tr_loss.nan_to_num_(nan=0.0)  # Trainer resets it by subtraction: infinity minus itself is NaN
             self.finite.add_loss(loss, self.model, self.state.global_step)
         return loss
 
@@ -446,6 +448,8 @@ class DAPOTrainer(GRPOTrainer):
         if self.args.save_strategy != "no" and not is_saved:
             self._save_checkpoint(model, trial)
             self.control = self.callback_handler.on_save(self.args, self.state, self.control)
+        if self.preemption.is_agreed:
+            self.push_in_progress = None  # nobody waits for pushes
         if reason.is_failure or (isinstance(reason, ShortageError) and self.args.on_shortage == "raise"):
             raise reason
         logger.warning(f"Training ends before optimizer step {self.state.global_step + 1}. {reason}")

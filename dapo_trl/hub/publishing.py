@@ -58,7 +58,6 @@ def push_checkpoint(trainer: Any, publisher: Publisher, checkpoint: str) -> None
         publisher.leave_out(push, "nothing has been trained yet.")
     elif trainer.preemption.is_agreed:
         publisher.leave_out(push, "the run has received SIGTERM. Resume it to go on.")
-        trainer.push_in_progress = None  # time is short: Trainer is not to wait for it
     elif is_busy and not args.hub_always_push:
         publisher.leave_out(push, "the push before is still under way. Set hub_always_push to wait in line.")
     else:

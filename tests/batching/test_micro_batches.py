@@ -134,7 +134,7 @@ def test_equal_known_answers():
     assert partition_equal(lengths, 2, 2, is_sorted=False) == [[[1], [2]], [[0], [3]]]
 
 
-def test_equal_fills_up_with_fillers():
+def test_equal_fills_up_with_padding_rows():
     lengths = [Lengths(1, completion) for completion in (10, 40, 20)]
     assert partition_equal(lengths, 1, 2, is_sorted=False) == [[[0, 1], [2, PADDING_ROW]]]
     assert partition_equal(lengths, 1, 4, is_sorted=True) == [[[1], [2], [0], [PADDING_ROW]]]

@@ -9,18 +9,18 @@ from dapo_trl.batching import assign_rows
     ("num_rows", "num_steps", "sizes"),
     [(12, 3, [4, 4, 4]), (10, 4, [3, 3, 2, 2]), (5, 5, [1] * 5), (7, 1, [7])],
 )
-def test_every_row_is_dealt_once(num_rows, num_steps, sizes):
+def test_every_row_is_assigned_once(num_rows, num_steps, sizes):
     steps = assign_rows(num_rows, num_steps, seed=0)
     assert [len(rows) for rows in steps] == sizes
     assert sorted(sum(steps, [])) == list(range(num_rows))
 
 
-def test_the_seed_decides_the_deal():
+def test_the_seed_decides_the_assignment():
     assert assign_rows(64, 4, seed=1) == assign_rows(64, 4, seed=1)
     assert assign_rows(64, 4, seed=1) != assign_rows(64, 4, seed=2)
 
 
-def test_the_deal_mixes_groups():
+def test_the_assignment_mixes_groups():
     steps = assign_rows(64, 4, seed=1)
     assert all(len({row // 16 for row in rows}) > 1 for rows in steps)
 

@@ -153,7 +153,7 @@ def test_both_lengths_are_padded_to_a_multiple(multiple, widths):
     assert padded["completion_ids"][1].tolist() == [22] + [PAD] * (widths[1] - 1)
 
 
-def test_filler_row_weighs_nothing():
+def test_padding_row_weighs_nothing():
     rows = unpad(scored_batch())
     padding = padding_row(rows[0], PAD)
     assert_same(

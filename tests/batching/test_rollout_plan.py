@@ -59,7 +59,7 @@ def test_losses_that_average_over_rows_get_equal_row_counts():
     assert plan.partitions == [[[[0, 2], [5, PADDING_ROW]]], [[[4, 1], [3, PADDING_ROW]]]]
 
 
-def test_no_fillers_no_scale():
+def test_no_padding_rows_no_scale():
     assert build_plan(num_micro_batches=3).row_mean_scale(0) == 1.0
 
 

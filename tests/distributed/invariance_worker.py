@@ -35,13 +35,13 @@ SCENARIOS = {
     "group": {"token_normalization": "group", "soft_punish_cache": 12},
     "partial": {**PARTIAL, "log_completions": True},
     "partial group, unbalanced": {**PARTIAL, "token_normalization": "group", "balance_micro_batches": False},
-    # 3 groups of 3 do not spread evenly over 2 processes: TRL is handed fillers.
-    "partial with fillers": {**PARTIAL, "num_generations": 3, "log_completions": True},
+    # 3 groups of 3 do not spread evenly over 2 processes: TRL is handed padding rows.
+    "partial with padding rows": {**PARTIAL, "num_generations": 3, "log_completions": True},
     "partial dr_grpo": {**PARTIAL, "loss_type": "dr_grpo"},
     # TRL shuffles the rows of each process by themselves: with one update per rollout, it does not matter.
     "balanced only": {"dynamic_sampling": False, "updates_per_rollout": 1},
 }
-SEEDS = {"partial with fillers": 1}
+SEEDS = {"partial with padding rows": 1}
 ROWS_PER_MICRO_STEP = 4  # on all processes together
 
 

@@ -197,7 +197,7 @@ def not_finite(stage: int = 0, *, is_fsdp: bool = False) -> list[dict[str, Any]]
     trainer.train()
     result = {
         "steps": trainer.state.global_step,
-        "raised": trainer._alarms.raised,
+        "raised": trainer.alarms.raised,
         "is_finite": gathered_weights(trainer.model, stage, is_fsdp).isfinite().all().item(),
     }
     del trainer

@@ -76,6 +76,6 @@ def test_same_generation_calls(name, alone, together):
     assert alone[name]["num_rows"] == together[name]["num_rows"]
 
 
-def test_a_scenario_needs_fillers(alone):
-    fates = alone["partial with fillers"]["tables"][0]["dynamic_sampling"]
-    assert fates.count("kept") == 9
+def test_a_scenario_needs_padding_rows(alone):
+    statuses = alone["partial with padding rows"]["tables"][0]["dynamic_sampling"]
+    assert statuses.count("kept") == 9

@@ -10,17 +10,19 @@ import torch
 import dapo_trl
 from dapo_trl.batching import Lengths, Row
 from dapo_trl.batching.rollout import Rollout, RolloutPlan, gather_lengths
-from dapo_trl.run.checkpoint import (
-    METADATA,
-    CheckpointError,
+from dapo_trl.batching.rollout_state import (
     check_same_rollouts,
-    is_complete,
-    last_complete_checkpoint,
-    load_state,
     plan_inputs_from_state,
     restore_rollout,
     rollout_state,
     rows_from_state,
+)
+from dapo_trl.run.checkpoint import (
+    METADATA,
+    CheckpointError,
+    is_complete,
+    last_complete_checkpoint,
+    load_state,
     save_metadata,
     save_state,
     state_path,
