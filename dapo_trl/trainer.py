@@ -351,7 +351,8 @@ class DAPOTrainer(GRPOTrainer):
         finally:
             self._loss_mask = None
         if self.model.training:
-            if self._globalstep_last_logged == self.state.global_step:
+            is_first = self._step % self.args.gradient_accumulation_steps == 0
+            if is_first and self._globalstep_last_logged == self.state.global_step:
                 self._tr_loss.nan_to_num_(nan=0.0)  # Trainer resets it by subtraction: infinity minus itself is NaN
             self.finite.add_loss(loss, self.model, self.state.global_step)
         return loss
@@ -390,14 +391,15 @@ class DAPOTrainer(GRPOTrainer):
         save_total_limit = self.args.save_total_limit
         try:
             return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
-        except FinishedError as reason:
-            self._recall(resume_from_checkpoint)
-            self.monitor.last_reason = f"No rollout up to {resume_from_checkpoint} had a gradient."
-            if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
-                self._load_best_model()
+        except (FinishedError, PreemptedError) as reason:  # the latter in an evaluation before the first step
+            if isinstance(reason, FinishedError):
+                self._recall(resume_from_checkpoint)
+                self.monitor.last_reason = f"No rollout up to {resume_from_checkpoint} had a gradient."
+                if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
+                    self._load_best_model()
             if self.use_vllm:
                 self.vllm_generation.release()
-            logger.warning(f"{resume_from_checkpoint} {reason}")
+            logger.warning(f"Nothing is trained. {reason}")
             return TrainOutput(self.state.global_step, 0.0, {})
         finally:
             self.is_in_train = False
@@ -554,16 +556,15 @@ class DAPOTrainer(GRPOTrainer):
             return None
         if self.publisher is None:
             self._open_publisher(token)
-        kwargs.setdefault("model_name", self.hub_model_id.rpartition("/")[2])
-        self.create_model_card(**kwargs)
+        from .hub.publishing import push_final, write_model_card
+
+        model_name = kwargs.pop("model_name", None) or self.hub_model_id.rpartition("/")[2]
+        write_model_card(self, model_name, **kwargs, may_fail=True)
         self._finish_current_push()
-
-        from .hub.publishing import push_final
-
         return push_final(self, self.publisher, commit_message, revision, blocking)
 
     def create_model_card(self, model_name=None, dataset_name=None, tags=None):
         if self.is_world_process_zero():
             from .hub.publishing import write_model_card
 
-            write_model_card(self, model_name, dataset_name, tags)
+            write_model_card(self, model_name, dataset_name, tags, may_fail=self.is_in_train)

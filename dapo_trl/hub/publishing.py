@@ -81,14 +81,16 @@ def push_final(
     return publisher.finish(push) if blocking else hf_api().run_as_future(publisher.finish, push)
 
 
-def write_model_card(trainer: Any, model_name: str | None, dataset_name: str | None, tags: Any) -> None:
+def write_model_card(
+    trainer: Any, model_name: str | None, dataset_name: str | None = None, tags: Any = None, may_fail: bool = False
+) -> None:
     """
     Writes what is known of the run (`run.json`) and the card (`README.md`) to `output_dir`.
 
-    In training, a card that cannot be written is a warning: no reason to lose the weights.
+    A card that cannot be written is a warning if it `may_fail`, as in training: no reason to lose the weights.
     """
     run_dir = Path(trainer.args.output_dir)
-    with _warning_of_a_missing_card() if trainer.is_in_train else contextlib.nullcontext():
+    with _warning_of_a_missing_card() if may_fail else contextlib.nullcontext():
         write_facts(gather(trainer, model_name or run_dir.name, dataset_name or trainer.data_name), run_dir)
         tags = [tags] if isinstance(tags, str) else tags or ()
         write_card(run_dir, tags=tags, with_curves=trainer.publisher is not None)

@@ -20,8 +20,8 @@ class FinishedCallback(TrainerCallback):
         if 0 < state.max_steps <= state.global_step:
             field = "max_steps" if args.max_steps > 0 else "num_train_epochs"
             raise FinishedError(
-                f"holds optimizer step {state.global_step}, and the run ends at step {state.max_steps}: it is "
-                f"finished, and nothing is trained. Raise {field} to go on."
+                f"The checkpoint holds optimizer step {state.global_step}, and the run ends at step "
+                f"{state.max_steps}: it is finished. Raise {field} to go on."
             )
 
 

@@ -52,6 +52,7 @@ class RolloutMonitor:
         self._overlong_column = overlong_column
         self.timer = PhaseTimer()
         self.reset()
+        self.last_reason: str | None = None  # before the first run
 
     def reset(self) -> None:
         """Before a run."""

