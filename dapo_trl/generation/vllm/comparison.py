@@ -67,15 +67,9 @@ def text_ids(processing_class: Any, vocab_size: int) -> list[int]:
 @torch.no_grad()
 def score_text(model: nn.Module, accelerator: Accelerator, ids: list[int]) -> torch.Tensor:
     """
-    The trainer's log-probabilities of a text, in nats, at temperature 1 and without dropout.
+    The trainer's log-probabilities of a text from its second token on, in nats, at temperature 1, without dropout.
 
-    Args:
-        model (`nn.Module`): its model; if it is spread over processes, all of them must call.
-        accelerator (`Accelerator`): its accelerator.
-        ids (`list[int]`): tokens of the text.
-
-    Returns:
-        `torch.Tensor` of shape `(len(ids) - 1,)`: from the second token on.
+    If the model is spread over processes, all of them must call.
     """
     was_training = model.training
     input_ids = torch.tensor([ids], device=accelerator.device)
@@ -93,12 +87,8 @@ def score_text(model: nn.Module, accelerator: Accelerator, ids: list[int]) -> to
 
 def find_difference(served: list[list[float]], trained: list[float], allowed: float) -> str | None:
     """
-    What is wrong if the server's engines do not compute what the trainer does, or None.
-
-    Args:
-        served (`list[list[float]]`): log-probabilities of the tokens by the server, once for each of its engines.
-        trained (`list[float]`): those by the trainer.
-        allowed (`float`): tolerance of their mean difference.
+    What is wrong if one of the server's engines, whose log-probabilities of the tokens are `served`, does not compute
+    what the trainer does: their mean difference is above `allowed`.
     """
     differences = (torch.tensor(served, dtype=torch.float64) - torch.tensor(trained, dtype=torch.float64)).abs()
     means = differences.mean(dim=1)

@@ -1,25 +1,9 @@
-"""
-Trains some scenarios on however many processes there are, and writes what came out.
+"""Scenarios on however many processes there are, whose outcome must not depend on them."""
 
-```shell
-torchrun --nproc_per_node 2 -m tests.distributed.invariance_worker results.pt
-```
-"""
-
-import faulthandler
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
-import tests.conftest  # noqa: F401  sets the environment before Hugging Face libraries are imported
-
-
-if __name__ == "__main__":
-    faulthandler.dump_traceback_later(120, exit=True)
-
 import pandas as pd
-import torch
 from accelerate.utils import gather_object
 from torch.nn.parallel import DistributedDataParallel
 
@@ -85,7 +69,5 @@ def correct_and_logged(completion_ids, number, log_extra, log_metric, **kwargs):
     return correct(completion_ids)
 
 
-if __name__ == "__main__":
-    results = run_scenarios(num_processes=2)
-    if int(os.environ["RANK"]) == 0:
-        torch.save(results, sys.argv[1])
+def run_all(directory: Path) -> dict[str, dict[str, Any]]:
+    return run_scenarios(num_processes=2)
