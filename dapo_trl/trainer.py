@@ -2,13 +2,10 @@
 
 import contextlib
 import functools
-import math
 from typing import Any
 
 import torch
 from accelerate.logging import get_logger
-from accelerate.utils import is_peft_model, set_seed
-from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 from trl import GRPOTrainer
 
@@ -18,14 +15,12 @@ from .batching.rollout import weigh_by_group
 from .checks.returned_rewards import watched_rewards
 from .checks.trainer import check_before_loading, check_loaded
 from .config import DAPOConfig
-from .distributed.all_to_all import assert_agreement
-from .generation.compact import dropping_ended_rows
-from .generation.kwargs import without_own_settings
-from .generation.setup import prepare_generation
+from .generation.setup import generating, prepare_generation
 from .generation.vllm import generating_with
 from .monitoring import EvaluationRecord, FilterRewards, RolloutMonitor, add_callbacks
-from .monitoring.completions_table import length_columns, reset_table
-from .run.checkpoint import last_complete_checkpoint, load_own_state, mark_incomplete, save_metadata, save_state
+from .monitoring.completions_table import length_columns
+from .run.beginning import forget_earlier_run, own_state, recall, resume
+from .run.checkpoint import last_complete_checkpoint, mark_incomplete, save_metadata, save_state
 from .run.early_end import EndOfRun, FinishedError
 from .run.preemption import PreemptedError, Preemption
 from .run.random_state import get_random_state, set_random_state
@@ -74,7 +69,7 @@ class DAPOTrainer(GRPOTrainer):
 
     The arguments are those of [`~trl.GRPOTrainer`]; `args` is a [`DAPOConfig`], or None for a default one.
 
-    Methods of the parents that are overridden, each once, and why:
+    Callbacks (`dapo_trl/monitoring`) do what happens between optimizer steps. Overridden methods, each once, and why:
 
     - `_prepare_inputs`: a rollout's rows are assigned to optimizer steps and partitioned into balanced micro-batches,
       each with the count that makes TRL's normalizer exact.
@@ -87,22 +82,18 @@ class DAPOTrainer(GRPOTrainer):
     - `_compute_loss`: the parent's, with its metrics weighed by tokens. Eq. 8 to 12 in plain PyTorch, which tests
       compare with, stand in `tests/reference/dapo_reference.py`.
     - `evaluation_loop`: adds avg@k, and puts the random state back.
-    - `train`: begins from scratch whatever was trained before, and ends at once if the checkpoint is the end of the
-      run.
-    - `_run_epoch`: goes on in the middle of a rollout; and a rollout that cannot be filled, an alarm, a reward that
-      training cannot use, SIGTERM, or a vLLM server that is lost end the run with a checkpoint.
+    - `train`: begins from scratch whatever was trained before; ends at once if the checkpoint is the end of the run.
+    - `_run_epoch`: goes on in the middle of a rollout; an [`EndOfRun`] (a rollout that cannot be filled, an alarm, a
+      reward that training cannot use, SIGTERM, a lost vLLM server) ends the run with a checkpoint.
     - `_save_checkpoint`: with the prompt stream and the rollout in use; weights that are not finite are not saved;
       pushes are complete, and never stop the run.
-    - `_save`: beside the weights, by which rule the rewards read answers, and what generation needs to know; no
-      secret is pickled.
+    - `_save`: beside the weights, the rule by which rewards read answers, and what generation needs; no secret.
     - `push_to_hub`, `create_model_card`: what a checkpoint's push has left open, too; our own card.
-
-    What happens between optimizer steps is done by callbacks, see `dapo_trl/monitoring`.
 
     Attributes:
         data_name (`str`, *optional*): Hub id or path of the training data, for the model card.
-        prompt_template (`str`, *optional*): the template around the problems of the training data, by name or as
-            text, for whoever evaluates the model; None: it is looked for in the data.
+        prompt_template (`str`, *optional*): the template around its problems, by name or as text, for whoever
+            evaluates the model; None: it is looked for in the data.
 
     Raises:
         ValueError: for arguments that cannot work together; the message says what to change.
@@ -112,6 +103,10 @@ class DAPOTrainer(GRPOTrainer):
     _name = "DAPO"
 
     args: DAPOConfig
+    model: Any
+    train_dataset: Any
+    vllm_generation: Any
+    num_generations: int
     data_name: str | None = None
     prompt_template: str | None = None
     publisher: Any = None  # on the main process of a run that pushes to the Hub
@@ -133,41 +128,27 @@ class DAPOTrainer(GRPOTrainer):
         rollout_func=None,
         environment_factory=None,
     ):
-        given = check_before_loading({name: value for name, value in locals().items() if name != "self"})
+        arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        given = check_before_loading(arguments)
         args = given.args
         with generating_with(args, given.datasets.values(), lambda: self.state.global_step):
-            super().__init__(
-                model=model,
-                reward_funcs=given.reward_funcs,
-                args=args,
-                train_dataset=train_dataset,
-                eval_dataset=eval_dataset,
-                processing_class=processing_class,
-                reward_processing_classes=given.reward_processing_classes,
-                callbacks=callbacks,
-                optimizers=optimizers,
-                quantization_config=quantization_config,
-                peft_config=peft_config,
-                tools=tools,
-                rollout_func=rollout_func,
-                environment_factory=environment_factory,
-            )
+            super().__init__(**arguments | given.replacements())
         columns = check_loaded(self, given, model, eval_dataset)
-        self.filter_rewards = FilterRewards(
-            args, columns, self.reward_func_names, self.reward_weights, given.overlong_column
-        )
-        self.monitor = RolloutMonitor(self, args, self.filter_rewards, given.overlong_column)
+        names, overlong = self.reward_func_names, given.overlong_column
+        self.filter_rewards = FilterRewards(args, columns, names, self.reward_weights, overlong)
+        self.monitor = RolloutMonitor(self, args, self.filter_rewards, overlong)
         self.preemption = Preemption(self.accelerator)
         prepare_generation(self, self.monitor.timer.measure("weight_sync"))
         self.alarms, self.finite = add_callbacks(self)
-        self._makes_optimizer = given.makes_optimizer
-        self._has_trained = False
+        self._makes_optimizer, self._has_trained = given.makes_optimizer, False
         self._loss_mask: torch.Tensor | None = None  # of the micro-batch whose loss is being computed
         self._collected: CollectedBatch | None = None  # while the parent scores it
         self._evaluation: EvaluationRecord | None = None  # the one under way
         self._open_rollouts()
         if args.push_to_hub and self.is_world_process_zero():
-            self._open_publisher()
+            from .hub.publishing import open_publisher
+
+            self.publisher = open_publisher(self)
 
     def _open_rollouts(self) -> None:
         """Nothing has been drawn, generated or trained on."""
@@ -178,6 +159,7 @@ class DAPOTrainer(GRPOTrainer):
             self.sampler = DynamicSampler(prompts, self.args, self.accelerator)
         self._random_state_of: str | None = None  # checkpoint whose random state the next rollout begins with
         self._last_saved_step: int | None = None
+        self._num_rows_to_train: int | None = None  # rows of the rollout that are no padding; None: all
         self._warned_of_nan: set[int] = set()
         self._is_ending = False
 
@@ -212,37 +194,33 @@ class DAPOTrainer(GRPOTrainer):
             self.monitor.mask_table()
             return scored
         with self.monitor.timer.measure("log_probs"):  # what generation and scoring leave of it
-            scored = self._score_informative_groups() if self.sampler else self._score_all_groups(inputs)
+            if self.sampler:
+                scored = self._score_informative_groups(self.sampler)
+            else:
+                scored = super()._generate_and_score_completions(inputs)
+                self.monitor.record_scored(scored, self._generated_rewards)
         if self.args.token_normalization == "group":
             scored["advantages"] = weigh_by_group(scored, self.accelerator, self.num_generations)
         self.monitor.mask_table()
         return scored
 
-    def _score_all_groups(self, inputs) -> dict[str, Any]:
-        scored = super()._generate_and_score_completions(inputs)
-        self._num_rows_to_train = None
-        self.monitor.record_scored(scored, self._generated_rewards, batch=None)
-        return scored
-
-    def _score_informative_groups(self) -> dict[str, Any]:
+    def _score_informative_groups(self, sampler: DynamicSampler) -> dict[str, Any]:
         """Collects a rollout, then lets the parent pad it and compute log-probabilities and advantages, once."""
-        pool, collection = self.sampler.collect(
+        pool, collection = sampler.collect(
             self._generate_and_reward, self.filter_rewards.outcomes, self.monitor.hints, self.preemption.check
         )
-        padding = padding_completion(dict(self.sampler.prompts[0]), self.eos_token_ids[0])
+        padding = padding_completion(dict(sampler.prompts[0]), self.eos_token_ids[0])
         with self.monitor.timer.measure("exchange"):
             batch = collected_batch(collection, pool, self.accelerator, padding, has_logprobs=self.use_vllm)
-        if self.log_completions:
-            reset_table(self._logs, collection.num_rows + batch.num_padding_rows)
+        self.monitor.make_room(collection.num_rows + batch.num_padding_rows)
         self._collected, self._num_rows_to_train = batch, batch.num_rows
         try:
             scored = super()._generate_and_score_completions(batch.inputs())
         finally:
             self._collected = None
         self.monitor.record_scored(scored, batch.rewards[: batch.num_rows], batch)
-        self.monitor.record_collection(pool, collection, self.sampler.stream.epoch)
-        if self.log_completions:
-            self.monitor.complete_table(pool, collection, batch.num_padding_rows)
+        self.monitor.record_collection(pool, collection, sampler.stream.epoch)
+        self.monitor.complete_table(pool, collection, batch.num_padding_rows)
         return scored
 
     def _generate_and_reward(self, inputs: list[dict[str, Any]]) -> tuple:
@@ -255,43 +233,24 @@ class DAPOTrainer(GRPOTrainer):
             raise ValueError("A prompt holds an image, which dynamic_sampling does not support. Set it to false.")
         for i, row in enumerate(inputs):
             row.update({key: value[i] if isinstance(value, list) else value for key, value in extra_fields.items()})
-        rewards = self._calculate_rewards(
-            inputs, prompts, completions=generation[3], completion_ids_list=generation[1]
-        )
+        rewards = self._calculate_rewards(inputs, prompts, generation[3], generation[1])
         extra = columns_to_rows(self._pending_extra_logs, len(inputs))
         self._pending_extra_logs.clear()
-        lengths = {name: values[-1] for name, values in recorded.items() if name.startswith("completions/")}
-        for name in recorded.keys() - lengths.keys():
-            self._metrics["train"][name] = recorded[name]
-        return generated_rows(inputs, generation, extra), rewards, lengths
+        return generated_rows(inputs, generation, extra), rewards, self.monitor.take_lengths(recorded)
 
     # The parent scores the collected rows: while it does, these two answer in place of generation and reward functions
 
     def _generate(self, prompts):
         if self._collected is not None:
             return self._collected.generation()
-        with self._timed("generation"), self._generating_with_transformers():
+        with self._timed("generation"), generating(self):
             generation = super()._generate(prompts)
         if self.model.training:
             self.monitor.record_generation(completion_ids=generation[1], logprobs=generation[4])
         return generation
 
-    def _timed(self, phase: str):
-        """Evaluation is no phase of a rollout."""
+    def _timed(self, phase: str):  # evaluation is no phase of a rollout
         return self.monitor.timer.measure(phase) if self.model.training else contextlib.nullcontext()
-
-    @contextlib.contextmanager
-    def _generating_with_transformers(self):
-        if self.use_vllm:
-            yield
-            return
-        model = self.accelerator.unwrap_model(self.model_wrapped, keep_torch_compile=False)
-        # With sharded weights, all processes must run the model equally often.
-        is_sharded = self.is_fsdp_enabled or is_deepspeed_zero3_enabled()
-        is_compact = self.args.owns_batches and self.args.compact_generation and not is_sharded
-        compact = dropping_ended_rows(model, self.generation_config) if is_compact else contextlib.nullcontext()
-        with without_own_settings(model), compact:
-            yield
 
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
         if self._collected is not None:
@@ -359,17 +318,15 @@ class DAPOTrainer(GRPOTrainer):
 
     # Evaluation
 
-    def evaluation_loop(self, dataloader, *args, metric_key_prefix="eval", **kwargs):
+    def evaluation_loop(self, dataloader, *args: Any, metric_key_prefix="eval", **kwargs: Any):
         """
-        TRL's evaluation, with avg@k, and rewards and lengths over all rows: TRL's are means of the means of batches,
-        of which the last may be smaller, or repeat rows so that all processes have equally many. Training goes on as
-        if it had not taken place, unless it is TRL's own, whose random numbers are the next after those of the
-        evaluation.
+        TRL's, with avg@k, and means over all rows instead of means of batch means. Training goes on as if it had not
+        taken place, unless TRL makes the batches: its random numbers are the next after those of the evaluation.
         """
-        random_state = get_random_state()
+        random_state, kwargs["metric_key_prefix"] = get_random_state(), metric_key_prefix
         self._evaluation = EvaluationRecord(self.args, self.filter_rewards, self.reward_weights)
         try:
-            output = super().evaluation_loop(dataloader, *args, metric_key_prefix=metric_key_prefix, **kwargs)
+            output: Any = super().evaluation_loop(dataloader, *args, **kwargs)
             num_problems = len(dataloader.dataset) if hasattr(dataloader.dataset, "__len__") else None
             metrics = self._evaluation.finish(self._metrics["eval"], num_problems, metric_key_prefix)
         except EndOfRun:
@@ -385,7 +342,9 @@ class DAPOTrainer(GRPOTrainer):
     # The life of a run: beginning, early end, checkpoints
 
     def train(self, resume_from_checkpoint=None, trial=None, ignore_keys_for_eval=None):
-        self._begin_run()
+        self._open_rollouts()
+        is_first, self._has_trained = not self._has_trained, True
+        forget_earlier_run(self, is_first, self._makes_optimizer)
         if resume_from_checkpoint is True:  # Trainer would take one that is half-written, too
             resume_from_checkpoint = last_complete_checkpoint(self.args.output_dir) or True
         save_total_limit = self.args.save_total_limit
@@ -393,7 +352,7 @@ class DAPOTrainer(GRPOTrainer):
             return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
         except (FinishedError, PreemptedError) as reason:  # the latter in an evaluation before the first step
             if isinstance(reason, FinishedError):
-                self._recall(resume_from_checkpoint)
+                recall(self, resume_from_checkpoint)
                 self.monitor.last_reason = f"No rollout up to {resume_from_checkpoint} had a gradient."
                 if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
                     self._load_best_model()
@@ -405,40 +364,18 @@ class DAPOTrainer(GRPOTrainer):
             self.is_in_train = False
             self.args.save_total_limit = save_total_limit
 
-    def _begin_run(self) -> None:
-        """
-        Nothing of an earlier `train()` is left, however it ended, but the weights: the second one of a trainer is the
-        first one of a new trainer with these weights. An optimizer that was passed to the trainer keeps its state;
-        Trainer would keep its own, too, with the moments of the earlier run.
-        """
-        self._open_rollouts()
-        self.monitor.reset()
-        self.filter_rewards.forget_warnings()
-        self.preemption.forget()
-        self._step, self._buffered_inputs, self._current_train_step_time = 0, None, 0.0
-        for waiting in (*self._metrics.values(), self._pending_extra_logs, self._pending_metrics):
-            waiting.clear()
-        reset_table(self._logs, self.args.generation_batch_size)
-        self.entropy_coef, self._last_world_entropy = self.args.entropy_coef, math.inf
-        self._last_loaded_step = -1  # a vLLM engine holds the weights of another step, or of a step before
-        if self._has_trained:
-            if self._makes_optimizer:
-                self.optimizer = None
-            set_seed(self.args.seed, device_specific=True)  # as in the parent's constructor
-        self._has_trained = True
-
-    def _run_epoch(self, **kwargs):
+    def _run_epoch(self, *args, **kwargs):
         checkpoint = kwargs["resume_from_checkpoint"]
         if checkpoint is not None and kwargs["epoch"] == kwargs["epochs_trained"]:
-            self._resume(checkpoint)
+            self._random_state_of = resume(self, checkpoint)
         self._is_ending = False
         try:
-            super()._run_epoch(**kwargs)
+            super()._run_epoch(*args, **kwargs)
         except EndOfRun as reason:
             self._end_early(reason, kwargs["model"], kwargs["trial"])
         if self.control.should_training_stop or self.state.global_step >= self.state.max_steps:
-            # With a limit of 1, the parent would delete the last checkpoint at its end if another is the best: nobody
-            # could go on from there, and a run that is started again would not know that it has ended.
+            # With a limit of 1, the parent would delete the last checkpoint at its end if another is the best: a run
+            # that is started again would not know that it has ended.
             self.args.save_total_limit = None
 
     def _end_early(self, reason: EndOfRun, model, trial) -> None:
@@ -457,36 +394,6 @@ class DAPOTrainer(GRPOTrainer):
         logger.warning(f"Training ends before optimizer step {self.state.global_step + 1}. {reason}")
         self.control.should_training_stop = True
 
-    def _resume(self, checkpoint: str) -> None:
-        """Goes on where a checkpoint was written, in the middle of a rollout if need be."""
-        state = self._recall(checkpoint)
-        if not self.args.owns_batches:
-            return
-        self._step = self.state.global_step * self.args.gradient_accumulation_steps
-        found = {"has_state": bool(state), "has_rollout": state.get("rollout") is not None}
-        assert_agreement({"global_step": self.state.global_step, **found}, self.accelerator)
-        if state:
-            self.batcher.load_state_dict(state, checkpoint)
-            # It was written when the data loader had begun, and a loader that begins uses the random state.
-            self._random_state_of = checkpoint if state["is_ending"] else None
-        if not state or ("prompt_stream" in state) != self.args.dynamic_sampling:
-            logger.warning(
-                f"{checkpoint} holds no state of DAPOTrainer for dynamic_sampling={self.args.dynamic_sampling}: it "
-                "was written by another trainer, with another setting, or with save_only_model. As many prompts are "
-                "passed over as were trained. A rollout in use is generated again if it is not stored."
-            )
-        if self.sampler and "prompt_stream" in state:
-            self.sampler.load_state_dict(state)
-        elif self.sampler:
-            self.sampler.skip(self.state.global_step // self.args.optimizer_steps_per_rollout)
-
-    def _recall(self, checkpoint: str) -> dict[str, Any]:
-        """What a checkpoint holds of this trainer. Without it, steps count as steps with a gradient."""
-        is_written = self.args.owns_batches
-        state = (load_own_state(checkpoint, self.accelerator.process_index) if is_written else None) or {}
-        self.monitor.has_learnt = state.get("has_learnt", self.state.global_step > 0)
-        return state
-
     def _save_checkpoint(self, model, trial):
         # A checkpoint without use must not stand in the way of, or push out, the last good one.
         self.finite.check_weights(model, self.state.global_step)
@@ -494,14 +401,7 @@ class DAPOTrainer(GRPOTrainer):
         if self.args.should_save:
             mark_incomplete(checkpoint)
         if self.args.owns_batches and not self.args.save_only_model:
-            state = {
-                "num_processes": self.accelerator.num_processes,
-                "is_ending": self._is_ending,
-                "has_learnt": self.monitor.has_learnt,
-                **self.batcher.state_dict(self.state.global_step),
-                **(self.sampler.state_dict() if self.sampler else {}),
-            }
-            save_state(state, checkpoint, self.accelerator.process_index)
+            save_state(own_state(self, self._is_ending), checkpoint, self.accelerator.process_index)
             # What the main process writes next tells that the checkpoint is complete.
             self.accelerator.wait_for_everyone()
         with replaced_args(self, push_to_hub=False):  # pushes are the publisher's
@@ -514,10 +414,8 @@ class DAPOTrainer(GRPOTrainer):
 
     def _save(self, output_dir=None, state_dict=None):
         output_dir = output_dir or self.args.output_dir
-        with as_saved(self):
+        with as_saved(self, output_dir):
             super()._save(output_dir, state_dict)
-            if self.args.should_save and is_peft_model(self.model):  # newer Transformers call this on every process
-                self.model.generation_config.save_pretrained(output_dir)
         if self.args.should_save:
             rewards = dict(zip(self.reward_func_names, self.reward_funcs, strict=True))
             save_metadata(output_dir, rewards, self.prompt_form, self.args.chat_template_kwargs)
@@ -534,36 +432,17 @@ class DAPOTrainer(GRPOTrainer):
 
         return find_form(self.train_dataset, self.prompt_template)
 
-    # The Hub
-
-    def _open_publisher(self, token: str | None = None) -> None:
-        from .hub.publishing import open_publisher
-
-        self.publisher = open_publisher(self, token)
-
     @property
     def hub_address(self) -> str | None:
         """Page of the repository; None if nothing is pushed, and on all processes but the main one."""
         return self.publisher and self.publisher.address
 
     def push_to_hub(self, commit_message="End of training", blocking=True, token=None, revision=None, **kwargs):
-        self.callback_handler.on_push_begin(self.args, self.state, self.control)
-        privacy = {"private": kwargs.pop("private")} if "private" in kwargs else {}  # newer Transformers have it
-        if self.hub_model_id is None or not self.args.push_to_hub:
-            self.init_hf_repo(token, **privacy)
-        self.save_model(_internal_call=True)
-        if not self.is_world_process_zero():
-            return None
-        if self.publisher is None:
-            self._open_publisher(token)
-        from .hub.publishing import push_final, write_model_card
+        from .hub.publishing import push_final
 
-        model_name = kwargs.pop("model_name", None) or self.hub_model_id.rpartition("/")[2]
-        write_model_card(self, model_name, **kwargs, may_fail=True)
-        self._finish_current_push()
-        return push_final(self, self.publisher, commit_message, revision, blocking)
+        return push_final(self, commit_message, blocking, token, revision, **kwargs)
 
-    def create_model_card(self, model_name=None, dataset_name=None, tags=None):
+    def create_model_card(self, model_name=None, dataset_name=None, tags=None):  # type: ignore[override]
         if self.is_world_process_zero():
             from .hub.publishing import write_model_card
 

@@ -62,7 +62,7 @@ class RolloutBatcher:
         assert rollout is not None, "start() comes first"
         step, number = divmod(micro_step % args.steps_per_generation, args.gradient_accumulation_steps)
         rows = rollout.micro_batch(step, self._accelerator.process_index, number)
-        batch = pad_rows(rows, self._pad_token_id, device, args.pad_to_multiple_of)
+        batch: dict[str, Any] = pad_rows(rows, self._pad_token_id, device, args.pad_to_multiple_of)
         if args.loss_type not in TOKEN_LOSS_TYPES:
             batch["advantages"] *= rollout.plan.row_mean_scale(step)
         # TRL divides this by updates_per_rollout: what is left is the denominator of this optimizer step.
@@ -91,7 +91,7 @@ class RolloutBatcher:
             return assign_rows(num_rows, num_steps, seed=self._args.seed + 7919 * (num_rollouts + 1))
         # Those that the step would train under GRPOTrainer, which shuffles within each process.
         num_local = num_rows // accelerator.num_processes
-        order = shuffle_sequence_dict({"row": torch.arange(num_local)})["row"]
+        order: Any = shuffle_sequence_dict({"row": torch.arange(num_local)})["row"]  # type: ignore[dict-item]
         order = order.to(accelerator.device) + accelerator.process_index * num_local
         by_process = accelerator.gather(order).view(accelerator.num_processes, num_steps, -1)
         return by_process.transpose(0, 1).reshape(num_steps, -1).tolist()
@@ -113,10 +113,10 @@ class RolloutBatcher:
         """What a checkpoint holds of the rollout in use; nothing of one whose optimizer steps are all done."""
         steps = self._args.optimizer_steps_per_rollout
         # By optimizer steps that are done: one that an alarm has broken off is to be repeated.
-        is_in_use = self.rollout is not None and global_step % steps != 0
+        is_in_use = global_step % steps != 0
         return {
             "optimizer_steps_per_rollout": steps,
-            "rollout": rollout_state(self.rollout) if is_in_use else None,
+            "rollout": rollout_state(self.rollout) if self.rollout is not None and is_in_use else None,
         }
 
     def load_state_dict(self, state: dict[str, Any], checkpoint: str) -> None:

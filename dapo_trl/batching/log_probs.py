@@ -42,6 +42,7 @@ def score_in_chunks(
         scored = positions[:, -longest:]
         is_completion = scored >= 0
         scores[row.expand_as(scored)[is_completion], scored[is_completion]] = of_chunk[is_completion]
+    assert scores is not None  # there are rows
     return scores
 
 

@@ -158,7 +158,7 @@ class Rollout:
             `Rollout`.
         """
         rows, owners = unpad(scored), plan.owners()
-        outgoing = [[] for _ in range(accelerator.num_processes)]
+        outgoing: list[list[tuple[int, Row]]] = [[] for _ in range(accelerator.num_processes)]
         for number, row in enumerate(rows, start=accelerator.process_index * len(rows)):
             if number in owners:
                 outgoing[owners[number]].append((number, row))

@@ -215,7 +215,9 @@ def watched_rewards(
     Yields:
         `Callable`: to be given all processes' rewards `(R * B, F)`, by all of them; see [`check_rewards`].
     """
-    num_generations = trainer.num_generations if trainer.model.training else trainer.num_generations_eval
+    is_training = trainer.model is not None and trainer.model.training
+    num_generations = trainer.num_generations if is_training else trainer.num_generations_eval
+    assert num_generations is not None  # set by the configuration
     returned = ReturnedValues(trainer.accelerator.process_index * len(prompts), len(prompts), num_generations)
     names = trainer.reward_func_names
 

@@ -51,6 +51,11 @@ class CheckedArguments:
     makes_optimizer: bool
     is_generated_elsewhere: bool
 
+    def replacements(self) -> dict[str, Any]:
+        """What is handed to TRL in place of the caller's arguments."""
+        names = ("args", "reward_funcs", "reward_processing_classes")
+        return {name: getattr(self, name) for name in names}
+
     @property
     def overlong_column(self) -> int | None:
         """Column of the soft overlong punishment among the rewards."""

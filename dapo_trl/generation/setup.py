@@ -1,11 +1,14 @@
-"""What the trainer's generation is told once the trainer stands."""
+"""How the trainer generates: what is set up once it stands, and around each call."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from accelerate.logging import get_logger
+from transformers.integrations import is_deepspeed_zero3_enabled
 
-from .kwargs import end_tokens, own_settings
+from .compact import dropping_ended_rows
+from .kwargs import end_tokens, own_settings, without_own_settings
 
 
 logger = get_logger(__name__)
@@ -38,3 +41,20 @@ def prepare_generation(trainer: Any, timed_sync: Callable) -> None:
     generation.sync_weights = timed_sync(generation.sync_weights)
     generation.score = lambda ids: score_text(trainer.model, trainer.accelerator, ids)
     trainer.add_callback(ReleaseCallback(generation.release))
+
+
+@contextlib.contextmanager
+def generating(trainer: Any) -> Iterator[None]:
+    """
+    Inside, generation by Transformers takes rows that have ended out of the batch, and nothing from the model's own
+    generation configuration. With sharded weights, all processes must run the model equally often: rows stay then.
+    """
+    if trainer.use_vllm:
+        yield
+        return
+    model = trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_torch_compile=False)
+    is_sharded = trainer.is_fsdp_enabled or is_deepspeed_zero3_enabled()
+    is_compact = trainer.args.owns_batches and trainer.args.compact_generation and not is_sharded
+    compact = dropping_ended_rows(model, trainer.generation_config) if is_compact else contextlib.nullcontext()
+    with without_own_settings(model), compact:
+        yield

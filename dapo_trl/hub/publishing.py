@@ -68,9 +68,39 @@ def push_checkpoint(trainer: Any, publisher: Publisher, checkpoint: str) -> None
 
 
 def push_final(
-    trainer: Any, publisher: Publisher, message: str, revision: str | None, blocking: bool
+    trainer: Any,
+    message: str = "End of training",
+    blocking: bool = True,
+    token: str | None = None,
+    revision: str | None = None,
+    **kwargs: Any,
 ) -> CommitInfo | Any:
-    """Pushes the final model, as saved in `output_dir`, and whatever is missing; a future unless `blocking`."""
+    """
+    Saves the model to `output_dir` and pushes it, with what checkpoints have left open.
+
+    Args:
+        trainer ([`DAPOTrainer`]): the trainer.
+        message, blocking, token, revision: see [`~transformers.Trainer.push_to_hub`].
+        kwargs: arguments of [`write_model_card`].
+
+    Returns:
+        `CommitInfo`, or a future unless `blocking`; None on all processes but the main one.
+
+    Raises:
+        PushError: if something is not on the Hub in the end.
+    """
+    trainer.callback_handler.on_push_begin(trainer.args, trainer.state, trainer.control)
+    privacy = {"private": kwargs.pop("private")} if "private" in kwargs else {}  # newer Transformers have it
+    if trainer.hub_model_id is None:
+        trainer.init_hf_repo(token, **privacy)
+    trainer.save_model(_internal_call=True)
+    if not trainer.is_world_process_zero():
+        return None
+    if trainer.publisher is None:
+        trainer.publisher = open_publisher(trainer, token)
+    model_name = kwargs.pop("model_name", None) or trainer.hub_model_id.rpartition("/")[2]
+    write_model_card(trainer, model_name, **kwargs, may_fail=True)
+    trainer._finish_current_push()
     revision = revision or trainer.args.hub_revision
     push = Push(
         step=trainer.state.global_step,
@@ -78,7 +108,9 @@ def push_final(
         message=message,
         revision=None if revision and STEP in revision else revision,
     )
-    return publisher.finish(push) if blocking else hf_api().run_as_future(publisher.finish, push)
+    if not blocking:
+        return hf_api().run_as_future(trainer.publisher.finish, push)
+    return trainer.publisher.finish(push)
 
 
 def write_model_card(

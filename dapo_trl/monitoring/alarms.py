@@ -341,7 +341,7 @@ class AlarmCallback(TrainerCallback):
         if found:
             self.raised, self.message = list(found), " ".join(found.values())
         for message in found.values():
-            logger.warning(f"Rollout {record['rollout']:.0f}: {message}")
+            logger.warning(f"Rollout {state.global_step // self.optimizer_steps}: {message}")
 
     def _find(self, record: Record) -> dict[str, str]:
         """Text of the alarms that a rollout raises, by name."""
@@ -376,7 +376,9 @@ class AlarmCallback(TrainerCallback):
 
     def _stop_if_raised(self) -> None:
         """Ends the run on all processes if the main process has raised an alarm."""
-        is_raised = self._accelerator.is_main_process and self.message is not None
-        flag = torch.tensor(int(is_raised), device=self._accelerator.device)
-        if self._accelerator.reduce(flag, reduction="sum").item():
+        accelerator = self._accelerator
+        assert accelerator is not None, "on_alarm='stop' needs one"
+        is_raised = accelerator.is_main_process and self.message is not None
+        flag = torch.tensor(int(is_raised), device=accelerator.device)
+        if accelerator.reduce(flag, reduction="sum").item():
             raise AlarmError(self.message or "The main process has raised an alarm.")

@@ -150,7 +150,7 @@ class FilterRewards:
         if self._is_warned_of_overlap or not twice.any():
             return
         self._is_warned_of_overlap = True
-        found = is_scored[twice.nonzero()[0].item()].nonzero().flatten().tolist()
+        found = is_scored[twice][0].nonzero().flatten().tolist()
         first, *others = [self.names[self.columns[index]] for index in found]
         logger.warning(
             f"Several deciding rewards score the same completion ({twice.float().mean().item():.0%} of this rollout): "

@@ -35,6 +35,9 @@ class MicroBatchMetrics:
     """What `_compute_loss` recorded over micro-batches of different sizes, as if they had been one."""
 
     def __init__(self):
+        self._reset()
+
+    def _reset(self) -> None:
         self._sums: dict[str, float] = defaultdict(float)
         self._tokens: dict[str, int] = defaultdict(int)
         self._extremes: dict[str, float] = {}
@@ -60,7 +63,7 @@ class MicroBatchMetrics:
         """The metrics since the last flush; names without any trained token are left out."""
         means = {name: self._sums[name] / tokens for name, tokens in self._tokens.items() if tokens}
         flushed = means | self._extremes
-        self.__init__()
+        self._reset()
         return flushed
 
 

@@ -14,7 +14,7 @@ from ..batching.rollout import RolloutPlan
 from ..config import DAPOConfig
 from ..distributed.all_to_all import all_to_all
 from ..sampling import CollectedBatch, Collection, GroupPool, Hints, Outcome, outcome_shares
-from .completions_table import append_dropped, mask_table, remove_last
+from .completions_table import append_dropped, mask_table, remove_last, reset_table
 from .correction import count_corrected
 from .filter_rewards import FilterRewards
 from .metrics import MeanProbability, MicroBatchMetrics, count_copies, only_value, reward_metrics, why_no_signal
@@ -55,7 +55,10 @@ class RolloutMonitor:
         self.last_reason: str | None = None  # before the first run
 
     def reset(self) -> None:
-        """Before a run."""
+        """Before a run: nothing has been measured, and the table is empty."""
+        for metrics in self._all_metrics.values():
+            metrics.clear()
+        reset_table(self._table, self._args.generation_batch_size)
         self.has_learnt = False
         self.last_reason = "No rollout was made."
         self._micro_batches = MicroBatchMetrics()
@@ -74,7 +77,8 @@ class RolloutMonitor:
     @contextlib.contextmanager
     def recording(self) -> Iterator[dict[str, list[float]]]:
         """What TRL records inside goes into the dict, not into the log."""
-        kept, recorded = self._metrics, defaultdict(list)
+        kept: Any = self._metrics
+        recorded: defaultdict[str, list[float]] = defaultdict(list)
         self._all_metrics["train"] = recorded
         try:
             yield recorded
@@ -97,6 +101,12 @@ class RolloutMonitor:
         self._metrics["completions/frac_distinct"].append(frac_distinct)
         if frac_copied is not None:
             self._metrics["completions/frac_copied"].append(frac_copied)
+
+    def take_lengths(self, recorded: dict[str, list[float]]) -> dict[str, float]:
+        """The `completions/*` metrics of one generation call; what else TRL recorded in it goes into the log."""
+        lengths = {name: values[-1] for name, values in recorded.items() if name.startswith("completions/")}
+        self._metrics.update({name: recorded[name] for name in recorded.keys() - lengths.keys()})
+        return lengths
 
     # Groups, rewards and lengths
 
@@ -173,7 +183,9 @@ class RolloutMonitor:
 
     # What is trained on
 
-    def record_scored(self, scored: dict[str, Any], rewards: torch.Tensor, batch: CollectedBatch | None) -> None:
+    def record_scored(
+        self, scored: dict[str, Any], rewards: torch.Tensor, batch: CollectedBatch | None = None
+    ) -> None:
         """
         Takes a rollout as it goes into training.
 
@@ -246,8 +258,15 @@ class RolloutMonitor:
 
     # The table of completions
 
+    def make_room(self, num_rows: int) -> None:
+        """For all rows of a rollout, those that are dropped, too."""
+        if self._args.log_completions:
+            reset_table(self._table, num_rows)
+
     def complete_table(self, pool: GroupPool, collection: Collection, num_padding_rows: int) -> None:
         """The main process gets the dropped rows for the table."""
+        if not self._args.log_completions:
+            return
         nobody_else: list[list] = [[] for _ in range(self._accelerator.num_processes - 1)]
         rows = all_to_all([collection.dropped(pool), *nobody_else], self._accelerator)
         if self._accelerator.is_main_process:

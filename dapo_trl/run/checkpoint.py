@@ -3,7 +3,6 @@
 import json
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +33,7 @@ class CheckpointError(RuntimeError):
 
 def save_metadata(
     directory: str,
-    rewards: dict[str, Callable],
+    rewards: dict[str, Any],
     prompt_form: "PromptForm | None" = None,
     chat_template_kwargs: dict[str, Any] | None = None,
 ) -> None:
@@ -186,7 +185,7 @@ def is_finished(args: TrainingArguments, checkpoint: str | None = None) -> bool:
         args (`TrainingArguments`): of the run, which may be to end elsewhere than before.
         checkpoint (`str`, *optional*): one to go on from, which must be at the end, too.
     """
-    output_dir = Path(args.output_dir)
+    output_dir = Path(str(args.output_dir))
     try:
         end = json.loads((output_dir / FINISHED).read_text(encoding="utf-8"))
         is_whole = all((output_dir / name).stat().st_size == size for name, size in end["weights"].items())

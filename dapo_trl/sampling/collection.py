@@ -205,7 +205,7 @@ def collected_batch(
     whole_groups = math.lcm(collection.num_generations, accelerator.num_processes)
     num_slots = -(-len(kept) // whole_groups) * whole_groups
     share = num_slots // accelerator.num_processes
-    outgoing = [[] for _ in range(accelerator.num_processes)]
+    outgoing: list[list[tuple[int, GeneratedRow]]] = [[] for _ in range(accelerator.num_processes)]
     for position, number in enumerate(kept):
         if number in collection.rows:
             row = collection.rows[number]

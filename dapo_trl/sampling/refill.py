@@ -214,7 +214,11 @@ def shortage_message(pool: GroupPool, max_rounds: int, num_prompts: int, hints: 
         else f"this rollout has drawn the whole data set ({num_prompts} prompts)"
     )
     dropped = {outcome: counts[outcome] for outcome in Outcome if outcome is not Outcome.INFORMATIVE}
-    remedy = _remedy(max(dropped, key=dropped.get), hints) if any(dropped.values()) else "Use a larger data set."
+    remedy = (
+        _remedy(max(dropped, key=lambda outcome: dropped[outcome]), hints)
+        if any(dropped.values())
+        else "Use a larger data set."
+    )
     is_mixed = counts[Outcome.ALL_CORRECT] and counts[Outcome.ALL_WRONG] and pool.num_drawn > SEVERAL_GROUPS
     if (is_mixed or counts[Outcome.ALL_EQUAL]) and not counts[Outcome.INFORMATIVE]:
         remedy = (
