@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from datasets import Dataset, DatasetDict, IterableDatasetDict
+from datasets import Dataset
 from tqdm.auto import tqdm
 
 from .golds import are_same_golds
 from .prompts import prompt_text
-from .records import batches, problem_key
+from .records import batches, problem_id
 from .scoring import RewardFunc, gold_completion, reward_name, score
 from .templates import undo_template
 from .tokens import length_statistics, prompt_ids
@@ -78,7 +78,6 @@ def check_dataset(
     sample: int | None = None,
     seed: int = 42,
     min_frac_right: float = 0.99,
-    completion_template: str | None = None,
     tokenizer: "PreTrainedTokenizerBase | None" = None,
 ) -> CheckReport:
     r"""
@@ -88,21 +87,14 @@ def check_dataset(
     also fails if the prompt asks for a form that the reward function does not read.
 
     Args:
-        dataset (`datasets.Dataset`):
-            Columns `prompt` and `solution`; all other columns go to the reward functions.
-        reward_funcs (`Callable` or list of `Callable`):
-            Functions that judge correctness, with TRL's signature: above 0 is right. Leave out those that do not, such
-            as length penalties.
-        sample (`int`, *optional*):
-            Look at so many rows, drawn with `seed`, instead of all.
-        seed (`int`, *optional*, defaults to 42):
-            Seed of the sample.
-        min_frac_right (`float`, *optional*, defaults to 0.99):
-            Share of the reference answers that must score, for each function.
-        completion_template (`str`, *optional*):
-            Text with `{solution}` to write the reference answers in, if the prompts ask for another form.
-        tokenizer ([`~transformers.PreTrainedTokenizerBase`], *optional*):
-            Reports the lengths of the prompts in tokens.
+        dataset (`datasets.Dataset`): columns `prompt` and `solution`; all others go to the reward functions.
+        reward_funcs (`Callable` or list of `Callable`): functions that judge correctness, with TRL's signature: above
+            0 is right. Leave out those that do not, such as length penalties.
+        sample (`int`, *optional*): look at so many rows, drawn with `seed`, instead of all.
+        seed (`int`, *optional*, defaults to 42): seed of the sample.
+        min_frac_right (`float`, *optional*, defaults to 0.99): share of the reference answers that must score, for
+            each function.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`], *optional*): reports the lengths of the prompts.
 
     Raises:
         TypeError: if it is no `Dataset`, but a dictionary of splits or a stream.
@@ -110,13 +102,13 @@ def check_dataset(
         CheckFailedError: if fewer than `min_frac_right` of the reference answers score; it lists rows and reasons.
     """
     reward_funcs = [reward_funcs] if callable(reward_funcs) else list(reward_funcs)
-    _check_arguments(dataset, reward_funcs, completion_template)
+    _check_arguments(dataset, reward_funcs)
     rows: Sequence[int] = range(len(dataset))
     if sample is not None and sample < len(dataset):
         rows = sorted(random.Random(seed).sample(rows, sample))
     report = CheckReport(num_rows=len(dataset), num_checked=len(rows))
     num_right = [0] * len(reward_funcs)
-    golds: dict[bytes, str] = {}  # of each problem the first
+    golds: dict[str, str] = {}  # of each problem the first
     pairs: list[tuple[str, str]] = []  # the first of a problem, and another
     lengths: list[int] = []
     progress = tqdm(batches(rows, _BATCH_SIZE), desc="Checking golds", disable=len(rows) <= _BATCH_SIZE)
@@ -124,13 +116,13 @@ def check_dataset(
         batch = dataset[indices]
         for prompt, gold in zip(batch["prompt"], batch["solution"], strict=True):
             text = prompt_text(prompt)
-            first = golds.setdefault(problem_key(undo_template(text) or text), str(gold))
+            first = golds.setdefault(problem_id(undo_template(text) or text), str(gold))
             if first != str(gold):
                 pairs.append((first, str(gold)))
         if tokenizer is not None:
             lengths += map(len, prompt_ids(batch["prompt"], tokenizer))
         for number, reward_func in enumerate(reward_funcs):
-            failures = _failures(batch, indices, reward_func, completion_template)
+            failures = _failures(batch, indices, reward_func)
             num_right[number] += len(indices) - len(failures)
             report.failures += failures
     for reward_func, number in zip(reward_funcs, num_right, strict=True):
@@ -149,38 +141,28 @@ def check_dataset(
     return report
 
 
-def _check_arguments(dataset: Dataset, reward_funcs: list[RewardFunc], completion_template: str | None) -> None:
-    if isinstance(dataset, DatasetDict | IterableDatasetDict):
-        raise TypeError(
-            f"The data set is a {type(dataset).__name__} with the splits {list(dataset)}. Pass one of them, such as "
-            f"dataset[{next(iter(dataset), 'train')!r}]."
-        )
+def _check_arguments(dataset: Dataset, reward_funcs: list[RewardFunc]) -> None:
     if not isinstance(dataset, Dataset):
+        splits = f" with the splits {list(dataset)}" if isinstance(dataset, dict) else ""
         raise TypeError(
-            f"The data set is a {type(dataset).__name__}, but it must be a Dataset. Load it without streaming, or "
-            "build one with Dataset.from_list."
+            f"The data set is a {type(dataset).__name__}{splits}, but it must be a Dataset: one of the splits, loaded "
+            "without streaming, or built with Dataset.from_list."
         )
     for column in ("prompt", "solution"):
         if column not in dataset.column_names:
             raise ValueError(
-                f"The data set has no column {column!r}, only {dataset.column_names}. Rename "
-                "the one that holds it (dataset.rename_column), or read the data with load_prompts, which finds it."
+                f"The data set has no column {column!r}, only {dataset.column_names}. Rename the one that holds it "
+                "(dataset.rename_column), or read the data with load_prompts, which finds it."
             )
     if len(dataset) == 0:
         raise ValueError("The data set has no rows, so nothing can be checked. Load another split or file.")
     if not reward_funcs:
         raise ValueError("reward_funcs is empty. Give the reward function that decides what is correct.")
-    if completion_template is not None and "{solution}" not in completion_template:
-        raise ValueError(f"completion_template={completion_template!r} must have `{{solution}}` where the gold goes.")
 
 
-def _failures(
-    batch: dict, indices: Sequence[int], reward_func: RewardFunc, completion_template: str | None
-) -> list[str]:
+def _failures(batch: dict, indices: Sequence[int], reward_func: RewardFunc) -> list[str]:
     golds = [str(gold) for gold in batch["solution"]]
-    completions = [
-        gold_completion(prompt, gold, completion_template) for prompt, gold in zip(batch["prompt"], golds, strict=True)
-    ]
+    completions = [gold_completion(prompt, gold) for prompt, gold in zip(batch["prompt"], golds, strict=True)]
     columns = {name: values for name, values in batch.items() if name != "prompt"}
     rewards = score(reward_func, batch["prompt"], completions, columns)
     failures = []
@@ -197,7 +179,6 @@ def _refuse_if_wrong(report: CheckReport, min_frac_right: float) -> None:
         raise CheckFailedError(
             f"Only part of the gold answers, written as completions, get a reward above 0 from {', '.join(wrong)}; "
             f"{min_frac_right:.0%} must. Choose the prompt template and the reward function (answer rule) to fit each "
-            "other and the golds, or clean the golds; custom answer forms need completion_template.\n"
-            + report.summary(),
+            "other and the golds, or clean the golds.\n" + report.summary(),
             report,
         )

@@ -5,8 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 from ..rewards import AccuracyReward
-from ..rewards.answers import find_gold
-from ..rewards.boxes import last_boxes
+from ..rewards.answers import find_auto, find_gold
 
 
 _ROUNDED_FROM = 2**53
@@ -14,19 +13,14 @@ _ROUNDED_FROM = 2**53
 
 def read_gold(value: Any, is_worked: bool = False) -> str | None:
     r"""
-    The reference answer in a value of the solution column.
+    The reference answer in a value of the solution column; None if there is none.
 
     Args:
-        value:
-            A text, a number, or a list of one of these; NaN is none. Of a text with `####` (GSM8K) what follows the
+        value: a text, a number, or a list of one of these; NaN is none. Of a text with `####` (GSM8K) what follows the
             last one is taken, of a text with `\boxed{}` what the `accuracy` reward reads in it, all different ones
             (`3, 5`), else all of it.
-        is_worked (`bool`, *optional*, defaults to `False`):
-            The text is a worked solution (MATH): of its boxes the last counts, with those that are enumerated before
-            it, and without `####` or `\boxed{}` it has no reference answer that could be read.
-
-    Returns:
-        `str` or `None`: the reference answer, `None` if there is none.
+        is_worked (`bool`, *optional*, defaults to `False`): the text is a worked solution (MATH): its last box counts,
+            with those enumerated before it, and without `####` or `\boxed{}` it has no reference answer.
 
     Raises:
         TypeError: if the value is something else, or a float so large that digits may be lost.
@@ -44,10 +38,9 @@ def read_gold(value: Any, is_worked: bool = False) -> str | None:
     text = str(value).strip()
     if "####" in text:
         return text.rpartition("####")[2].strip() or None
-    box = last_boxes(text)
-    if is_worked:
-        return box[1].strip() or None if box else None
-    return (find_gold(text) if box else text) or None
+    if "\\boxed" in text or "\\fbox" in text:
+        return find_auto(text) if is_worked else find_gold(text)
+    return None if is_worked else text or None
 
 
 def are_same_golds(pairs: Sequence[tuple[str, str]]) -> list[bool]:

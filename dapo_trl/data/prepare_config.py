@@ -55,8 +55,6 @@ class PrepareConfig:
     max_prompt_tokens: int | None = _option(None, "Leave out prompts with more tokens.")
     decontaminate: list[str] | None = _option(None, "Evaluation files or Hub ids whose problems are to be left out.")
     decontaminate_split: str = _option("train", "Split of the evaluation sets on the Hub.")
-    ngram_size: int = _option(8, "Words (of five letters) per n-gram when comparing with evaluation problems.")
-    min_overlap: float = _option(0.5, "Share of common n-grams from which on a problem is left out.")
     pass_rate_model: str | None = _option(
         None, "Model to measure pass rates with: Hub id, path, or the name on `pass_rate_server`."
     )
@@ -68,7 +66,6 @@ class PrepareConfig:
     max_pass_rate: float = _option(1.0, "Highest pass rate to keep.")
     max_completion_length: int = _option(2048, "Longest completion for it, in tokens.")
     temperature: float = _option(1.0, "Sampling temperature for the pass rate.")
-    pass_rate_batch_size: int = _option(32, "Prompts sampled for at a time.")
     seed: int = _option(42, "Seed of the sampling.")
     reward_funcs: list[str] = field(
         default_factory=lambda: ["accuracy"],
@@ -81,9 +78,6 @@ class PrepareConfig:
     check: bool = _option(False, "Score every gold as a completion; fail if fewer than `min_frac_right` are right.")
     check_sample: int | None = _option(None, "Check so many rows only. Default: all.")
     min_frac_right: float = _option(0.99, "Share of the golds that must score.")
-    completion_template: str | None = _option(
-        None, "Text with `{solution}` to write golds in. Default: the form that the prompt asks for."
-    )
 
     def __post_init__(self):
         if self.output is None and not self.check:
@@ -93,7 +87,7 @@ class PrepareConfig:
         for name, (needed, what) in _NEEDS.items():
             if getattr(self, name) is not None and getattr(self, needed) is None:
                 raise ValueError(f"{name}={getattr(self, name)!r} needs {needed}. Give --{needed}, {what}.")
-        for name in ("max_prompt_tokens", "num_generations", "pass_rate_batch_size", "check_sample", "ngram_size"):
+        for name in ("max_prompt_tokens", "num_generations", "check_sample"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1. Leave it out for the default.")
         if not 0 <= self.min_pass_rate <= self.max_pass_rate <= 1:
@@ -106,3 +100,8 @@ class PrepareConfig:
                 f"min_pass_rate={self.min_pass_rate}, max_pass_rate={self.max_pass_rate}: a range needs "
                 "pass_rate_model, the model to measure pass rates with."
             )
+
+    def reading(self) -> dict[str, Any]:
+        """What [`load_prompts`] is told besides the source."""
+        names = ("split", "prompt_column", "solution_column", "prompt_template", "conversational")
+        return {"config": self.config_name, **{name: getattr(self, name) for name in names}}

@@ -22,10 +22,8 @@ def find_form(rows: Iterable[Mapping[str, Any]], prompt_template: str | None = N
     """
     The form of the prompts of a data set, None if it cannot be told.
 
-    Args:
-        rows (`Iterable[Mapping]`): rows with `prompt`, of which the first few are looked at. The problem is what a
-            column `problem` or `question` holds, or what stands in a known template.
-        prompt_template (`str`, *optional*): the template that was put around all problems, by name or as text.
+    The first few rows are looked at. Their problem is what a column `problem` or `question` holds, or what stands in a
+    known template; `prompt_template` is the one that was put around all problems, if that is known.
     """
     forms = [form for row in islice(rows, _NUM_ROWS) if (form := _form_of(row, prompt_template)) is not None]
     return forms[0] if forms and all(form == forms[0] for form in forms) else None

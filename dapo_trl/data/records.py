@@ -8,7 +8,6 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .layouts import Layout
 from .load import stream_rows
 from .prompts import Messages
 from .rows import RowError, make_reader
@@ -49,7 +48,7 @@ def _count(text: str) -> Any:
 
 @dataclass
 class Counts:
-    """Rows read, left out and kept, each row read once; the text of each field is what the data card says."""
+    """Rows read, left out and kept; the text of each field is what the data card says."""
 
     num_read: int = _count("Rows read")
     num_unreadable: int = _count("Rows without a readable prompt or gold, left out")
@@ -73,73 +72,50 @@ class RecordReader:
     Iterates once over the records of a source, without holding it in memory; rows that cannot be read are counted.
 
     Args:
-        source (`str`): Hub id, or path of a file or directory; see [`load_prompts`], also for the other arguments.
+        source (`str`): Hub id, or path of a file or directory.
         counts ([`Counts`]): where rows read and left out are counted.
+        split, config (`str`, *optional*): as for [`load_prompts`].
+        **reading: columns, template and form of the prompts, as for [`load_prompts`].
 
     Raises:
         ValueError: while iterating, if more than half of the rows cannot be read: then the columns are wrong.
     """
 
     def __init__(
-        self,
-        source: str,
-        counts: Counts,
-        *,
-        split: str = "train",
-        config: str | None = None,
-        prompt_column: str | None = None,
-        solution_column: str | None = None,
-        prompt_template: str | None = None,
-        conversational: bool | None = None,
+        self, source: str, counts: Counts, *, split: str = "train", config: str | None = None, **reading: Any
     ):
         self.source = source
         self.counts = counts
-        rows = stream_rows(source, split, config)
+        columns = {name: reading.get(name) for name in ("prompt_column", "solution_column")}
+        rows = stream_rows(source, split, config, **columns)
         first = list(islice(rows, 1))
-        self._reader = make_reader(
-            first[0] if first else None,
-            source,
-            prompt_column=prompt_column,
-            solution_column=solution_column,
-            prompt_template=prompt_template,
-            conversational=conversational,
-        )
+        self.reader = make_reader(first, source, **reading)
         self._rows = chain(first, rows)
-
-    @property
-    def layout(self) -> Layout:
-        """The layout recognized."""
-        return self._reader.layout
-
-    @property
-    def conversational(self) -> bool:
-        """Whether prompts are lists of messages."""
-        return self._reader.conversational
 
     def __iter__(self) -> Iterator[Record]:
         name = source_name(self.source)
         for index, row in enumerate(self._rows):
             self.counts.num_read += 1
             try:
-                prompt, gold, problem = self._reader.read(row, index)
+                prompt, gold, problem = self.reader.read(row, index)
             except RowError as error:
                 self.counts.num_unreadable += 1
                 if self.counts.num_unreadable <= _MAX_LOGGED:
                     logger.warning("Left out: %s", error)
                 continue
-            yield Record(problem_key(problem).hex(), prompt, gold, problem, _own_source(row) or name)
+            yield Record(problem_id(problem), prompt, gold, problem, _own_source(row) or name)
         if self.counts.num_unreadable * 2 > self.counts.num_read:
             raise ValueError(
                 f"{self.source!r}: {self.counts.num_unreadable} of {self.counts.num_read} rows have no readable "
-                f"prompt or gold answer (layout: {self.layout.name}; the first ones are logged above). Name the right "
-                "columns with prompt_column and solution_column."
+                f"prompt or gold answer (layout: {self.reader.layout.name}; the first ones are logged above). Name "
+                "the right columns with prompt_column and solution_column."
             )
 
 
-def problem_key(problem: str) -> bytes:
-    """16 bytes that stand for a problem up to its white space."""
+def problem_id(problem: str) -> str:
+    """32 hexadecimal digits that stand for a problem up to its white space."""
     text = " ".join(problem.split())
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def source_name(source: str) -> str:
@@ -153,12 +129,7 @@ def _own_source(row: Mapping[str, Any]) -> str | None:
 
 
 def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """
-    Lists of `size` items; the last may be shorter. (`itertools.batched` is there from Python 3.12 on only.)
-
-    >>> list(batches([1, 2, 3], 2))
-    [[1, 2], [3]]
-    """
+    """Lists of `size` items; the last may be shorter. (`itertools.batched` is there from Python 3.12 on only.)"""
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch

@@ -1,6 +1,6 @@
 """One row of a data set, as a prompt, its reference answer, and the bare problem."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +69,7 @@ class RowReader:
 
 
 def make_reader(
-    first: Mapping[str, Any] | None,
+    first: Sequence[Mapping[str, Any]],
     source: str,
     *,
     prompt_column: str | None = None,
@@ -77,14 +77,14 @@ def make_reader(
     prompt_template: str | None = None,
     conversational: bool | None = None,
 ) -> RowReader:
-    """The reader of a data set's rows, by its first row (None if there is none) and what the user named."""
-    if first is None:
+    """The reader of a data set's rows, by a list of its first row and what the user named."""
+    if not first:
         raise ValueError(f"{source!r} has no rows in this split. Name a file or split that has some.")
     if prompt_template is not None:
         prompt_template = resolve_template(prompt_template)
-    layout = find_layout(first, source, prompt_column, solution_column)
+    layout = find_layout(first[0], source, prompt_column, solution_column)
     if conversational is None:
-        conversational = isinstance(get_column(first, layout.prompt), list)
+        conversational = isinstance(get_column(first[0], layout.prompt), list)
     return RowReader(source, layout, prompt_template, conversational)
 
 

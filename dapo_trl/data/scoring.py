@@ -59,15 +59,13 @@ def score(
     return [None if reward is None or reward != reward else float(reward) for reward in rewards]
 
 
-def gold_completion(prompt: str | Messages, gold: str, completion_template: str | None = None) -> str:
+def gold_completion(prompt: str | Messages, gold: str) -> str:
     r"""
     A reference answer in the form that the prompt asks for.
 
     >>> gold_completion("What is 1 + 1? Put your final answer within \\boxed{}.", "2")
     '\\boxed{2}'
     """
-    if completion_template is not None:
-        return completion_template.replace("{solution}", gold)
     text = prompt_text(prompt)
     boxed = f"\\boxed{{{gold}}}"
     if "Answer: \\boxed" in text:

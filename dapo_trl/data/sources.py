@@ -1,11 +1,9 @@
 """What a source is: a local file, a local directory, or a data set on the Hub; and which files hold its rows."""
 
-import filecmp
 import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import combinations
 from pathlib import Path
 
 from datasets import DatasetDict, IterableDatasetDict, load_dataset_builder
@@ -64,8 +62,8 @@ def find_files(source: str, split: str = "train", config: str | None = None) -> 
 
     Raises:
         FileNotFoundError: if the source is neither a file that exists nor a data set on the Hub.
-        ValueError: if there is no such split, or a directory holds other files, rows that would not be read, the same
-            rows twice, or several splits in one.
+        ValueError: if there is no such split, or a directory holds other files, rows that would not be read, or
+            several splits in one.
     """
     path = check_path(source)
     if path.is_file():
@@ -88,7 +86,7 @@ def find_files(source: str, split: str = "train", config: str | None = None) -> 
     files = [str(file) for file in splits.get(split, ())]
     if files and all(file_suffix(file) in BUILDERS for file in files):
         if root:
-            _check_each_is_another(root, files)
+            _check_one_split(root, files)
         return files
     if root:
         raise ValueError(
@@ -122,14 +120,8 @@ def _check_all_are_read(directory: Path, splits: dict[str, list[str]]) -> None:
         )
 
 
-def _check_each_is_another(directory: Path, files: list[str]) -> None:
-    """Neither copies, nor parts of other splits whose names `datasets` does not understand (`mathtest.jsonl`)."""
-    for one, other in combinations(filter(os.path.getsize, files), 2):  # empty ones repeat nothing
-        if filecmp.cmp(one, other, shallow=False):
-            raise ValueError(
-                f"'{directory}' holds the same rows twice: {_names(directory, [one, other])} are equal. Take one "
-                "of them away, or name the file to read."
-            )
+def _check_one_split(directory: Path, files: list[str]) -> None:
+    """Are there files of other splits whose names `datasets` does not understand (`mathtest.jsonl`)?"""
     train = [file for file in files if "train" in Path(file).stem.lower()]
     rest = [file for file in files if file not in train and re.search("test|eval|valid", Path(file).stem.lower())]
     if train and rest:

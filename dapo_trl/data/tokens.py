@@ -26,9 +26,6 @@ def prompt_ids(
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]): the model's.
         chat_template_kwargs (`dict`, *optional*): further arguments of the chat template.
 
-    Returns:
-        `list[list[int]]`: one list per prompt.
-
     Raises:
         ValueError: for messages, if the tokenizer has no chat template.
     """

@@ -59,9 +59,8 @@ LABEL = {"prompt": user(BOXED_BEFORE + "What is $1+1$?" + DAPO_AFTER), "label": 
     ],
     ids=["dapo", "processed", "label", "gsm8k", "math", "math-worked", "number", "plain", "prepared"],
 )
-@pytest.mark.parametrize("streaming", [False, True])
-def test_known_layouts(tmp_path, row, prompt, solution, streaming):
-    (loaded,) = load_prompts(write_jsonl(tmp_path / "rows.jsonl", row), streaming=streaming)
+def test_known_layouts(tmp_path, row, prompt, solution):
+    (loaded,) = load_prompts(write_jsonl(tmp_path / "rows.jsonl", row))
     assert loaded["prompt"] == prompt
     assert loaded["solution"] == solution
     assert {name: loaded[name] for name in row if name not in ("prompt", "solution")} == {
@@ -172,7 +171,6 @@ def test_unreachable_hub_id_says_both_readings(monkeypatch):
         load_prompts("owner/name")
 
 
-@pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
@@ -182,10 +180,10 @@ def test_unreachable_hub_id_says_both_readings(monkeypatch):
         ("rows.json", "[]", "no rows|split 'train': .*no data"),
     ],
 )
-def test_broken_files_are_named(tmp_path, name, text, message, streaming):
+def test_broken_files_are_named(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=rf"/{name}'.*({message})"):
-        list(load_prompts(str(tmp_path / name), streaming=streaming))
+        list(load_prompts(str(tmp_path / name)))
 
 
 def test_other_files_and_templates_are_refused(tmp_path):
@@ -213,20 +211,19 @@ NUMBERS = [
 ]
 
 
-@pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize("suffix", ["json", "jsonl"])
-def test_golds_keep_all_their_digits(tmp_path, suffix, streaming):
+def test_golds_keep_all_their_digits(tmp_path, suffix):
     path = tmp_path / f"rows.{suffix}"
     for name, start, end in (("answer", "", ""), ("reward_model", '{"ground_truth": ', "}")):
         rows = [f'{{"prompt": "What?", "{name}": {start}{number}{end}, "level": 3}}' for number in NUMBERS]
         path.write_text("\n".join(rows) if suffix == "jsonl" else f"[{', '.join(rows)}]", encoding="utf-8")
-        loaded = load_prompts(str(path), streaming=streaming)
+        loaded = load_prompts(str(path))
         assert [row["solution"] for row in loaded] == NUMBERS
         assert [row["level"] for row in loaded] == [3] * len(NUMBERS)
         records = RecordReader(str(path), Counts())
         assert [record.solution for record in records] == NUMBERS
     path.write_text('{"prompt": "What?", "answer": [1e400]}', encoding="utf-8")
-    assert next(iter(load_prompts(str(path), streaming=streaming)))["solution"] == "1e400"
+    assert load_prompts(str(path))[0]["solution"] == "1e400"
 
 
 def test_golds_in_texts_beside_numbers(tmp_path):

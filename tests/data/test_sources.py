@@ -72,13 +72,6 @@ def test_rows_that_would_be_lost_are_refused(directory, names, message):
             read(source)
 
 
-def test_rows_that_would_count_twice_are_refused(directory):
-    source = directory("a.jsonl", "b.jsonl")
-    (source / "a copy.jsonl").write_bytes((source / "a.jsonl").read_bytes())
-    with pytest.raises(ValueError, match="holds the same rows twice: a copy.jsonl, a.jsonl are equal. Take one"):
-        load_prompts(str(source))
-
-
 def test_empty_files_repeat_nothing(directory):
     source = directory("a.jsonl")
     for name in ("b.jsonl", "c.jsonl"):

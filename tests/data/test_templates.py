@@ -1,6 +1,6 @@
 import pytest
 
-from dapo_trl.data import apply_template, undo_template
+from dapo_trl.data.templates import apply_template, undo_template
 
 
 def test_dapo_template_is_the_published_text():
