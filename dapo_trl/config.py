@@ -2,13 +2,13 @@
 
 import math
 from dataclasses import dataclass, field
-from numbers import Real
+from typing import TYPE_CHECKING, Any
 
+from transformers.trainer_pt_utils import AcceleratorConfig
+from transformers.trainer_utils import HubStrategy, IntervalStrategy, SaveStrategy
 from trl import GRPOConfig
 
-from .checks.field_combinations import check_combinations
-from .checks.field_values import check_values
-from .checks.field_warnings import warn_about
+from .checks.settings import check_combinations, check_values, warn_about
 from .generation.kwargs import check_generation_kwargs
 from .run.secret_values import mask_values, remember
 
@@ -23,68 +23,8 @@ class DAPOConfig(GRPOConfig):
     A *rollout* is one generation phase: `generation_batch_size` completions. It is trained on in
     `updates_per_rollout * num_iterations` optimizer steps.
 
-    Parameters:
-        epsilon (`float`, *optional*, defaults to `0.2`):
-            Lower clip bound (Sec. 3.1).
-        epsilon_high (`float`, *optional*, defaults to `0.28`):
-            Upper clip bound: clip-higher (Sec. 3.1).
-        num_generations (`int`, *optional*, defaults to `16`):
-            Completions per prompt, G.
-        updates_per_rollout (`int`, *optional*, defaults to `16`):
-            Optimizer steps per pass over a rollout. Sets `steps_per_generation = updates_per_rollout *
-            gradient_accumulation_steps`. If `steps_per_generation` or `generation_batch_size` is given, that decides,
-            and this field is overwritten with the number it amounts to.
-        warmup_rollouts (`int`, *optional*, defaults to `20`):
-            Linear warm-up of the learning rate, in rollouts, counted in all optimizer steps of a rollout. A given
-            `warmup_steps` wins.
-        dynamic_sampling (`bool`, *optional*, defaults to `True`):
-            Train only on groups in which some completions are right and some are not (Sec. 3.2), and draw further
-            prompts until a rollout is full of them.
-        dynamic_sampling_metric (`str` or `list[str]`, *optional*):
-            Name of the reward function that decides whether a completion is right. Several names, where each function
-            scores the completions of its own task and returns None for the others: the first of them that scores a
-            completion decides. May be left out with exactly one reward function.
-        correct_threshold (`float`, *optional*):
-            A completion counts as correct if its deciding reward is above this. `None`: above 0, as long as the
-            deciding reward has one value for right and one for wrong; of a graded one nobody knows what is correct,
-            and no accuracy is reported. Groups are filtered on differences in any case.
-        max_rounds (`int`, *optional*, defaults to `10`):
-            Generation rounds per rollout before it counts as a shortage.
-        on_shortage (`str`, *optional*, defaults to `"train_partial"`):
-            What happens when a rollout cannot be filled: `"train_partial"` trains on the groups there are, `"raise"`
-            saves a checkpoint and stops with an error.
-        max_oversampling (`float`, *optional*, defaults to `3.0`):
-            Bound on the prompts of one round, as a multiple of the prompts of a rollout.
-        soft_punish_cache (`int`, *optional*):
-            Width in tokens of the interval before `max_completion_length` in which the soft overlong punishment
-            (Eq. 13) grows from 0 to -1: L_cache. `None`: no punishment.
-        overlong_weight (`float`, *optional*, defaults to `1.0`):
-            Weight of the soft overlong punishment in the reward.
-        token_normalization (`str`, *optional*, defaults to `"step"`):
-            `"step"` divides by the trained tokens of the optimizer step (Eq. 12); `"group"` by those of each prompt's
-            group (Eq. 8 read literally).
-        balance_micro_batches (`bool`, *optional*, defaults to `True`):
-            Cut each optimizer step into micro-batches of nearly equal cost instead of equal row counts: the same
-            gradient with less padding.
-        compact_generation (`bool`, *optional*, defaults to `True`):
-            Where Transformers generates, completions that have ended leave the batch, which TRL computes on until the
-            longest has ended: the same distribution in less time, with other random numbers. Without effect if
-            `dynamic_sampling` and `balance_micro_batches` are both off, with vLLM or continuous batching, under
-            DeepSpeed ZeRO-3 and FSDP, and for caches from which no rows can be taken (static, quantized, state-space).
-        vllm_request_timeout (`float`, *optional*, defaults to `1200.0`):
-            Seconds after which a request to the vLLM server without an answer counts as hung. Every group is a
-            request, and those of a round are under way together. With several processes it must end before
-            `ddp_timeout` does.
-        vllm_max_retries (`int`, *optional*, defaults to `4`):
-            Further attempts, with growing pauses, when the vLLM server fails. Before each, the server is waited for
-            up to `vllm_server_timeout` seconds and gets the weights anew.
-
-        eval_rollouts (`int`, *optional*):
-            Evaluate every so many rollouts: sets `eval_strategy` to `"steps"` and `eval_steps` to their optimizer
-            steps. `None`: TRL's two fields decide.
-        on_alarm (`str`, *optional*, defaults to `"warn"`):
-            What happens when a run goes wrong (see [`~dapo_trl.monitoring.AlarmCallback`]): `"warn"`, or `"stop"` to
-            end it with a checkpoint as well.
+    The fields that it adds are documented by their `help`: https://github.com/huggingface/trl lists those of the
+    parent, docs/configuration.md all.
 
     > [!NOTE]
     > These parameters have default values different from [`~trl.GRPOConfig`]:
@@ -103,7 +43,7 @@ class DAPOConfig(GRPOConfig):
     epsilon_high: float | None = field(
         default=0.28, metadata={"help": "Upper clip bound: clip-higher (DAPO Sec. 3.1)."}
     )
-    num_generations: int | None = field(default=16, metadata={"help": "Completions per prompt, G."})
+    num_generations: int = field(default=16, metadata={"help": "Completions per prompt, G."})
     updates_per_rollout: int = field(
         default=16,
         metadata={
@@ -202,16 +142,16 @@ class DAPOConfig(GRPOConfig):
             "policy that is trained would not be the one that generated."
         },
     )
-    logging_steps: float | None = field(
-        default=None,
+    logging_steps: float = field(
+        default=None,  # type: ignore[assignment]  # a number after `__post_init__`
         metadata={
             "help": "Log every so many optimizer steps (a number below 1 is a share of all steps). None: once per "
             "rollout."
         },
     )
     lr_scheduler_type: str = field(default="constant_with_warmup", metadata={"help": "Schedule of the learning rate."})
-    warmup_steps: float | None = field(
-        default=None,
+    warmup_steps: float = field(
+        default=None,  # type: ignore[assignment]  # a number after `__post_init__`
         metadata={
             "help": "Linear warm-up in optimizer steps (a number below 1 is a share of all steps). None: "
             "warmup_rollouts decides."
@@ -225,9 +165,25 @@ class DAPOConfig(GRPOConfig):
         default=2.0, metadata={"help": "Upper bound of the importance sampling ratio (see GRPOConfig)."}
     )
 
-    def __post_init__(self):
+    if TYPE_CHECKING:
+        # What these fields hold after `__post_init__`, where None has been replaced and texts have been parsed.
+        output_dir: str = ""
+        generation_batch_size: int = 0
+        steps_per_generation: int = 0
+        num_generations_eval: int = 0
+        shuffle_dataset: bool = True
+        eval_strategy: IntervalStrategy = IntervalStrategy.NO
+        logging_strategy: IntervalStrategy = IntervalStrategy.STEPS
+        save_strategy: SaveStrategy = SaveStrategy.STEPS
+        hub_strategy: HubStrategy = HubStrategy.EVERY_SAVE
+        accelerator_config: AcceleratorConfig = AcceleratorConfig()  # type: ignore[assignment]
+        model_init_kwargs: dict[str, Any] | None = None
+        generation_kwargs: dict[str, Any] | None = None
+        chat_template_kwargs: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
         remember(self)
-        self._check_own_fields()
+        check_values(self)
         self.top_k = self.top_k or 0  # Transformers takes None for the model's own, or 50
         if self.steps_per_generation is None and self.generation_batch_size is None:
             self.steps_per_generation = self.updates_per_rollout * self.gradient_accumulation_steps
@@ -260,7 +216,7 @@ class DAPOConfig(GRPOConfig):
         if not is_eval_group_given:
             global_eval_batch_size = self.per_device_eval_batch_size * self.world_size
             self.num_generations_eval = math.gcd(self.num_generations, global_eval_batch_size)
-        if (self.metric_for_best_model or "").endswith("avg@k"):
+        if self.metric_for_best_model and self.metric_for_best_model.endswith("avg@k"):
             self.metric_for_best_model = f"{self.metric_for_best_model[:-1]}{self.num_generations_eval}"
         check_combinations(self)
         check_generation_kwargs(self)
@@ -284,29 +240,6 @@ class DAPOConfig(GRPOConfig):
     def owns_batches(self) -> bool:
         """Whether micro-batches are cut by this project, not by TRL."""
         return self.dynamic_sampling or self.balance_micro_batches
-
-    def _check_own_fields(self) -> None:
-        """Fields on their own."""
-        check_values(self)
-        threshold = self.correct_threshold
-        if threshold is not None and not (isinstance(threshold, Real) and math.isfinite(threshold)):
-            raise ValueError(
-                f"correct_threshold={threshold!r} must be a finite number: a completion is correct if its "
-                "deciding reward is above it. Set correct_threshold to a value between those of wrong and right "
-                "completions, or to null."
-            )
-        if self.push_to_hub and self.hub_token is not None and not self.hub_token.strip():
-            raise ValueError(
-                "hub_token is empty, and push_to_hub needs one. Set hub_token to a token (is the variable that it "
-                "comes from set?), or leave it out: then it is HF_TOKEN, or the login of this machine."
-            )
-        cache = self.soft_punish_cache
-        if cache is not None and not 0 < cache <= (self.max_completion_length or 0):
-            raise ValueError(
-                f"soft_punish_cache={cache} tokens must be above 0 and at most max_completion_length="
-                f"{self.max_completion_length} tokens, the end of the interval in which the punishment grows. Set "
-                "soft_punish_cache accordingly (a fifth in the paper), or to null for no soft overlong punishment."
-            )
 
     @property
     def _planned_optimizer_steps(self) -> int:
@@ -333,7 +266,7 @@ class DAPOConfig(GRPOConfig):
                     f"eval_rollouts={self.eval_rollouts} cannot be combined with {name}={getattr(self, name)!r}: it "
                     "sets eval_steps from updates_per_rollout. Leave out one of them."
                 )
-        self.eval_strategy = "steps"
+        self.eval_strategy = IntervalStrategy.STEPS
         self.eval_steps = self.eval_rollouts * self._planned_optimizer_steps
 
     def _check_steps(self) -> None:

@@ -15,9 +15,9 @@ from trl.trainer.utils import shuffle_sequence_dict
 
 from .batching import Lengths, loss_mask, neutral_logps, pad_rows, score_in_pieces
 from .batching.rollout import Rollout, RolloutPlan, buffered_denominators, gather_lengths
-from .checks.arguments import warn_if_updates_vanish, warn_of_rate
 from .checks.dropout import check_dropout
-from .checks.field_combinations import TOKEN_LOSS_TYPES
+from .checks.model import warn_if_updates_vanish, warn_of_rate
+from .checks.settings import TOKEN_LOSS_TYPES
 from .config import DAPOConfig
 from .distributed.all_to_all import assert_agreement
 from .generation.compact import dropping_ended_rows

@@ -24,12 +24,12 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.hf_argparser import string_to_bool
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
-from .checks.quantization import check_quantization
+from .checks.model import check_quantization
 from .commands.command_line import errors_in_one_line
 from .commands.recipe_parser import RecipeParser
 from .config import DAPOConfig
 from .data import check_dataset, load_prompts
-from .distributed.failed_rank import failing_after_peers, follow_launcher
+from .distributed.failed_rank import failing_after_other_ranks, follow_launcher
 from .generation.vllm import check_weight_transfer, format_command, longest_prompt, server_command
 from .hub.recipe import save_recipe
 from .rewards import AccuracyReward, load_reward
@@ -340,7 +340,7 @@ def train(
 
 
 @record  # a launcher reports the error of the process that failed first
-@failing_after_peers()
+@failing_after_other_ranks()
 @masking_errors()
 def main(
     argv: list[str] | None = None,

@@ -9,23 +9,20 @@ from tqdm.auto import tqdm
 
 from .batching import deal_rows
 from .batching.rollout import weigh_by_group
-from .checks.arguments import (
-    add_overlong_punishment,
-    as_list,
-    check_dataset_size,
-    check_reward_weights,
-    check_supported,
-    deciding_rewards,
-    own_args,
-)
-from .checks.best_metric import check_best_metric
-from .checks.data import check_datasets, check_prompts
+from .checks.arguments import as_list, check_callbacks, check_supported, own_args
+from .checks.data import check_dataset_size, check_datasets, check_prompts
 from .checks.model import check_model, check_optimizers, check_policy, check_reference, warn_of_other_reference
 from .checks.returned_rewards import RewardValueError
-from .checks.rewards import check_callbacks, check_rewards
+from .checks.rewards import (
+    add_overlong_punishment,
+    check_best_metric,
+    check_reward_weights,
+    check_rewards,
+    deciding_rewards,
+)
 from .config import DAPOConfig
 from .distributed.all_to_all import assert_agreement
-from .generation.vllm import ServerError, check_weight_transfer, generating_with, server_settings
+from .generation.vllm import ServerError, check_weight_transfer, generating_with
 from .monitoring.completions_table import reset_table
 from .monitoring.metrics import only_value
 from .publishing_trainer import PublishingGRPOTrainer
@@ -163,7 +160,7 @@ class DAPOTrainer(PublishingGRPOTrainer):
         reward_processing_classes = as_list(reward_processing_classes) or None
         if args.soft_punish_cache is not None:
             add_overlong_punishment(args, reward_funcs, reward_processing_classes)
-        with generating_with(server_settings(args, train_dataset, eval_dataset, lambda: self.state.global_step)):
+        with generating_with(args, datasets.values(), lambda: self.state.global_step):
             super().__init__(
                 model=model,
                 reward_funcs=reward_funcs,

@@ -1,6 +1,6 @@
 """Training and evaluation data: what would fail only when its row is drawn, or when the first evaluation begins."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sized
 from typing import Any
 
 from accelerate.logging import get_logger
@@ -10,12 +10,10 @@ from transformers import PreTrainedTokenizerBase
 
 from ..config import DAPOConfig
 from ..generation.vllm.command import encode
-from .model import check_token_id, has_tokens_beyond, max_positions
+from .model import check_token_id, max_positions, num_embeddings, num_tokens
 
 
 logger = get_logger(__name__)
-
-WHAT_A_PROMPT_IS = "A prompt is a text, or a list of messages with `role` and `content`"
 
 
 # Before anything is loaded
@@ -23,17 +21,13 @@ WHAT_A_PROMPT_IS = "A prompt is a text, or a list of messages with `role` and `c
 
 def check_datasets(args: DAPOConfig, train_dataset: Any, eval_dataset: Any) -> dict[str, Any]:
     """
-    Refuses what no rollout or evaluation can be drawn from.
-
-    Args:
-        args (`DAPOConfig`): whether the run evaluates.
-        train_dataset, eval_dataset: as given to the trainer.
+    Refuses data, as given to the trainer, that no rollout or evaluation can be drawn from.
 
     Returns:
         `dict[str, Any]`: all data sets by the words that name them in messages, without those that are None.
 
     Raises:
-        TypeError: for objects that are no data sets.
+        TypeError: for objects that are not data sets.
         ValueError: for data without the column `prompt`, or evaluation without data.
     """
     if isinstance(train_dataset, DatasetDict | IterableDatasetDict):
@@ -41,7 +35,7 @@ def check_datasets(args: DAPOConfig, train_dataset: Any, eval_dataset: Any) -> d
             f"train_dataset is a {type(train_dataset).__name__} with the splits {list(train_dataset)}. Pass one of "
             "them, such as dataset['train']."
         )
-    if train_dataset is not None and not isinstance(train_dataset, Dataset | IterableDataset):
+    if not isinstance(train_dataset, Dataset | IterableDataset | None):
         return {}  # refused by the parent
     is_evaluated = args.eval_strategy != "no"
     if is_evaluated and isinstance(eval_dataset, dict) and not eval_dataset:
@@ -49,7 +43,11 @@ def check_datasets(args: DAPOConfig, train_dataset: Any, eval_dataset: Any) -> d
             f"eval_strategy={args.eval_strategy.value!r}, but eval_dataset is empty. Give it a data set, or set "
             "eval_strategy to 'no'."
         )
-    named = _named(train_dataset, eval_dataset)
+    named = {"train_dataset": train_dataset, "eval_dataset": eval_dataset}
+    if isinstance(eval_dataset, dict):
+        sets = {f"eval_dataset[{name!r}]": dataset for name, dataset in eval_dataset.items()}
+        named = {"train_dataset": train_dataset, **sets}
+    named = {name: dataset for name, dataset in named.items() if dataset is not None}
     for name, dataset in named.items():
         row = _first_row(name, dataset)
         if row is None and name != "train_dataset" and is_evaluated:
@@ -65,13 +63,20 @@ def check_datasets(args: DAPOConfig, train_dataset: Any, eval_dataset: Any) -> d
     return named
 
 
-def _named(train_dataset: Any, eval_dataset: Any) -> dict[str, Any]:
-    named = {"train_dataset": train_dataset}
-    if isinstance(eval_dataset, dict):
-        named |= {f"eval_dataset[{name!r}]": dataset for name, dataset in eval_dataset.items()}
-    else:
-        named["eval_dataset"] = eval_dataset
-    return {name: dataset for name, dataset in named.items() if dataset is not None}
+def check_dataset_size(args: DAPOConfig, train_dataset: Any) -> None:
+    """
+    Refuses a data set that is smaller than one rollout, whose prompts must be different ones.
+
+    Raises:
+        ValueError: with both sizes.
+    """
+    if isinstance(train_dataset, Sized) and len(train_dataset) < args.prompts_per_rollout:
+        raise ValueError(
+            f"train_dataset has {len(train_dataset)} prompts, but one rollout needs {args.prompts_per_rollout} "
+            f"different ones (generation_batch_size={args.generation_batch_size} completions / num_generations="
+            f"{args.num_generations}). Use more prompts, or lower updates_per_rollout, per_device_train_batch_size or "
+            "gradient_accumulation_steps."
+        )
 
 
 def columns_of(dataset: Any) -> set[str]:
@@ -83,8 +88,6 @@ def columns_of(dataset: Any) -> set[str]:
 def _first_row(name: str, dataset: Any) -> Mapping | None:
     if isinstance(dataset, IterableDataset):
         return next(iter(dataset), None)
-    if isinstance(dataset, Dataset):
-        return dataset[0] if len(dataset) else None
     try:
         row = dataset[0] if len(dataset) else None
     except (TypeError, KeyError, AttributeError):
@@ -108,7 +111,7 @@ def check_prompts(
     is_generated_elsewhere: bool,
 ) -> None:
     """
-    Reads every prompt, and refuses those that could not be encoded, or that the model has no room for.
+    Reads every prompt, and refuses those that could not be encoded, or that are too long for the model.
 
     Of streams, and of data that is transformed when it is read, only the first row is read. Prompts are encoded only
     where their size in bytes leaves doubt.
@@ -124,7 +127,6 @@ def check_prompts(
         ValueError: naming data set and row.
     """
     tokenizer = getattr(processing_class, "tokenizer", processing_class)
-    is_beyond = has_tokens_beyond(tokenizer, model)
     for name, dataset in datasets.items():
         prompts = list(_prompts(dataset))
         check_prompt_types(name, prompts)
@@ -133,7 +135,7 @@ def check_prompts(
         _warn_of_answers(name, prompts)
         is_text = bool(prompts) and isinstance(prompts[0], str)
         if tokenizer is processing_class and (is_text or tokenizer.chat_template is not None):
-            _check_tokens(name, prompts, tokenizer, model, args, is_beyond)
+            _check_tokens(name, prompts, tokenizer, model, args)
 
 
 def _prompts(dataset: Any) -> Iterator[Any]:
@@ -159,8 +161,8 @@ def check_prompt_types(name: str, prompts: list) -> None:
             problem = "of another kind than the first one: texts and messages cannot be mixed"
         if problem:
             raise ValueError(
-                f"{name}[{i}]['prompt'] is {problem}. {WHAT_A_PROMPT_IS}. Mend the row, or leave it out "
-                "(dataset.filter)."
+                f"{name}[{i}]['prompt'] is {problem}. A prompt is a text, or a list of messages with `role` and "
+                "`content`. Correct the row, or leave it out (dataset.filter)."
             )
 
 
@@ -196,23 +198,18 @@ def _warn_of_answers(name: str, prompts: list) -> None:
     if rows:
         logger.warning(
             f"{name}: {len(rows)} of {len(prompts)} prompts, the first in row {rows[0]}, end with an assistant's "
-            "turn. It is closed and a new one is begun, so that an answer that stands there is given away. Leave out "
-            "the last message if it is the answer."
+            "turn. A new one is begun after it, so that an answer that stands there is given away. Leave out the last "
+            "message if it is the answer."
         )
 
 
 def _check_tokens(
-    name: str,
-    prompts: list,
-    tokenizer: PreTrainedTokenizerBase,
-    model: nn.Module,
-    args: DAPOConfig,
-    is_beyond: bool,
+    name: str, prompts: list, tokenizer: PreTrainedTokenizerBase, model: nn.Module, args: DAPOConfig
 ) -> None:
     limit, is_hard = max_positions(model)
     template_kwargs, num_new = args.chat_template_kwargs or {}, args.max_completion_length or 0
     rows = list(range(len(prompts)))
-    if not is_beyond:
+    if num_tokens(tokenizer) <= num_embeddings(model):  # otherwise every prompt may have a token without embedding
         rows = [] if limit is None else _maybe_longer(prompts, limit - num_new, tokenizer, template_kwargs)
     if not rows:
         return
@@ -243,6 +240,5 @@ def _maybe_longer(
 
 
 def _num_bytes(prompt: Any) -> int:
-    if isinstance(prompt, str):
-        return len(prompt.encode())
-    return sum(len(str(message.get("content")).encode()) for message in prompt)
+    texts = [prompt] if isinstance(prompt, str) else [str(message.get("content")) for message in prompt]
+    return sum(len(text.encode()) for text in texts)

@@ -3,7 +3,7 @@
 import contextlib
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,17 +31,15 @@ class RewardValueError(ValueError):
 @dataclass
 class ReturnedValues:
     """
-    Stands between the reward functions and TRL, which makes float32 of whatever they return.
+    What the reward functions returned for this process's rows, before TRL makes float32 of it.
 
     Values that training cannot use become infinite, so that every process finds them among the gathered rewards, and
     are remembered as they were.
 
-    Args:
+    Attributes:
         first_row (`int`): number of this process's first row among those of all processes.
         num_rows (`int`): rows of this process, B.
         num_generations (`int`): completions per prompt.
-
-    Attributes:
         unusable (`dict[tuple[int, int], str]`): what was returned, by row (of all processes) and function.
         with_nan (`set[int]`): functions that returned NaN.
     """
@@ -62,30 +60,23 @@ class ReturnedValues:
         finally:
             trainer.reward_funcs = functions
 
-    def _watched(self, function: Callable, index: int) -> Callable:
+    def _watched(self, function: Any, index: int) -> Any:
         if isinstance(function, torch.nn.Module):
             return function
-        if is_async_callable(function):
 
-            async def watched(**kwargs):
-                return self.take(await function(**kwargs), index)
-        else:
+        async def watch_later(**kwargs):
+            return self.take(await function(**kwargs), index)
 
-            def watched(**kwargs):
-                return self.take(function(**kwargs), index)
+        def watch(**kwargs):
+            return self.take(function(**kwargs), index)
 
-        return watched
+        return watch_later if is_async_callable(function) else watch
 
     def take(self, output: Any, index: int) -> list[float | None]:
         """
-        The values of one function as TRL can use them. A wrong number of values stays one: TRL says so.
+        What the function of number `index` returned, as numbers that TRL can use, and None for what is not scored.
 
-        Args:
-            output (`Any`): what the function returned for this process's rows.
-            index (`int`): number of the function.
-
-        Returns:
-            `list`: numbers, and None for what is not scored.
+        A wrong number of values stays one: TRL says so.
         """
         try:
             values = list(output)
@@ -112,16 +103,17 @@ class ReturnedValues:
 
     def _find_merged(self, numbers: list[float | None], index: int) -> None:
         """Different values for the completions of a prompt that are one number in float32."""
-        groups = defaultdict(list)
+        groups: dict[int, list[tuple[int, float]]] = defaultdict(list)
         for i, number in enumerate(numbers):
             if number is not None and math.isfinite(number):
-                groups[(self.first_row + i) // self.num_generations].append(i)
+                groups[(self.first_row + i) // self.num_generations].append((i, number))
         for members in groups.values():
-            low, high = (extreme(numbers[i] for i in members) for extreme in (min, max))
+            low, high = (extreme(number for _, number in members) for extreme in (min, max))
             if high - low > LEAST_SPREAD and np.float32(low) == np.float32(high):
                 text = f"{high!r}, and {low!r} for another completion of this prompt, which is the same in float32,"
-                self.unusable[self.first_row + members[0], index] = text
-                numbers[members[0]] = math.inf
+                first = members[0][0]
+                self.unusable[self.first_row + first, index] = text
+                numbers[first] = math.inf
 
 
 def check_rewards(
@@ -196,16 +188,12 @@ def find_lost(rewards: torch.Tensor, weights: torch.Tensor, num_generations: int
     is_lost = (spread > LEAST_SPREAD) & (error > spread / 2)
     if not is_lost.any():
         return None
-    group = is_lost.nonzero()[0].item()
-    member, index = divmod(weighted[group].abs().argmax().item(), rewards.size(1))
+    group = int(is_lost.nonzero()[0])
+    member, index = divmod(int(weighted[group].abs().argmax()), rewards.size(1))
     return group * num_generations + member, index
 
 
 def _shorten(value: Any) -> str:
-    text = value if isinstance(value, str) else value[-1].get("content", "") if _is_conversation(value) else value
-    text = repr(text)
+    is_conversation = isinstance(value, list) and value and isinstance(value[-1], dict)
+    text = repr(value[-1].get("content", "") if is_conversation else value)
     return text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]}..."
-
-
-def _is_conversation(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and isinstance(value[-1], dict)

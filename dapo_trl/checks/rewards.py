@@ -1,20 +1,25 @@
-"""Rewards and callbacks: what would fail only when it is first called, after a rollout."""
+"""Rewards: what would fail only when one is first called, after a rollout, or train on another one than meant."""
 
+import difflib
 import functools
 import inspect
 import os
 import re
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 from accelerate.logging import get_logger
 from torch import nn
-from transformers import TrainerCallback
 from trl.trainer.utils import get_callable_name
 
 from ..config import DAPOConfig
+from ..rewards import AccuracyReward
+from ..rewards.overlong import SoftOverlongPunishment
 from ..rewards.registry import reward_names
+from .arguments import as_list
 from .data import columns_of
+from .returned_rewards import LARGEST
 
 
 logger = get_logger(__name__)
@@ -24,6 +29,12 @@ ALWAYS_GIVEN = ("prompts", "completions", "completion_ids", "trainer_state", "lo
 
 NOT_GIVEN = ("prompt", "completion")
 """Columns that TRL does not hand on."""
+
+METRIC_FAMILIES = ("completions/", "clip_ratio/", "sampling/", "verifier/")
+"""What the names of TRL's and this project's further metrics begin with."""
+
+
+# What can be called
 
 
 def check_rewards(
@@ -39,7 +50,7 @@ def check_rewards(
         is_generated_elsewhere (`bool`): a `rollout_func` or an environment may add arguments.
 
     Raises:
-        TypeError: for what is no reward function, or takes other arguments.
+        TypeError: for what is not a reward function, or takes other arguments.
         ValueError: for names that TRL would look for on the Hub, and for columns that are missing or in the way.
     """
     for i, reward in enumerate(reward_funcs):
@@ -73,6 +84,12 @@ def _check_kind(place: str, reward: Any) -> None:
         )
 
 
+def _unwrapped(function: Callable) -> Callable:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function if inspect.isroutine(function) else type(function).__call__
+
+
 def _check_name(place: str, name: str) -> None:
     """A string is a reward model for TRL, but a function for the training command."""
     is_dotted = re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", name) is not None
@@ -83,7 +100,7 @@ def _check_name(place: str, name: str) -> None:
         )
 
 
-def _check_reward_model(place: str, model: nn.Module) -> None:
+def _check_reward_model(place: str, model: Any) -> None:
     config = getattr(model, "config", None)
     if config is None:
         raise TypeError(
@@ -103,7 +120,6 @@ def _check_reward_model(place: str, model: nn.Module) -> None:
 
 
 def _check_columns(reward: Callable, name: str, available: set[str]) -> None:
-    function = get_callable_name(reward)
     for column in ALWAYS_GIVEN:
         if column in available - {"completion_ids"}:  # this one is not handed on
             raise ValueError(
@@ -113,7 +129,7 @@ def _check_columns(reward: Callable, name: str, available: set[str]) -> None:
     missing = [column for column in getattr(reward, "required_columns", ()) if column not in available]
     if missing:
         raise ValueError(
-            f"The reward {function!r} needs the column {missing[0]!r}, but {name} has the columns "
+            f"The reward {get_callable_name(reward)!r} needs the column {missing[0]!r}, but {name} has the columns "
             f"{sorted(available)}. Rename the one that holds it (dataset.rename_column), or read the data with "
             "dapo_trl.data.load_prompts, which finds it."
         )
@@ -127,7 +143,7 @@ def _check_signature(reward: Callable, name: str, available: set[str], elsewhere
     except (TypeError, ValueError):
         return  # of a function in C, which tells nothing
     columns = sorted(available - {*NOT_GIVEN, *ALWAYS_GIVEN})
-    given = dict.fromkeys([*ALWAYS_GIVEN, *columns])
+    given: dict[str, Any] = dict.fromkeys([*ALWAYS_GIVEN, *columns])
     if elsewhere is not None:
         required = {name for name, parameter in signature.parameters.items() if _is_required(parameter)}
         given |= dict.fromkeys(required - elsewhere)
@@ -146,28 +162,150 @@ def _is_required(parameter: inspect.Parameter) -> bool:
     return parameter.kind in by_name and parameter.default is inspect.Parameter.empty
 
 
-def _unwrapped(function: Callable) -> Callable:
-    while isinstance(function, functools.partial):
-        function = function.func
-    return function if inspect.isroutine(function) else type(function).__call__
+# Which reward counts, and for how much
 
 
-def check_callbacks(callbacks: Any) -> None:
+def check_reward_weights(args: DAPOConfig, num_rewards: int) -> None:
     """
-    Refuses callbacks that lack the methods that are called.
+    One weight for each of the user's reward functions; the overlong punishment has a weight of its own.
 
     Raises:
-        TypeError: naming the first that is none.
+        ValueError: if the numbers differ, or a weight is not a number to multiply with, or all are zero.
     """
-    if callbacks is None:
-        return
-    if not isinstance(callbacks, list):
-        raise TypeError(f"callbacks is a {type(callbacks).__name__}, but it must be a list of callbacks: [...].")
-    events = [name for name in dir(TrainerCallback) if name.startswith("on_")]
-    for i, callback in enumerate(callbacks):
-        missing = [event for event in events if not hasattr(callback, event)]
-        if missing:
-            raise TypeError(
-                f"callbacks[{i}] is {callback!r:.60}, which has no {missing[0]}. Make it a subclass of "
-                "transformers.TrainerCallback."
+    given, overlong_weight = args.reward_weights, args.overlong_weight
+    if not isinstance(given, list | tuple | None):
+        raise ValueError(f"reward_weights={given!r} is not a list. Give one weight per function in reward_funcs.")
+    weights = [*(given or []), overlong_weight]
+    if not all(isinstance(weight, Real) and abs(weight) <= LARGEST for weight in weights):
+        raise ValueError(
+            f"reward_weights={given} and overlong_weight={overlong_weight} must be finite numbers of at most "
+            f"{LARGEST:g} in size: rewards are multiplied with them. Set them to the shares that the rewards are to "
+            "have, such as 1.0."
+        )
+    if given and not any(given) and (args.soft_punish_cache is None or not overlong_weight):
+        raise ValueError(
+            f"reward_weights={given} are all zero: every reward would be zero, and nothing would be trained. Give the "
+            "reward that is to be trained on a weight above 0."
+        )
+    if given is not None and len(given) != num_rewards:
+        raise ValueError(
+            f"reward_weights={given} has {len(given)} weights for {num_rewards} reward functions. Give one weight per "
+            "function in reward_funcs; the soft overlong punishment is weighed by overlong_weight."
+        )
+
+
+def add_overlong_punishment(args: DAPOConfig, reward_funcs: list, processing_classes: list | None) -> None:
+    """Adds the soft overlong punishment (DAPO Eq. 13) to the task rewards, their weights and processing classes."""
+    assert args.max_completion_length is not None and args.soft_punish_cache is not None  # checked by DAPOConfig
+    args.reward_weights = [*(args.reward_weights or [1.0] * len(reward_funcs)), args.overlong_weight]
+    reward_funcs.append(SoftOverlongPunishment(args.max_completion_length, args.soft_punish_cache))
+    if processing_classes is not None:
+        processing_classes.append(None)
+
+
+def deciding_rewards(args: DAPOConfig, all_names: list[str], num_task_rewards: int) -> list[int]:
+    """
+    Indices of the filter rewards: they say whether a completion is right, and so which groups are informative.
+
+    Args:
+        args (`DAPOConfig`): `dynamic_sampling_metric` names them, or is None.
+        all_names (`list[str]`): names of all reward functions, the user's first.
+        num_task_rewards (`int`): how many are the user's.
+
+    Returns:
+        `list[int]`: empty without dynamic sampling if nothing tells: accuracy is not reported then.
+
+    Raises:
+        ValueError: if names are missing with several functions, unknown, given twice, or not unique.
+    """
+    metric, names, best = args.dynamic_sampling_metric, all_names[:num_task_rewards], args.metric_for_best_model
+    is_unique = len(set(all_names)) == len(all_names)
+    if not args.dynamic_sampling and metric is None and (len(names) != 1 or not is_unique):
+        if args.load_best_model_at_end and "avg@" in (best or ""):
+            raise ValueError(
+                f"metric_for_best_model={best!r} needs to know which reward says that a completion is right, but "
+                f"there are {len(names)} reward functions: {names}. Set dynamic_sampling_metric to one of them, or "
+                "metric_for_best_model to 'eval_reward'."
             )
+        return []
+    if not is_unique:
+        raise ValueError(
+            f"The reward functions have the names {all_names}, one of them more than once: their metrics could not be "
+            "told apart. Give every function a name of its own."
+        )
+    if metric is None and len(names) == 1:
+        return [0]
+    if metric is None:
+        raise ValueError(
+            f"dynamic_sampling_metric is not set, but there are {len(names)} reward functions: {names}. Set it to the "
+            "one that says whether a completion is right: groups are filtered on correctness, not on a sum of "
+            "rewards. If each scores the completions of its own task and returns None for the others, list them all."
+        )
+    chosen = as_list(metric)
+    if not chosen or any(name not in names for name in chosen):
+        raise ValueError(
+            f"dynamic_sampling_metric={metric!r} must be the name of a reward function, or a list of such names, but "
+            f"there are {names}. Set it to one of them, or to those that score tasks of their own."
+        )
+    if len(set(chosen)) < len(chosen):
+        raise ValueError(f"dynamic_sampling_metric={metric!r} holds a name twice. Give each name once.")
+    return [names.index(name) for name in chosen]
+
+
+# Which metric chooses the best model
+
+
+def check_best_metric(
+    args: DAPOConfig, eval_dataset: Any, reward_funcs: list, reward_names: list[str], has_accuracy: bool
+) -> None:
+    """
+    Refuses a `metric_for_best_model` that no evaluation will report: it would end the run after the first one.
+
+    With named evaluation sets there is no common metric: one set decides which model is best.
+
+    Args:
+        args (`DAPOConfig`): names the metric.
+        eval_dataset: as given to the trainer.
+        reward_funcs (`list`), reward_names (`list[str]`): all rewards.
+        has_accuracy (`bool`): whether avg@k is reported.
+
+    Raises:
+        ValueError: with the names there are.
+    """
+    metric = args.metric_for_best_model
+    if metric is None or args.eval_strategy == "no":
+        return
+    name = f"eval_{metric.removeprefix('eval_')}"
+    prefixes = [f"eval_{key}_" for key in eval_dataset] if isinstance(eval_dataset, dict) else ["eval_"]
+    known = [
+        *([f"avg@{args.num_generations_eval}"] if has_accuracy else []),
+        *("reward", "reward_std"),
+        *(f"rewards/{reward}/{statistic}" for reward in reward_names for statistic in ("mean", "std")),
+        *("frac_reward_zero_std", "loss", "entropy", *(["kl"] if args.beta else []), "num_unscorable"),
+    ]
+    tails = [name.removeprefix(prefix) for prefix in prefixes if name.startswith(prefix)]
+    is_free = any(map(_logs_metrics, reward_funcs))
+    if any(is_free or tail in known or tail.startswith(METRIC_FAMILIES) for tail in tails):
+        if args.greater_is_better is False and ("avg@" in name or name.endswith("_reward")):
+            logger.warning(
+                f"greater_is_better=False with metric_for_best_model={metric!r}: the worst model counts as the best. "
+                "Leave out greater_is_better."
+            )
+        return
+    sets = f" of the {len(prefixes)} named sets, each with metrics of its own" if prefixes != ["eval_"] else ""
+    own = [prefix + name.removeprefix("eval_") for prefix in prefixes if name.removeprefix("eval_") in known]
+    every = [prefix + tail for prefix in prefixes for tail in known]
+    likely = own or difflib.get_close_matches(name, every, n=1)
+    advice = f"Did you mean {' or '.join(map(repr, likely))}? " if likely else ""
+    raise ValueError(
+        f"metric_for_best_model={metric!r} is no metric of the evaluation{sets}. {advice}Set it to one of {every}, or "
+        "to another metric of the log (a reward function that logs it must have log_metric among its arguments)."
+    )
+
+
+def _logs_metrics(reward: Callable) -> bool:
+    """Whether a function of the user's may log metrics by any name."""
+    try:
+        return not isinstance(reward, AccuracyReward) and "log_metric" in inspect.signature(reward).parameters
+    except (TypeError, ValueError):
+        return False

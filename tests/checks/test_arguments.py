@@ -11,7 +11,7 @@ from transformers import Qwen2MoeConfig, Qwen2MoeForCausalLM
 from trl import GRPOConfig
 
 from dapo_trl import DAPOConfig, DAPOTrainer
-from dapo_trl.checks.arguments import deciding_rewards
+from dapo_trl.checks.rewards import deciding_rewards
 
 from ..helpers import BASE_CONFIG, EOS, VOCABULARY, build, correct, prompt_dataset, tiny_model
 

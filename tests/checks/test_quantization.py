@@ -6,8 +6,8 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from trl import ModelConfig
 
 from dapo_trl import DAPOConfig
-from dapo_trl.checks import quantization
-from dapo_trl.checks.quantization import check_quantization
+from dapo_trl.checks import model
+from dapo_trl.checks.model import check_quantization
 from dapo_trl.train import main
 
 from ..command import save_model, write_problems, write_recipe
@@ -16,7 +16,7 @@ from ..command import save_model, write_problems, write_recipe
 @pytest.fixture
 def bitsandbytes(monkeypatch):
     """Installed, whether it is or not: nothing here quantizes anything."""
-    monkeypatch.setattr(quantization, "is_bitsandbytes_available", lambda: True)
+    monkeypatch.setattr(model, "is_bitsandbytes_available", lambda: True)
 
 
 def check(bf16: bool = True, fp16: bool = False, **model_fields) -> None:
@@ -32,7 +32,7 @@ def test_what_is_accepted(bitsandbytes, name):
 
 
 def test_a_model_that_is_not_quantized_may_be_anything(monkeypatch):
-    monkeypatch.setattr(quantization, "is_bitsandbytes_available", lambda: False)
+    monkeypatch.setattr(model, "is_bitsandbytes_available", lambda: False)
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     assert check(use_peft=False, dtype="auto") is None
 
@@ -45,7 +45,7 @@ def test_only_adapters_can_be_trained(bitsandbytes, name):
 
 @pytest.mark.parametrize("name", ["load_in_4bit", "load_in_8bit"])
 def test_bitsandbytes_must_be_installed(monkeypatch, name):
-    monkeypatch.setattr(quantization, "is_bitsandbytes_available", lambda: False)
+    monkeypatch.setattr(model, "is_bitsandbytes_available", lambda: False)
     with pytest.raises(
         ImportError, match=rf"{name}=True needs bitsandbytes.*pip install -U 'dapo_trl\[quantization\]'"
     ):

@@ -162,7 +162,7 @@ MODELS = {
     "None": (lambda: {"model": None}, "model is None, but it must be the name or path"),
     "other object": (lambda: {"model": torch.nn.Linear(2, 2)}, "model is a Linear, but it must be the name or path"),
     "no such name": (lambda: {"model": "/no/such/model"}, "/no/such/model"),
-    "wrapped": (lambda: {"model": torch.nn.DataParallel(tiny_model())}, r"is a DataParallel, .* Pass .*model.module"),
+    "wrapped": (lambda: {"model": torch.nn.DataParallel(tiny_model())}, r"is a DataParallel, .* Pass model.module"),
     "encoder": (lambda: {"model": encoder()}, f"model is a BertForMaskedLM, {NO_CAUSAL_MODEL}"),
     "encoder by path": (lambda: {"model": saved(encoder())}, "is a BertForMaskedLM, which is no causal language"),
     "encoder and decoder": (lambda: {"model": encoder_decoder()}, f"T5ForConditionalGeneration, {NO_CAUSAL_MODEL}"),
@@ -344,7 +344,7 @@ DATA = {
     "messages None": (lambda: chat([[USER], None]), r"train_dataset\[1\]\['prompt'\] is None"),
     "no content": (
         lambda: chat([[USER], [{"role": "user", "content": None}]]),
-        r"train_dataset\[1\]\['prompt'\] is a list of messages, one of them without content: .* Mend the row",
+        r"train_dataset\[1\]\['prompt'\] is a list of messages, one of them without content: .* Correct the row",
     ),
     "no role": (lambda: chat([[{"content": "p"}]] * 2), "one of them without role: {'content': 'p'}"),
     "other keys": (lambda: chat([[{"from": "human", "value": "p"}]] * 2), "one of them without role and content"),

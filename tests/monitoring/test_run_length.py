@@ -5,7 +5,7 @@ import torch
 from peft import LoraConfig
 
 from dapo_trl import DAPOTrainer
-from dapo_trl.checks import arguments
+from dapo_trl.checks import model as model_checks
 from dapo_trl.monitoring.run_length import schedule_factors
 from tests.helpers import build, tiny_model, train
 
@@ -17,7 +17,7 @@ def warnings_of(caplog, config: dict, **arguments) -> list[str]:
     """What a run warns of when it begins, of lengths and rates."""
     caplog.clear()
     train(DAPOTrainer, ROLLOUTS_OF_TWO | config, **arguments)
-    modules = ("dapo_trl.monitoring.run_length", "dapo_trl.checks.arguments")
+    modules = ("dapo_trl.monitoring.run_length", "dapo_trl.checks.model")
     return [record.getMessage().removeprefix("[RANK 0] ") for record in caplog.records if record.name in modules]
 
 
@@ -138,7 +138,7 @@ ADAPTER = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
     ],
 )
 def test_rates(config, peft_config, least, expected, caplog, monkeypatch):
-    monkeypatch.setattr(arguments, "LARGE_MODEL", least)
+    monkeypatch.setattr(model_checks, "LARGE_MODEL", least)
     build(DAPOTrainer, config, peft_config=peft_config)
     messages = [record.getMessage() for record in caplog.records if " suits " in record.getMessage()]
     assert len(messages) == (expected is not None)
@@ -146,4 +146,4 @@ def test_rates(config, peft_config, least, expected, caplog, monkeypatch):
 
 
 def test_the_small_model_of_the_tests_is_small():
-    assert sum(parameter.numel() for parameter in tiny_model().parameters()) < arguments.LARGE_MODEL
+    assert sum(parameter.numel() for parameter in tiny_model().parameters()) < model_checks.LARGE_MODEL
