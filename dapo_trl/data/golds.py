@@ -31,7 +31,7 @@ def read_gold(value: Any, is_worked: bool = False) -> str | None:
         return None
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         raise TypeError(f"a gold answer must be a text or a number, not {type(value).__name__}")
-    if isinstance(value, float) and abs(value) >= _ROUNDED_FROM:
+    if type(value) is float and abs(value) >= _ROUNDED_FROM:  # not one that keeps its text
         raise TypeError(
             f"the gold answer {value!r} is a number that was rounded to 53 bits. Write it as a text, in quotes"
         )

@@ -3,16 +3,16 @@
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
-import fsspec
 import pyarrow as pa
-from datasets import Dataset, DownloadManager, Features, List, Value, load_dataset
+from datasets import Dataset, Features, List, ReadInstruction, Value, concatenate_datasets, load_dataset
 from datasets.exceptions import DatasetGenerationError
 
-from .files import Row, json_rows, parquet_rows, with_text_column
+from .files import Row, file_kind, file_rows
 from .layouts import find_layout, get_column
 from .rows import make_reader
-from .sources import BUILDERS, check_path, file_suffix, find_files, with_both_readings
+from .sources import check_path, find_files, with_both_readings
 from .templates import resolve_template
 
 
@@ -44,23 +44,17 @@ def load_prompts(
     `prompt`, `problem` or `question` beside `solution`, `answer` or `label`.
 
     Args:
-        source (`str`):
-            Hub id, path of a `.json`, `.jsonl` or `.parquet` file, or a directory with such files.
-        split (`str`, *optional*, defaults to `"train"`):
-            Split to load; slices such as `"train[:1000]"` work.
-        config (`str`, *optional*):
-            Configuration (subset) of a data set on the Hub.
-        prompt_column (`str`, *optional*):
-            Column, or dotted path, with the prompt or problem; found by name if not given.
-        solution_column (`str`, *optional*):
-            Column, or dotted path, with the reference answer; found by name if not given.
-        prompt_template (`str`, *optional*):
-            `"dapo"`, `"boxed"`, `"plain"`, or a text with `{problem}`: put around every problem, in place of a known
-            template that is around it already. If `None`, message lists, texts of a column named `prompt` and texts in
-            a known template stay as they are, and bare problems (the other columns) get the `dapo` template.
-        conversational (`bool`, *optional*):
-            `True`: prompts are message lists, for models with a chat template. `False`: prompts are texts. `None`:
-            message lists if the data set has them, texts otherwise.
+        source (`str`): Hub id, path of a `.json`, `.jsonl` or `.parquet` file, or a directory with such files.
+        split (`str`, *optional*, defaults to `"train"`): split to load; slices such as `"train[:1000]"` work.
+        config (`str`, *optional*): configuration (subset) of a data set on the Hub.
+        prompt_column (`str`, *optional*): column, or dotted path, with the prompt or problem, if not found by name.
+        solution_column (`str`, *optional*): column, or dotted path, with the reference answer, if not found by name.
+        prompt_template (`str`, *optional*): `"dapo"`, `"boxed"`, `"plain"`, or a text with `{problem}`: put around
+            every problem, in place of a known template that is around it already. If `None`, message lists, texts of a
+            column named `prompt` and texts in a known template stay as they are, and bare problems (the other columns)
+            get the `dapo` template.
+        conversational (`bool`, *optional*): `True`: prompts are message lists, for models with a chat template.
+            `False`: prompts are texts. `None`: message lists if the data set has them, texts otherwise.
 
     Raises:
         FileNotFoundError: if the source is neither a file that exists nor a data set on the Hub.
@@ -99,73 +93,80 @@ def open_source(source: str, split: str = "train", config: str | None = None, **
         ValueError: if a file cannot be read.
     """
     is_local = check_path(source).exists()
-    # Named file by file: `datasets` caches a directory with a data card by its name and card alone, and would return
-    # the rows of an earlier directory of that name.
-    files = find_files(source, _name(split), config) if is_local else None
+    name = split.partition("[")[0]  # of train[:1000]
+    files = find_files(source, name, config) if is_local else None
+    if files and file_kind(files[0]) == "json":
+        return _read_json(files, source, split, columns)
     try:
         with with_both_readings(source):
             if files:
-                return _load_files(files, source, split, columns)
+                # Named file by file: `datasets` caches a directory with a data card by its name and card alone, and
+                # would return the rows of an earlier directory of that name.
+                return load_dataset("parquet", data_files={name: files}, split=split)
             dataset = load_dataset(source, config, split=split)
-            return _reread_with_exact_golds(dataset, source, split, config, columns)
+            kind = dataset.info.builder_name
+            column = _solution_column(next(iter(dataset), Row()), source, columns)
+            if kind == "csv" and column is not None:  # 007, 1.50
+                return load_dataset(source, config, split=split, converters={column: str})
+            if kind == "json" and column is not None and isinstance(get_column(dataset[0], column), float):
+                files = find_files(source, name, config)
+            return _read_json(files, source, split, columns) if files else dataset
     except (DatasetGenerationError, pa.ArrowInvalid) as error:
         raise ValueError(f"{source!r} cannot be read: {error.__cause__ or error}") from error
     except ValueError as error:  # such as an unknown split: it does not say of which data set
         raise ValueError(f"{source!r}, split {split!r}: {error}") from error
 
 
-def _load_files(files: list[str], source: str, split: str, columns: Mapping[str, str | None]) -> Dataset:
-    kind = BUILDERS[file_suffix(files[0])]
-    if kind == "json":
-        try:
-            column = find_layout(next(_file_rows(files), {}), source, **columns).solution
-            files = [with_text_column(file, column) for file in files]
-        except ValueError:  # it is said where the rows are read
-            pass
-    return load_dataset(kind, data_files={_name(split): files}, split=split)
+def _read_json(files: list[str], source: str, split: str, columns: Mapping[str, str | None]) -> Dataset:
+    """Read here, because `datasets` makes floats of large integers, of decimals, and of what stands beside them."""
+    rows = list(file_rows(files))
+    column = _solution_column(rows[0] if rows else {}, source, columns)
+    if column is not None and not _are_exact([get_column(row, column) for row in rows]):
+        for row in rows:
+            _write_as_text(row, column)
+    names = dict.fromkeys(name for row in rows for name in row)
+    dataset = Dataset.from_dict({name: [row.get(name) for row in rows] for name in names})
+    slices = ReadInstruction.from_spec(split).to_absolute({split.partition("[")[0]: len(rows)})
+    return concatenate_datasets([dataset.select(range(part.from_, part.to)) for part in slices])
 
 
-def _reread_with_exact_golds(
-    dataset: Dataset, source: str, split: str, config: str | None, columns: Mapping[str, str | None]
-) -> Dataset:
-    """A data set of the Hub, read again if its answers may be numbers in CSV (007, 1.50), or are floats in JSON."""
-    first = next(iter(dataset), Row())
+def _solution_column(first: Row, source: str, columns: Mapping[str, str | None]) -> str | None:
     try:
-        column = find_layout(first, source, **columns).solution
+        return find_layout(first, source, **columns).solution
     except ValueError:  # it is said where the rows are read
-        return dataset
-    if dataset.info.builder_name == "csv":
-        return load_dataset(source, config, split=split, converters={column: str})
-    if dataset.info.builder_name == "json" and isinstance(get_column(first, column), float):
-        files = DownloadManager().download(find_files(source, _name(split), config) or [])
-        if files:  # none if they are compressed
-            exact = [with_text_column(file, column) for file in files]
-            return load_dataset("json", data_files={_name(split): exact}, split=split)
-    return dataset
+        return None
 
 
-def _name(split: str) -> str:
-    """The split of a slice, such as `train[:1000]`."""
-    return split.partition("[")[0]
+def _are_exact(values: list[Any]) -> bool:
+    """Whether `datasets` keeps them as they are: texts alone, or integers that a float has room for."""
+    kinds = {type(value) for value in values if value is not None}
+    return kinds <= {str} or (kinds <= {int} and all(abs(value or 0) < 2**53 for value in values))
+
+
+def _write_as_text(row: Row, path: str) -> None:
+    head, _, rest = path.partition(".")
+    if path in row:
+        row[path] = _as_text(row[path])
+    elif isinstance(row.get(head), dict):
+        _write_as_text(row[head], rest)
+
+
+def _as_text(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_as_text(entry) for entry in value]
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return str(value) if is_number and value == value else None if is_number else value
 
 
 def stream_rows(source: str, split: str = "train", config: str | None = None, **columns: str | None) -> Iterator[Row]:
     """
     The rows of a local file or directory, or of a data set on the Hub, one after another in little memory.
 
-    Parquet and JSON-lines files are read in chunks, also from the Hub; a `.json` file with one big list is read
-    whole; anything else on the Hub is left to [`open_source`].
+    Parquet and JSON files are read in chunks, also from the Hub; anything else on the Hub is left to [`open_source`].
 
     Raises:
         FileNotFoundError: if the source is neither a file that exists nor a data set on the Hub.
         ValueError: if a file cannot be read, with its name and, for JSON, the line.
     """
     files = find_files(source, split, config)
-    return _file_rows(files) if files else iter(open_source(source, split, config, **columns))
-
-
-def _file_rows(files: list[str]) -> Iterator[Row]:
-    readers = {"json": json_rows, "parquet": parquet_rows}
-    for file in files:
-        with fsspec.open(file, "rb") as stream:
-            yield from readers[BUILDERS[file_suffix(file)]](stream, file)
+    return file_rows(files) if files else iter(open_source(source, split, config, **columns))

@@ -1,6 +1,6 @@
 """Settings of `dapo-trl prepare-data`, and the checks on them."""
 
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from typing import Any
 
 from .templates import resolve_template
@@ -25,42 +25,26 @@ class PrepareConfig:
         ValueError: for combinations that cannot work.
     """
 
-    source: str = field(
-        metadata={"help": "Hub id, path of a .json, .jsonl or .parquet file, or a directory with such files."}
-    )
-    output: str | None = _option(
-        None,
-        "Directory to write to, or `owner/name` on the Hub. Write a directory of that form as "
-        "`./parent/name`, unless `parent` exists.",
-    )
+    source: str = _option(MISSING, "Hub id, path of a .json, .jsonl or .parquet file, or a directory with such files.")
+    output: str | None = _option(None, "Directory to write to (as `./parent/name`), or `owner/name` on the Hub.")
     overwrite: bool = _option(False, "Replace a data set already in the output directory.")
     private: bool = _option(True, "Create the data set on the Hub as a private one.")
     split: str = _option("train", "Split to read.")
     config_name: str | None = _option(None, "Configuration of a data set on the Hub.")
-    prompt_column: str | None = _option(
-        None, "Column (or dotted path) with the prompt or problem. Default: found by name."
-    )
-    solution_column: str | None = _option(
-        None, "Column (or dotted path) with the gold answer. Default: found by name."
-    )
+    prompt_column: str | None = _option(None, "Column or dotted path with the problem, if not found by name.")
+    solution_column: str | None = _option(None, "Column or dotted path with the answer, if not found by name.")
     prompt_template: str | None = _option(
         None,
         "`dapo`, `boxed`, `plain`, or text with `{problem}`, put in place of a known template around it. "
         "Default: prompts stay as they are, bare problems get `dapo`.",
     )
-    conversational: bool | None = _option(
-        None, "Prompts as lists of messages (true) or as texts (false). Default: as the source has them."
-    )
+    conversational: bool | None = _option(None, "Prompts as messages (true) or texts (false). Default: as they are.")
     tokenizer: str | None = _option(None, "Tokenizer (Hub id or path) to count tokens with.")
     max_prompt_tokens: int | None = _option(None, "Leave out prompts with more tokens.")
     decontaminate: list[str] | None = _option(None, "Evaluation files or Hub ids whose problems are to be left out.")
     decontaminate_split: str = _option("train", "Split of the evaluation sets on the Hub.")
-    pass_rate_model: str | None = _option(
-        None, "Model to measure pass rates with: Hub id, path, or the name on `pass_rate_server`."
-    )
-    pass_rate_server: str | None = _option(
-        None, "Address of an OpenAI-compatible server, such as http://localhost:8000/v1."
-    )
+    pass_rate_model: str | None = _option(None, "Model to measure pass rates with: Hub id, path, name on the server.")
+    pass_rate_server: str | None = _option(None, "OpenAI-compatible server, such as http://localhost:8000/v1.")
     num_generations: int = _option(8, "Completions per prompt for the pass rate.")
     min_pass_rate: float = _option(0.0, "Lowest pass rate to keep.")
     max_pass_rate: float = _option(1.0, "Highest pass rate to keep.")
@@ -69,10 +53,7 @@ class PrepareConfig:
     seed: int = _option(42, "Seed of the sampling.")
     reward_funcs: list[str] = field(
         default_factory=lambda: ["accuracy"],
-        metadata={
-            "help": "Reward functions that judge correctness, by name or dotted path: all are checked, the first one "
-            "tells pass rates."
-        },
+        metadata={"help": "Rewards that judge correctness, by name or dotted path; the first one tells pass rates."},
     )
     answer_rule: str | None = _option(None, "Answer rule of the `accuracy` reward: `auto`, `boxed` or `math_dapo`.")
     check: bool = _option(False, "Score every gold as a completion; fail if fewer than `min_frac_right` are right.")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..data.sources import BUILDERS
+from ..data.files import BUILDERS
 
 
 @dataclass(frozen=True)

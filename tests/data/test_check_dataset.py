@@ -176,7 +176,7 @@ def test_bad_arguments(dataset, reward_funcs, options, message):
     [
         (
             DatasetDict(test=data(["1"])),
-            r"a DatasetDict with the splits \['test'\], but it must be .* one of the splits",
+            r"a DatasetDict with the splits \['test'\], but .* one of the splits",
         ),
         (data(["1"]).to_iterable_dataset(), "is a IterableDataset, .* without streaming"),
         ([{"prompt": "Q?", "solution": "1"}], "is a list, .* built with Dataset.from_list"),
