@@ -1,11 +1,8 @@
 """
 Prepare and check data sets: `dapo-trl prepare-data --source <Hub id or path> --output <dir or Hub id>`.
 
-Reads DAPO-Math-17k in its published layouts, GSM8K, MATH and plain files; takes known templates off; leaves out
-repetitions, problems with conflicting reference answers, prompts over a token limit, problems of evaluation sets, and
-problems that a model always or never solves; writes a data set with a card that counts all of this. With `--check`
-every reference answer is scored as a completion. `--help` lists the settings, which may also stand in a YAML file
-(`--config`).
+Leaves out repetitions, problems with conflicting reference answers, and what the settings ask to leave out; writes a
+data set with a card that counts all of this. With `--check` every reference answer is scored as a completion.
 """
 
 import logging

@@ -1,18 +1,19 @@
 """Will the rewards work on this data set? Every reference answer, written as a completion, must score."""
 
+import asyncio
+import inspect
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset
 from tqdm.auto import tqdm
 
 from .golds import are_same_golds
-from .prompts import prompt_text
+from .prompts import Messages, prompt_text
 from .records import batches, problem_id
-from .scoring import RewardFunc, gold_completion, reward_name, score
 from .templates import undo_template
 from .tokens import length_statistics, prompt_ids
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
+
+RewardFunc = Callable[..., Any]
 
 _BATCH_SIZE = 256
 
@@ -60,8 +63,8 @@ class CheckReport:
     def summary(self, max_failures: int = 20) -> str:
         """The report as lines of text, with the first failures."""
         lines = [f"rows checked: {self.num_checked} of {self.num_rows}"]
-        lines += [f"golds that score, {name}: {frac:.2%}" for name, frac in self.frac_right.items()]
-        lines += [f"duplicates: {self.num_duplicates}, with another gold: {self.num_conflicting}"]
+        lines += [f"reference answers that score, {name}: {frac:.2%}" for name, frac in self.frac_right.items()]
+        lines += [f"duplicates: {self.num_duplicates}, with another answer: {self.num_conflicting}"]
         if self.prompt_tokens:
             lengths = ", ".join(f"{name} {number}" for name, number in self.prompt_tokens.items())
             lines.append(f"prompt tokens: {lengths}")
@@ -98,11 +101,11 @@ def check_dataset(
 
     Raises:
         TypeError: if it is no `Dataset`, but a dictionary of splits or a stream.
-        ValueError: if a column is missing, there are no rows or no reward functions.
+        ValueError: if a column is missing, or there are no rows.
         CheckFailedError: if fewer than `min_frac_right` of the reference answers score; it lists rows and reasons.
     """
     reward_funcs = [reward_funcs] if callable(reward_funcs) else list(reward_funcs)
-    _check_arguments(dataset, reward_funcs)
+    _check_columns(dataset)
     rows: Sequence[int] = range(len(dataset))
     if sample is not None and sample < len(dataset):
         rows = sorted(random.Random(seed).sample(rows, sample))
@@ -111,7 +114,7 @@ def check_dataset(
     golds: dict[str, str] = {}  # of each problem the first
     pairs: list[tuple[str, str]] = []  # the first of a problem, and another
     lengths: list[int] = []
-    progress = tqdm(batches(rows, _BATCH_SIZE), desc="Checking golds", disable=len(rows) <= _BATCH_SIZE)
+    progress = tqdm(batches(rows, _BATCH_SIZE), desc="Checking answers", disable=len(rows) <= _BATCH_SIZE)
     for indices in progress:
         batch = dataset[indices]
         for prompt, gold in zip(batch["prompt"], batch["solution"], strict=True):
@@ -135,13 +138,13 @@ def check_dataset(
     if report.num_duplicates:
         logger.warning(
             f"{report.num_duplicates} of {report.num_checked} rows repeat the problem of another row, "
-            f"{report.num_conflicting} of them with another gold: the same prompt may then be twice in one rollout. "
+            f"{report.num_conflicting} of them with another answer: the same prompt may then be twice in one rollout. "
             "Run `dapo-trl prepare-data` on the data set to keep each problem once."
         )
     return report
 
 
-def _check_arguments(dataset: Dataset, reward_funcs: list[RewardFunc]) -> None:
+def _check_columns(dataset: Dataset) -> None:
     if not isinstance(dataset, Dataset):
         splits = f" with the splits {list(dataset)}" if isinstance(dataset, dict) else ""
         raise TypeError(
@@ -156,8 +159,6 @@ def _check_arguments(dataset: Dataset, reward_funcs: list[RewardFunc]) -> None:
             )
     if len(dataset) == 0:
         raise ValueError("The data set has no rows, so nothing can be checked. Load another split or file.")
-    if not reward_funcs:
-        raise ValueError("reward_funcs is empty. Give the reward function that decides what is correct.")
 
 
 def _failures(batch: dict, indices: Sequence[int], reward_func: RewardFunc) -> list[str]:
@@ -168,8 +169,8 @@ def _failures(batch: dict, indices: Sequence[int], reward_func: RewardFunc) -> l
     failures = []
     for row, completion, gold, reward in zip(indices, completions, golds, rewards, strict=True):
         if reward is None or reward <= 0:
-            reason = "no reward, the gold cannot be read" if reward is None else f"reward {reward:g}, judged wrong"
-            failures.append(f"row {row}, {reward_name(reward_func)}, gold {gold!r} as {completion!r}: {reason}")
+            reason = "no reward, the answer cannot be read" if reward is None else f"reward {reward:g}, judged wrong"
+            failures.append(f"row {row}, {reward_name(reward_func)}, answer {gold!r} as {completion!r}: {reason}")
     return failures
 
 
@@ -177,8 +178,66 @@ def _refuse_if_wrong(report: CheckReport, min_frac_right: float) -> None:
     wrong = [f"{name} ({frac:.2%})" for name, frac in report.frac_right.items() if frac < min_frac_right]
     if wrong:
         raise CheckFailedError(
-            f"Only part of the gold answers, written as completions, get a reward above 0 from {', '.join(wrong)}; "
+            f"Only part of the reference answers, as completions, get a reward above 0 from {', '.join(wrong)}; "
             f"{min_frac_right:.0%} must. Choose the prompt template and the reward function (answer rule) to fit each "
-            "other and the golds, or clean the golds.\n" + report.summary(),
+            "other and the answers, or clean the answers.\n" + report.summary(),
             report,
         )
+
+
+def reward_name(reward_func: RewardFunc) -> str:
+    """The name under which a trainer logs a reward function, with its answer rule and version if it has one."""
+    name = getattr(reward_func, "__name__", type(reward_func).__name__)
+    rule = getattr(reward_func, "answer_rule", None)
+    return f"{name} ({rule})" if isinstance(rule, str) else name
+
+
+def score(
+    reward_func: RewardFunc,
+    prompts: Sequence[str | Messages],
+    completions: Sequence[str],
+    columns: Mapping[str, Sequence[Any]],
+) -> list[float | None]:
+    """
+    Rewards of completions by a plain or `async` function in TRL's calling convention; NaN, too, is None.
+
+    Completions to lists of messages are handed on as messages; `columns` are the others, such as `solution`.
+
+    Raises:
+        ValueError: if the function returns another number of rewards.
+    """
+    answers = [
+        text if isinstance(prompt, str) else [{"role": "assistant", "content": text}]
+        for prompt, text in zip(prompts, completions, strict=True)
+    ]
+    rewards = reward_func(
+        prompts=list(prompts),
+        completions=answers,
+        completion_ids=[[] for _ in answers],
+        **{name: list(values) for name, values in columns.items()},
+        trainer_state=None,
+        log_extra=lambda column, values: None,
+        log_metric=lambda name, value: None,
+    )
+    if inspect.iscoroutine(rewards):
+        rewards = asyncio.run(rewards)
+    if len(rewards) != len(answers):
+        raise ValueError(
+            f"The reward function {reward_name(reward_func)!r} returned {len(rewards)} rewards for {len(answers)} "
+            "completions. It must return one reward, or None, per completion."
+        )
+    return [None if reward is None or reward != reward else float(reward) for reward in rewards]
+
+
+def gold_completion(prompt: str | Messages, gold: str) -> str:
+    r"""
+    A reference answer in the form that the prompt asks for.
+
+    >>> gold_completion("What is 1 + 1? Put your final answer within \\boxed{}.", "2")
+    '\\boxed{2}'
+    """
+    text = prompt_text(prompt)
+    boxed = f"\\boxed{{{gold}}}"
+    if "Answer: \\boxed" in text:
+        return f"Answer: {boxed}"
+    return boxed if "\\boxed" in text else f"Answer: {gold}"

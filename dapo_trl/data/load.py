@@ -83,14 +83,9 @@ def load_prompts(
 
 def open_source(source: str, split: str = "train", config: str | None = None, **columns: str | None) -> Dataset:
     """
-    Opens a local file or directory, or a data set on the Hub, with the columns it has.
+    Opens a source with the columns it has, and the reference answers that are numbers in JSON or CSV with all digits.
 
-    Reference answers that are numbers in a JSON or CSV file become texts where digits would be lost; `columns` are
-    those named by the user, `prompt_column` and `solution_column`.
-
-    Raises:
-        FileNotFoundError: if the source is neither a file that exists nor a data set on the Hub.
-        ValueError: if a file cannot be read.
+    `columns` are those that the user names, `prompt_column` and `solution_column`; errors as of [`load_prompts`].
     """
     is_local = check_path(source).exists()
     name = split.partition("[")[0]  # of train[:1000]
@@ -163,10 +158,6 @@ def stream_rows(source: str, split: str = "train", config: str | None = None, **
     The rows of a local file or directory, or of a data set on the Hub, one after another in little memory.
 
     Parquet and JSON files are read in chunks, also from the Hub; anything else on the Hub is left to [`open_source`].
-
-    Raises:
-        FileNotFoundError: if the source is neither a file that exists nor a data set on the Hub.
-        ValueError: if a file cannot be read, with its name and, for JSON, the line.
     """
     files = find_files(source, split, config)
     return file_rows(files) if files else iter(open_source(source, split, config, **columns))

@@ -12,11 +12,11 @@ from huggingface_hub import DatasetCardData
 from tqdm.auto import tqdm
 
 from ..run.secret_values import mask_text
+from .check import RewardFunc, reward_name, score
 from .decontaminate import Decontaminator, read_problems
 from .deduplicate import deduplicate
 from .prepare_config import PrepareConfig
 from .records import Counts, Record, RecordReader, batches, source_name
-from .scoring import RewardFunc, reward_name, score
 from .tokens import prompt_ids
 
 
@@ -69,15 +69,10 @@ def prepare(
     reward_func: RewardFunc | None = None,
 ) -> Counts:
     """
-    Reads a source and writes a prepared data set: a parquet file and a data card.
+    Reads a source and writes a prepared data set to a directory: a parquet file and a data card.
 
-    Args:
-        config ([`PrepareConfig`]): settings.
-        directory (`Path`): where to write.
-        tokenizer ([`~transformers.PreTrainedTokenizerBase`], *optional*): counts tokens for `max_prompt_tokens`.
-        make_sampler (`Callable`, *optional*): from whether prompts are lists of messages, what samples completions for
-            pass rates. Without it there are none.
-        reward_func (`Callable`, *optional*): judges them.
+    The tokenizer counts tokens for `max_prompt_tokens`; `make_sampler`, told whether prompts are lists of messages,
+    makes what samples completions for pass rates, which `reward_func` judges.
 
     Raises:
         FileExistsError: if the directory holds a data set already and `overwrite` is off.

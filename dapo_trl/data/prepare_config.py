@@ -56,9 +56,11 @@ class PrepareConfig:
         metadata={"help": "Rewards that judge correctness, by name or dotted path; the first one tells pass rates."},
     )
     answer_rule: str | None = _option(None, "Answer rule of the `accuracy` reward: `auto`, `boxed` or `math_dapo`.")
-    check: bool = _option(False, "Score every gold as a completion; fail if fewer than `min_frac_right` are right.")
+    check: bool = _option(
+        False, "Score every reference answer as a completion; at least `min_frac_right` must be right."
+    )
     check_sample: int | None = _option(None, "Check so many rows only. Default: all.")
-    min_frac_right: float = _option(0.99, "Share of the golds that must score.")
+    min_frac_right: float = _option(0.99, "Share of the reference answers that must score.")
 
     def __post_init__(self):
         if self.output is None and not self.check:

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from itertools import chain, islice
 from pathlib import Path
@@ -51,9 +51,9 @@ class Counts:
     """Rows read, left out and kept; the text of each field is what the data card says."""
 
     num_read: int = _count("Rows read")
-    num_unreadable: int = _count("Rows without a readable prompt or gold, left out")
-    num_duplicates: int = _count("Repetitions of a problem with the same gold, left out")
-    num_conflicting: int = _count("Rows of problems with conflicting golds, left out")
+    num_unreadable: int = _count("Rows without a readable prompt or answer, left out")
+    num_duplicates: int = _count("Repetitions of a problem with the same answer, left out")
+    num_conflicting: int = _count("Rows of problems with conflicting answers, left out")
     num_conflicting_problems: int = _count("... which are so many problems")
     num_too_long: int = _count("Problems with a prompt over the token limit, left out")
     num_contaminated: int = _count("Problems that overlap with evaluation sets, left out")
@@ -71,11 +71,7 @@ class RecordReader:
     """
     Iterates once over the records of a source, without holding it in memory; rows that cannot be read are counted.
 
-    Args:
-        source (`str`): Hub id, or path of a file or directory.
-        counts ([`Counts`]): where rows read and left out are counted.
-        split, config (`str`, *optional*): as for [`load_prompts`].
-        **reading: columns, template and form of the prompts, as for [`load_prompts`].
+    Arguments other than `counts` are those of [`load_prompts`].
 
     Raises:
         ValueError: while iterating, if more than half of the rows cannot be read: then the columns are wrong.
@@ -103,12 +99,13 @@ class RecordReader:
                 if self.counts.num_unreadable <= _MAX_LOGGED:
                     logger.warning("Left out: %s", error)
                 continue
-            yield Record(problem_id(problem), prompt, gold, problem, _own_source(row) or name)
+            own = (row[column] for column in ("source", "data_source") if isinstance(row.get(column), str))
+            yield Record(problem_id(problem), prompt, gold, problem, source=next(own, name))
         if self.counts.num_unreadable * 2 > self.counts.num_read:
             raise ValueError(
-                f"{self.source!r}: {self.counts.num_unreadable} of {self.counts.num_read} rows have no readable "
-                f"prompt or gold answer (layout: {self.reader.layout.name}; the first ones are logged above). Name "
-                "the right columns with prompt_column and solution_column."
+                f"{self.source!r}: {self.counts.num_unreadable} of {self.counts.num_read} rows have no readable prompt "
+                f"or answer (layout: {self.reader.layout.name}; the first ones are logged above). Name the right columns "
+                "with prompt_column and solution_column."
             )
 
 
@@ -122,10 +119,6 @@ def source_name(source: str) -> str:
     """How a source is called in data: a Hub id as it is, of a local path the last part (it may be anywhere)."""
     path = Path(source).expanduser()
     return path.resolve().name if path.exists() else source
-
-
-def _own_source(row: Mapping[str, Any]) -> str | None:
-    return next((row[name] for name in ("source", "data_source") if isinstance(row.get(name), str)), None)
 
 
 def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -137,8 +137,8 @@ def test_unknown_column_lists_those_there_are(tmp_path):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"problem": "Q?", "answer": None}, r"rows.jsonl', row 1 .*column 'answer': no gold answer in None"),
-        ({"problem": "Q?", "answer": "  "}, r"row 1 .*column 'answer': no gold answer in '  '"),
+        ({"problem": "Q?", "answer": None}, r"rows.jsonl', row 1 .*column 'answer': no reference answer in None"),
+        ({"problem": "Q?", "answer": "  "}, r"row 1 .*column 'answer': no reference answer in '  '"),
         ({"problem": " ", "answer": "1"}, r"row 1 .*column 'problem': the prompt is empty.*problem, answer"),
         ({"problem": None, "answer": "1"}, r"row 1 .*column 'problem': a prompt must be a text or .*NoneType"),
     ],
@@ -151,7 +151,7 @@ def test_bad_row_is_named(tmp_path, row, message):
 
 def test_worked_solution_without_final_answer(tmp_path):
     path = write_jsonl(tmp_path / "rows.jsonl", {"problem": "Q?", "solution": "Obvious."})
-    with pytest.raises(RowError, match=r"column 'solution': no gold answer after `####` or in .*'Obvious.'"):
+    with pytest.raises(RowError, match=r"column 'solution': no reference answer after `####` or in .*'Obvious.'"):
         load_prompts(path)
     assert load_prompts(path, solution_column="solution")[0]["solution"] == "Obvious."
 
@@ -261,10 +261,10 @@ def test_golds_in_parquet(tmp_path):
     [
         (
             1e20,
-            r"row 0 .*column 'answer': the gold answer 1e\+20 is a number that was rounded to 53 bits",
+            r"row 0 .*column 'answer': the reference answer 1e\+20 is a number that was rounded to 53 bits",
         ),
-        (float("inf"), "the gold answer inf is a number that was rounded"),
-        (float("nan"), "no gold answer in nan"),
+        (float("inf"), "the reference answer inf is a number that was rounded"),
+        (float("nan"), "no reference answer in nan"),
     ],
 )
 def test_floats_that_have_lost_digits_are_refused(tmp_path, value, message):

@@ -2,13 +2,12 @@
 
 import pyarrow.parquet as pq
 import pytest
-import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from dapo_trl.commands.prepare_data import main
 from dapo_trl.data.prepare import within_pass_rate
 from dapo_trl.data.prepare_config import PrepareConfig
 from dapo_trl.data.records import Counts, Record
+from tests.helpers import tiny_model
 from tests.json_server import JSONHandler, running
 
 
@@ -79,16 +78,7 @@ def test_command_with_a_server(server, write_jsonl, tmp_path, conversational):
 
 @pytest.mark.parametrize("conversational", [False, True])
 def test_command_with_a_transformers_model(tokenizer_path, write_jsonl, tmp_path, conversational):
-    config = Qwen2Config(
-        vocab_size=5,
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-    )
-    torch.manual_seed(0)
-    Qwen2ForCausalLM(config).save_pretrained(tokenizer_path)
+    tiny_model(vocab_size=5, pad_token_id=1, eos_token_id=None).save_pretrained(tokenizer_path)
     source = write_jsonl("rows.jsonl", *({"problem": f"a {'1 ' * n}", "answer": "1"} for n in range(8)))
     arguments = ["--pass_rate_model", tokenizer_path, "--num_generations", "4", "--max_completion_length", "3"]
     arguments += ["--conversational", str(conversational), "--seed", "7"]
