@@ -4,10 +4,11 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
 from huggingface_hub import DatasetCardData
 from tqdm.auto import tqdm
 
@@ -33,8 +34,8 @@ SAMPLER_BATCH = 32
 
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 _PATHS = ("tokenizer", "pass_rate_model")
-_NOT_IN_CARD = {"source", "output", "overwrite", "private", "pass_rate_server"}
-_DEFAULTS = PrepareConfig(source="", check=True)
+_NOT_IN_CARD = {"source", "output", "overwrite", "private", "check", "check_sample", "min_frac_right"}
+_NOT_IN_CARD |= {"pass_rate_server", "reward_funcs", "answer_rule"}
 _CARD = """---
 {front_matter}
 ---
@@ -54,9 +55,8 @@ _CARD = """---
 
 Those that are not their defaults:
 
-| setting | value |
-|---|---|
-{settings}
+```yaml
+{settings}```
 """
 
 
@@ -180,14 +180,11 @@ def _card(config: PrepareConfig, layout: str, counts: Counts, reward_func: Rewar
         source_datasets=None if is_local else [source],
         configs=[{"config_name": "default", "data_files": [{"split": "train", "path": DATA_FILE}]}],
     )
-    settings: dict[str, Any] = {
-        f.name: getattr(config, f.name)
-        for f in fields(config)
-        if f.name not in _NOT_IN_CARD and getattr(config, f.name) != getattr(_DEFAULTS, f.name)
-    }
+    shown = [f for f in fields(config) if f.name not in _NOT_IN_CARD and getattr(config, f.name) != f.default]
+    settings = {f.name: getattr(config, f.name) for f in shown}
     settings |= {name: source_name(settings[name]) for name in _PATHS if name in settings}
     if config.decontaminate:
-        settings["decontaminate"] = ", ".join(map(source_name, config.decontaminate))
+        settings["decontaminate"] = [source_name(evaluation) for evaluation in config.decontaminate]
     if reward_func:
         settings["pass_rate_reward"] = reward_name(reward_func)
     return _CARD.format(
@@ -197,9 +194,5 @@ def _card(config: PrepareConfig, layout: str, counts: Counts, reward_func: Rewar
         source=source,
         layout=layout,
         counts="\n".join(f"| {text} | {number} |" for text, number in counts.described()),
-        settings="\n".join(f"| `{key}` | `{_one_line(value)}` |" for key, value in settings.items()),
+        settings=yaml.safe_dump(settings, sort_keys=False),
     )
-
-
-def _one_line(value: Any) -> str:
-    return str(value).replace("\n", "\\n").replace("|", "\\|").replace("`", "'")

@@ -103,9 +103,9 @@ class RecordReader:
             yield Record(problem_id(problem), prompt, gold, problem, source=next(own, name))
         if self.counts.num_unreadable * 2 > self.counts.num_read:
             raise ValueError(
-                f"{self.source!r}: {self.counts.num_unreadable} of {self.counts.num_read} rows have no readable prompt "
-                f"or answer (layout: {self.reader.layout.name}; the first ones are logged above). Name the right columns "
-                "with prompt_column and solution_column."
+                f"{self.source!r}: {self.counts.num_unreadable} of {self.counts.num_read} rows have no readable "
+                f"prompt or answer (layout: {self.reader.layout.name}; the first ones are logged above). Name the "
+                "right columns with prompt_column and solution_column."
             )
 
 

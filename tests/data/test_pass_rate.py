@@ -65,8 +65,8 @@ def test_command_with_a_server(server, write_jsonl, tmp_path, conversational):
     assert (row["problem"], row["pass_rate"]) == ("Q1?", 1.0)
     card = (tmp_path / "out" / "README.md").read_text()
     assert "| Problems with a pass rate below the range, left out | 1 |" in card
-    assert "| `pass_rate_model` | `m` |" in card
-    assert "| `pass_rate_reward` | `accuracy (auto-" in card
+    assert "pass_rate_model: m" in card
+    assert "pass_rate_reward: accuracy (auto-" in card
     # A text is sent as it is, messages go through the server's chat template.
     path, body = server.requests[0]
     assert path == ("/v1/chat/completions" if conversational else "/v1/completions")

@@ -65,7 +65,7 @@ def test_repetitions_conflicts_and_gaps_are_left_out_and_counted(dapo_file, tmp_
         "| Rows of problems with conflicting answers, left out | 3 |",
         "| ... which are so many problems | 1 |",
         "| **Problems kept** | 3 |",
-        "| `prompt_template` | `plain` |",
+        "prompt_template: plain",
     ):
         assert line in card.splitlines()
     assert "Problems kept: 3" in capsys.readouterr().out.splitlines()
@@ -108,7 +108,7 @@ def test_evaluation_problems_are_left_out(dapo_file, write_jsonl, tmp_path):
     assert [row["solution"] for row in rows_of(tmp_path / "out")] == ["2", "4"]
     card = (tmp_path / "out" / "README.md").read_text()
     assert "| Problems that overlap with evaluation sets, left out | 1 |" in card
-    assert "| `decontaminate` | `eval.jsonl` |" in card
+    assert "- eval.jsonl" in card
 
 
 def test_prompts_over_the_token_limit_are_left_out(write_jsonl, tokenizer_path, tmp_path):
