@@ -33,6 +33,7 @@ from .distributed.failed_rank import failing_after_other_ranks, follow_launcher
 from .generation.vllm import check_weight_transfer, format_command, longest_prompt, server_command
 from .hub.recipe import save_recipe
 from .rewards import AccuracyReward, load_reward
+from .rewards.answers import THINKING_TAGS
 from .run.checkpoint import is_complete, is_finished, last_complete_checkpoint, mark_finished, unmark_finished
 from .run.exit_codes import NOTHING_TRAINED
 from .run.preemption import EXIT_CODE, mark_preempted, unmark_preempted
@@ -72,6 +73,9 @@ class DAPOScriptArguments:
             Reward functions: names, or dotted paths of your own (`my_package.rewards.my_reward`).
         answer_rule (`str`, *optional*, defaults to `"auto"`):
             Rule by which the `accuracy` reward finds the answer in a completion.
+        thinking_tags (`list[str]`, *optional*, defaults to `["<think>", "</think>"]`):
+            What the thinking stands between: the `accuracy` reward reads what follows its last end only (`math_dapo`
+            reads all). The beginning is empty where the chat template writes it: `["", "</think>"]`.
         check_rows (`int`, *optional*, defaults to `256`):
             Rows of the training data whose gold answers must score before the run starts; 0 checks nothing.
         vllm_data_parallel_size (`int`, *optional*, defaults to `1`):
@@ -99,6 +103,13 @@ class DAPOScriptArguments:
     )
     answer_rule: str = field(
         default="auto", metadata={"help": "Rule by which the accuracy reward finds the answer in a completion."}
+    )
+    thinking_tags: list[str] = field(
+        default_factory=lambda: list(THINKING_TAGS),
+        metadata={
+            "help": "Beginning and end of the thinking, in which the accuracy reward reads no answer; an empty "
+            "beginning where the chat template writes it."
+        },
     )
     check_rows: int = field(
         default=256, metadata={"help": "Rows whose gold answers must score before the run starts; 0: no check."}
@@ -156,8 +167,8 @@ def load_datasets(
 
 
 def load_rewards(script_args: DAPOScriptArguments) -> list[Callable]:
-    """The reward functions by name or dotted path; `answer_rule` is an option of `accuracy`."""
-    options = {"accuracy": {"answer_rule": script_args.answer_rule}}
+    """The reward functions by name or dotted path; `answer_rule` and `thinking_tags` are options of `accuracy`."""
+    options = {"accuracy": {"answer_rule": script_args.answer_rule, "thinking_tags": script_args.thinking_tags}}
     return [load_reward(name, **options.get(name, {})) for name in script_args.reward_funcs]
 
 

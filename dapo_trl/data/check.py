@@ -164,6 +164,9 @@ def _check_columns(dataset: Dataset) -> None:
 def _failures(batch: dict, indices: Sequence[int], reward_func: RewardFunc) -> list[str]:
     golds = [str(gold) for gold in batch["solution"]]
     completions = [gold_completion(prompt, gold) for prompt, gold in zip(batch["prompt"], golds, strict=True)]
+    begin, end = getattr(reward_func, "thinking_tags", None) or ("<think>", "")
+    if not begin:  # the chat template writes it, so every completion begins with thinking
+        completions = [f"{end}\n{completion}" for completion in completions]
     columns = {name: values for name, values in batch.items() if name != "prompt"}
     rewards = score(reward_func, batch["prompt"], completions, columns)
     failures = []

@@ -56,6 +56,9 @@ class PrepareConfig:
         metadata={"help": "Rewards that judge correctness, by name or dotted path; the first one tells pass rates."},
     )
     answer_rule: str | None = _option(None, "Answer rule of the `accuracy` reward: `auto`, `boxed` or `math_dapo`.")
+    thinking_tags: list[str] | None = _option(
+        None, "Begin and end of the thinking, in which `accuracy` reads no answer. Default: <think> and </think>."
+    )
     check: bool = _option(
         False, "Score every reference answer as a completion; at least `min_frac_right` must be right."
     )

@@ -82,7 +82,7 @@ class RecordReader:
     ):
         self.source = source
         self.counts = counts
-        columns = {name: reading.get(name) for name in ("prompt_column", "solution_column")}
+        columns = {name: value for name, value in reading.items() if name.endswith("_column") and value is not None}
         rows = stream_rows(source, split, config, **columns)
         first = list(islice(rows, 1))
         self.reader = make_reader(first, source, **reading)

@@ -74,11 +74,7 @@ REFUSED = {
         "eos_token_id": (None, "this is Transformers' name. vLLM calls further end tokens stop_token_ids"),
         "ignore_eos": (False, "completions would go on behind their end, and be trained on there"),
         "n": (None, "TRL asks for num_generations completions itself"),
-        "seed": (
-            None,
-            "equal prompts would get equal completions, in every round and rollout. With a server every group has a "
-            "seed of its own, made from the run's, which is the field seed",
-        ),
+        "seed": (None, "equal prompts would get equal completions. Groups of a server get theirs from the field seed"),
         "best_of": (None, NOT_SAMPLED),
         "use_beam_search": (False, NOT_SAMPLED),
         "logprobs": (0, "TRL takes the first value for that of the sampled token"),
@@ -93,9 +89,6 @@ REFUSED = {
 def check_generation_kwargs(config: "DAPOConfig") -> None:
     """
     Refuses keys of `generation_kwargs` that the trainer does not know of where it counts, scores and trains.
-
-    Args:
-        config (`DAPOConfig`): the configuration, at the end of its `__post_init__`.
 
     Raises:
         ValueError: the message names the key and says what to set instead.
@@ -152,12 +145,9 @@ def end_tokens(config: "DAPOConfig", own: Collection[int], vocab_size: int) -> l
     at `stop_token_ids` and at the model's own.
 
     Args:
-        config (`DAPOConfig`): the configuration.
+        config (`DAPOConfig`): says which of them.
         own (`Collection[int]`): end tokens of the tokenizer and the model's generation configuration.
-        vocab_size (`int`): tokens that the model knows.
-
-    Raises:
-        ValueError: if a token is none of the model's.
+        vocab_size (`int`): of the model, which must know all.
     """
     name = "stop_token_ids" if config.use_vllm else "eos_token_id"
     given = _given(config).get(name)
@@ -186,11 +176,8 @@ DRAWING_KEYS = {name for name in vars(GenerationConfig()) if not name.startswith
 def own_settings(generation_config: GenerationConfig, given: dict[str, Any]) -> dict[str, Any]:
     """
     Settings of a model's generation configuration that Transformers would add to those of a call, and that are known
-    to change what is drawn. `max_length` does not beside `max_new_tokens`.
-
-    Args:
-        generation_config (`GenerationConfig`): the model's.
-        given (`dict[str, Any]`): what is given for every call; None counts as not given.
+    to change what is drawn. `max_length` does not beside `max_new_tokens`. `given` holds what every call gives, or
+    None.
     """
     known = SAMPLING_KEYS["transformers"] | REFUSED["transformers"].keys() | {"min_p"}
     names = (known & DRAWING_KEYS) - {"max_length"}
