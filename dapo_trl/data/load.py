@@ -120,7 +120,13 @@ def _read_json(files: list[str], source: str, split: str, columns: Mapping[str, 
         for row in rows:
             _write_as_text(row, column)
     names = dict.fromkeys(name for row in rows for name in row)
-    dataset = Dataset.from_dict({name: [row.get(name) for row in rows] for name in names})
+    content = {name: [row.get(name) for row in rows] for name in names}
+    try:
+        dataset = Dataset.from_dict(content, on_mixed_types="use_json")
+    except OverflowError as error:
+        raise ValueError(
+            f"{source!r} holds an integer of more than 64 bits. Write it as a text, in quotes."
+        ) from error
     slices = ReadInstruction.from_spec(split).to_absolute({split.partition("[")[0]: len(rows)})
     return concatenate_datasets([dataset.select(range(part.from_, part.to)) for part in slices])
 

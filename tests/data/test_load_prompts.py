@@ -271,6 +271,15 @@ def test_golds_in_texts_beside_numbers(tmp_path):
     assert load_prompts(str(path))["solution"][:] == ["008", "1.0"]  # not those of the file before
 
 
+def test_other_columns_of_json(tmp_path):
+    rows = [{"problem": "A?", "answer": "1", "level": 3}, {"problem": "B?", "answer": "2", "level": "hard", "by": 0.5}]
+    loaded = load_prompts(write_jsonl(tmp_path / "rows.jsonl", *rows))
+    assert (loaded["level"][:], loaded["by"][:]) == ([3, "hard"], [None, 0.5])
+    path = write_jsonl(tmp_path / "rows.jsonl", {"problem": "A?", "answer": "1", "level": 2**70})
+    with pytest.raises(ValueError, match=r"rows.jsonl' holds an integer of more than 64 bits. Write it as a text"):
+        load_prompts(path)
+
+
 def test_slices_of_files_with_long_numbers(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(f'{{"problem": "Q?", "answer": {2**60 + i}.5}}\n' for i in range(4)), encoding="utf-8")
