@@ -134,7 +134,14 @@ def check_dataset(
     report.num_duplicates = len(rows) - len(golds)
     report.num_conflicting = are_same_golds(pairs).count(False)
     report.prompt_tokens = length_statistics(lengths)
-    _refuse_if_wrong(report, min_frac_right)
+    wrong = [f"{name} ({frac:.2%})" for name, frac in report.frac_right.items() if frac < min_frac_right]
+    if wrong:
+        raise CheckFailedError(
+            f"Only part of the reference answers, as completions, get a reward above 0 from {', '.join(wrong)}; "
+            f"{min_frac_right:.0%} must. Choose the prompt template and the reward function (answer rule) to fit each "
+            "other and the answers, or clean the answers.\n" + report.summary(),
+            report,
+        )
     if report.num_duplicates:
         logger.warning(
             f"{report.num_duplicates} of {report.num_checked} rows repeat the problem of another row, "
@@ -175,17 +182,6 @@ def _failures(batch: dict, indices: Sequence[int], reward_func: RewardFunc) -> l
             reason = "no reward, the answer cannot be read" if reward is None else f"reward {reward:g}, judged wrong"
             failures.append(f"row {row}, {reward_name(reward_func)}, answer {gold!r} as {completion!r}: {reason}")
     return failures
-
-
-def _refuse_if_wrong(report: CheckReport, min_frac_right: float) -> None:
-    wrong = [f"{name} ({frac:.2%})" for name, frac in report.frac_right.items() if frac < min_frac_right]
-    if wrong:
-        raise CheckFailedError(
-            f"Only part of the reference answers, as completions, get a reward above 0 from {', '.join(wrong)}; "
-            f"{min_frac_right:.0%} must. Choose the prompt template and the reward function (answer rule) to fit each "
-            "other and the answers, or clean the answers.\n" + report.summary(),
-            report,
-        )
 
 
 def reward_name(reward_func: RewardFunc) -> str:

@@ -4,7 +4,7 @@ import html
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from .layouts import Layout, describe_columns
 from .load import stream_rows
@@ -102,23 +102,22 @@ def _ngrams(text: str) -> set[str]:
     return {text[at : at + NGRAM_SIZE] for at in range(len(text) - NGRAM_SIZE + 1)}
 
 
-def read_problems(source: str, split: str = "train") -> list[str]:
+def read_problems(sources: Iterable[str], split: str = "train") -> Iterator[str]:
     """
-    The bare problems of an evaluation set (a file, directory or Hub id); no reference answers are needed.
+    The bare problems of evaluation sets (files, directories or Hub ids); no reference answers are needed.
 
     Raises:
         ValueError: if no column holds problems, or a row has none.
     """
-    problems = []
-    for index, row in enumerate(stream_rows(source, split)):
-        column = next((name for name in ("problem", "question", "prompt") if name in row), None)
-        if column is None:
-            raise ValueError(
-                f"{source!r}: no column `problem`, `question` or `prompt` among {describe_columns(row)}. Rename the "
-                "one that holds the problems."
-            )
-        try:
-            problems.append(build_prompt(row, Layout(column, column, solution=""))[1])
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{source!r}, row {index} (the first is 0), column {column!r}: {error}.") from error
-    return problems
+    for source in sources:
+        for index, row in enumerate(stream_rows(source, split)):
+            column = next((name for name in ("problem", "question", "prompt") if name in row), None)
+            if column is None:
+                raise ValueError(
+                    f"{source!r}: no column `problem`, `question` or `prompt` among {describe_columns(row)}. Rename "
+                    "the one that holds the problems."
+                )
+            try:
+                yield build_prompt(row, Layout(column, column, solution=""))[1]
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{source!r}, row {index} (the first is 0), column {column!r}: {error}.") from error

@@ -92,7 +92,10 @@ def prepare(
     if tokenizer is not None and config.max_prompt_tokens is not None:
         records = _within_token_limit(records, tokenizer, config.max_prompt_tokens, counts)
     if config.decontaminate:
-        records = _uncontaminated(records, config, counts)
+        evaluation = Decontaminator(read_problems(config.decontaminate, config.decontaminate_split))
+        kept = [record for record in records if not evaluation.is_contaminated(record.problem)]
+        counts.num_contaminated = len(records) - len(kept)
+        records = kept
     if sampler is not None and reward_func is not None:
         records = within_pass_rate(records, sampler, reward_func, config, counts)
     counts.num_kept = len(records)
@@ -112,18 +115,6 @@ def _within_token_limit(
         ids = prompt_ids([record.prompt for record in batch], tokenizer)
         kept += [record for record, tokens in zip(batch, ids, strict=True) if len(tokens) <= max_tokens]
     counts.num_too_long = len(records) - len(kept)
-    return kept
-
-
-def _uncontaminated(records: list[Record], config: PrepareConfig, counts: Counts) -> list[Record]:
-    problems = [
-        problem
-        for source in config.decontaminate or []
-        for problem in read_problems(source, config.decontaminate_split)
-    ]
-    evaluation = Decontaminator(problems)
-    kept = [record for record in records if not evaluation.is_contaminated(record.problem)]
-    counts.num_contaminated = len(records) - len(kept)
     return kept
 
 

@@ -69,24 +69,14 @@ def _asking_message(form: Messages) -> int:
 
 
 def ask(form: PromptForm, problem: str) -> str | Messages:
-    """
-    The prompt for a problem.
-
-    >>> ask("{problem} =", "1 + 1")
-    '1 + 1 ='
-    """
+    """The prompt for a problem."""
     if isinstance(form, str):
         return form.replace(PLACE, problem)
     return [{**message, "content": message["content"].replace(PLACE, problem)} for message in form]
 
 
 def bare_problem(form: PromptForm, text: str) -> str:
-    """
-    A text without the words of a form, if it has them already.
-
-    >>> bare_problem("Q: {problem} A:", "Q: 1 + 1? A:")
-    '1 + 1?'
-    """
+    """A text without the words of a form, if it has them already: `1 + 1?` of `Q: 1 + 1?` in `Q: {problem}`."""
     before, _, after = template_of(form).partition(PLACE)
     is_asked = text.startswith(before) and text.endswith(after) and len(text) > len(before) + len(after)
     return text[len(before) : len(text) - len(after)] if is_asked else text

@@ -126,8 +126,8 @@ def test_no_words_are_nothing_in_common():
 
 def test_evaluation_problems_need_no_gold(write_jsonl):
     path = write_jsonl("aime.jsonl", {"problem": "Q1?"}, {"problem": "Q2?"})
-    assert read_problems(path) == ["Q1?", "Q2?"]
+    assert list(read_problems([path, path])) == ["Q1?", "Q2?"] * 2
     with pytest.raises(ValueError, match=r"bad.jsonl': no column `problem`.*among text"):
-        read_problems(write_jsonl("bad.jsonl", {"text": "Q1?"}))
+        list(read_problems([write_jsonl("bad.jsonl", {"text": "Q1?"})]))
     with pytest.raises(ValueError, match=r"gap.jsonl', row 1 .*column 'problem': a prompt must be a text"):
-        read_problems(write_jsonl("gap.jsonl", {"problem": "Q1?"}, {"problem": None}))
+        list(read_problems([write_jsonl("gap.jsonl", {"problem": "Q1?"}, {"problem": None})]))
