@@ -2,7 +2,6 @@
 
 import json
 from decimal import Decimal
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,11 +22,6 @@ DAPO_AFTER = '\n\nRemember to put your answer on its own line after "Answer:".'
 
 def user(text):
     return [{"role": "user", "content": text}]
-
-
-def write_jsonl(path: Path, *rows) -> str:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return str(path)
 
 
 ORIGINAL = {
@@ -60,8 +54,8 @@ LABEL = {"prompt": user(BOXED_BEFORE + "What is $1+1$?" + DAPO_AFTER), "label": 
     ],
     ids=["dapo", "processed", "label", "gsm8k", "math", "math-worked", "number", "plain", "prepared"],
 )
-def test_known_layouts(tmp_path, row, prompt, solution):
-    (loaded,) = load_prompts(write_jsonl(tmp_path / "rows.jsonl", row))
+def test_known_layouts(write_jsonl, row, prompt, solution):
+    (loaded,) = load_prompts(write_jsonl("rows.jsonl", row))
     assert loaded["prompt"] == prompt
     assert loaded["solution"] == solution
     assert {name: loaded[name] for name in row if name not in ("prompt", "solution")} == {
@@ -100,35 +94,35 @@ def test_json_array_and_parquet(tmp_path, suffix):
         ),
     ],
 )
-def test_template_replaces_a_known_one(tmp_path, row, template, expected):
-    (loaded,) = load_prompts(write_jsonl(tmp_path / "rows.jsonl", row), prompt_template=template)
+def test_template_replaces_a_known_one(write_jsonl, row, template, expected):
+    (loaded,) = load_prompts(write_jsonl("rows.jsonl", row), prompt_template=template)
     assert loaded["prompt"] == expected
 
 
-def test_conversational_on_request(tmp_path):
-    bare = write_jsonl(tmp_path / "bare.jsonl", {"problem": "Q?", "answer": "1"})
+def test_conversational_on_request(write_jsonl):
+    bare = write_jsonl("bare.jsonl", {"problem": "Q?", "answer": "1"})
     assert load_prompts(bare, prompt_template="plain", conversational=True)[0]["prompt"] == user("Q?")
-    messages = write_jsonl(tmp_path / "messages.jsonl", ORIGINAL)
+    messages = write_jsonl("messages.jsonl", ORIGINAL)
     assert load_prompts(messages, prompt_template="plain", conversational=False)[0]["prompt"] == "What is $1+1$?"
 
 
-def test_system_message_is_no_text(tmp_path):
+def test_system_message_is_no_text(write_jsonl):
     row = {"prompt": [{"role": "system", "content": "Be brief."}, *user("Q?")], "answer": "1"}
     with pytest.raises(RowError, match=r"row 0 .*column 'prompt'.*system, user.*conversational=False"):
-        load_prompts(write_jsonl(tmp_path / "rows.jsonl", row), conversational=False)
+        load_prompts(write_jsonl("rows.jsonl", row), conversational=False)
 
 
-def test_columns_by_name(tmp_path):
+def test_columns_by_name(write_jsonl):
     row = {"text": "Q?", "meta": {"gold": "\\boxed{5}"}, "answer": "wrong one"}
-    path = write_jsonl(tmp_path / "rows.jsonl", row)
+    path = write_jsonl("rows.jsonl", row)
     (loaded,) = load_prompts(path, prompt_column="text", solution_column="meta.gold", prompt_template="plain")
     assert (loaded["prompt"], loaded["solution"]) == ("Q?", "5")
     (loaded,) = load_prompts(path, prompt_column="text", prompt_template="plain")
     assert loaded["solution"] == "wrong one"
 
 
-def test_unknown_column_lists_those_there_are(tmp_path):
-    path = write_jsonl(tmp_path / "rows.jsonl", {"text": "Q?", "meta": {"gold": "5", "by": "me"}})
+def test_unknown_column_lists_those_there_are(write_jsonl):
+    path = write_jsonl("rows.jsonl", {"text": "Q?", "meta": {"gold": "5", "by": "me"}})
     with pytest.raises(ValueError, match=r"solution_column='meta.golden'.*rows.jsonl.*text, meta.\{gold, by\}"):
         load_prompts(path, prompt_column="text", solution_column="meta.golden")
     with pytest.raises(ValueError, match=r"prompt and the solution .*text, meta.*prompt_column and solution_column"):
@@ -144,14 +138,14 @@ def test_unknown_column_lists_those_there_are(tmp_path):
         ({"problem": None, "answer": "1"}, r"row 1 .*column 'problem': a prompt must be a text or .*NoneType"),
     ],
 )
-def test_bad_row_is_named(tmp_path, row, message):
-    path = write_jsonl(tmp_path / "rows.jsonl", {"problem": "Q?", "answer": "1"}, row)
+def test_bad_row_is_named(write_jsonl, row, message):
+    path = write_jsonl("rows.jsonl", {"problem": "Q?", "answer": "1"}, row)
     with pytest.raises(RowError, match=message):
         load_prompts(path)
 
 
-def test_worked_solution_without_final_answer(tmp_path):
-    path = write_jsonl(tmp_path / "rows.jsonl", {"problem": "Q?", "solution": "Obvious."})
+def test_worked_solution_without_final_answer(write_jsonl):
+    path = write_jsonl("rows.jsonl", {"problem": "Q?", "solution": "Obvious."})
     with pytest.raises(RowError, match=r"column 'solution': no reference answer after `####` or in .*'Obvious.'"):
         load_prompts(path)
     assert load_prompts(path, solution_column="solution")[0]["solution"] == "Obvious."
@@ -187,17 +181,17 @@ def test_broken_files_are_named(tmp_path, name, text, message):
         list(load_prompts(str(tmp_path / name)))
 
 
-def test_other_files_and_templates_are_refused(tmp_path):
+def test_other_files_and_templates_are_refused(tmp_path, write_jsonl):
     (tmp_path / "rows.csv").write_text("problem,answer\nQ?,1\n")
     with pytest.raises(ValueError, match=r"rows.csv': files must end in .json, .jsonl, .parquet"):
         load_prompts(str(tmp_path / "rows.csv"))
-    path = write_jsonl(tmp_path / "rows.jsonl", {"problem": "Q?", "answer": "1"})
+    path = write_jsonl("rows.jsonl", {"problem": "Q?", "answer": "1"})
     with pytest.raises(ValueError, match=r"^prompt_template='nice' is neither .*dapo, boxed, plain.*\{problem\}"):
         load_prompts(path, prompt_template="nice")
 
 
-def test_splits_can_be_sliced(tmp_path):
-    path = write_jsonl(tmp_path / "rows.jsonl", *({"problem": f"Q{n}?", "answer": n} for n in range(5)))
+def test_splits_can_be_sliced(write_jsonl):
+    path = write_jsonl("rows.jsonl", *({"problem": f"Q{n}?", "answer": n} for n in range(5)))
     assert load_prompts(path, split="test[1:3]")["solution"][:] == ["1", "2"]
 
 
@@ -271,11 +265,11 @@ def test_golds_in_texts_beside_numbers(tmp_path):
     assert load_prompts(str(path))["solution"][:] == ["008", "1.0"]  # not those of the file before
 
 
-def test_other_columns_of_json(tmp_path):
+def test_other_columns_of_json(write_jsonl):
     rows = [{"problem": "A?", "answer": "1", "level": 3}, {"problem": "B?", "answer": "2", "level": "hard", "by": 0.5}]
-    loaded = load_prompts(write_jsonl(tmp_path / "rows.jsonl", *rows))
+    loaded = load_prompts(write_jsonl("rows.jsonl", *rows))
     assert (loaded["level"][:], loaded["by"][:]) == ([3, "hard"], [None, 0.5])
-    path = write_jsonl(tmp_path / "rows.jsonl", {"problem": "A?", "answer": "1", "level": 2**70})
+    path = write_jsonl("rows.jsonl", {"problem": "A?", "answer": "1", "level": 2**70})
     with pytest.raises(ValueError, match=r"rows.jsonl' holds an integer of more than 64 bits. Write it as a text"):
         load_prompts(path)
 
