@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from ..estimation import Hardware, Question, estimate, find_remedy, format_estimate, format_problems, read_sharding
-from ..train import make_parser as make_training_parser
+from .recipe import make_parser as make_training_parser
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 from trl import ModelConfig
 
+from ..commands.recipe import DAPOScriptArguments
 from ..commands.recipe_parser import RecipeParser
 from ..config import DAPOConfig
-from ..train import DAPOScriptArguments
 
 
 class Recipe(NamedTuple):

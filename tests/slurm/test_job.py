@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from dapo_trl.train import main
+from dapo_trl.commands import vllm_command
 
 from ..command import save_model, write_problems, write_recipe
 from .conftest import ROOT
@@ -192,7 +192,7 @@ def test_copies_that_cannot_be_shared(cluster):
 
 
 def test_the_real_command_of_the_server(cluster, tmp_path, capsys):
-    """What the training command prints comes through to `vllm`, with a space in a path and quotes."""
+    """What `dapo-trl vllm-command` prints comes through to `vllm`, with a space in a path and quotes."""
     fields = {
         "model_name_or_path": save_model(tmp_path / "my model"),
         "dataset_name": write_problems(tmp_path / "problems.jsonl"),
@@ -202,7 +202,7 @@ def test_the_real_command_of_the_server(cluster, tmp_path, capsys):
         "vllm_mode": "server",
         "vllm_server_base_url": f"http://127.0.0.1:{cluster.port}",
     }
-    main(["--config", write_recipe(cluster.recipe, fields), "--print-vllm-command"])
+    vllm_command.main(["--config", write_recipe(cluster.recipe, fields)])
     (cluster.directory / "printed").write_text(capsys.readouterr().out)
     job = cluster.submit(str(cluster.recipe))
     assert job.returncode == 0, job.stderr

@@ -29,7 +29,7 @@ NO_ENDPOINTS = (
     "It does not offer the endpoints that take new weights. Start it with VLLM_SERVER_DEV_MODE=1 in its environment."
 )
 
-HINT = "`python -m dapo_trl.train --config <recipe> --print-vllm-command` prints a command that does all of it."
+HINT = "`dapo-trl vllm-command --config <recipe>` prints a command that does all of it."
 
 
 class ServerMismatchError(ValueError):

@@ -1,5 +1,5 @@
 """
-`python -m dapo_trl.train --print-vllm-command`, without the seconds that the imports take: it prints the file
+`python -m dapo_trl vllm-command`, without the seconds that the imports take: it prints the file
 `printed` if there is one, or else a short command after a line of a library.
 """
 
@@ -12,7 +12,7 @@ from .log import directory
 
 def run(arguments: list[str]) -> None:
     """Prints."""
-    if "--print-vllm-command" not in arguments or "FAKE_NO_COMMAND" in os.environ:
+    if arguments[:3] != ["-m", "dapo_trl", "vllm-command"] or "FAKE_NO_COMMAND" in os.environ:
         sys.exit("ValueError: no command")
     if (directory() / "printed").exists():
         sys.stdout.write((directory() / "printed").read_text())
