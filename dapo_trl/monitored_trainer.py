@@ -8,7 +8,7 @@ from accelerate.logging import get_logger
 
 from .batching import loss_mask
 from .checks.returned_rewards import ReturnedValues, RewardValueError, check_rewards
-from .distributed.all_to_all import exchange
+from .distributed.all_to_all import all_to_all
 from .exact_trainer import ExactGRPOTrainer
 from .generation.vllm import ReleaseCallback, ServerError, count_corrected, score_text, usual_difference
 from .monitoring import (
@@ -425,7 +425,7 @@ class MonitoredGRPOTrainer(ExactGRPOTrainer):
     def _complete_table(self, pool: GroupPool, collection: Collection, num_fillers: int) -> None:
         """The main process gets the dropped rows for the completions table."""
         nobody_else = [[] for _ in range(self.accelerator.num_processes - 1)]
-        rows = exchange([collection.dropped(pool), *nobody_else], self.accelerator)
+        rows = all_to_all([collection.dropped(pool), *nobody_else], self.accelerator)
         if self.accelerator.is_main_process:
             remove_last(self._logs, num_fillers)
             append_dropped(

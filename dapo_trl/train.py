@@ -30,7 +30,7 @@ from .commands.recipe import (
 )
 from .config import DAPOConfig
 from .data import check_dataset
-from .distributed.failed_rank import failing_after_peers, follow_launcher
+from .distributed.failed_rank import failing_after_other_ranks, follow_launcher
 from .generation.vllm import check_weight_transfer
 from .hub.recipe import save_recipe
 from .rewards import AccuracyReward, load_reward
@@ -176,7 +176,7 @@ def train(
 
 
 @record  # a launcher reports the error of the process that failed first
-@failing_after_peers()
+@failing_after_other_ranks()
 @masking_errors()
 def main(
     argv: list[str] | None = None,

@@ -22,7 +22,7 @@ from .checks.rewards import (
 )
 from .config import DAPOConfig
 from .distributed.all_to_all import assert_agreement
-from .generation.vllm import ServerError, check_weight_transfer, generating_with, server_settings
+from .generation.vllm import ServerError, check_weight_transfer, generating_with
 from .monitoring.completions_table import reset_table
 from .monitoring.metrics import only_value
 from .publishing_trainer import PublishingGRPOTrainer
@@ -160,7 +160,7 @@ class DAPOTrainer(PublishingGRPOTrainer):
         reward_processing_classes = as_list(reward_processing_classes) or None
         if args.soft_punish_cache is not None:
             add_overlong_punishment(args, reward_funcs, reward_processing_classes)
-        with generating_with(server_settings(args, train_dataset, eval_dataset, lambda: self.state.global_step)):
+        with generating_with(args, datasets.values(), lambda: self.state.global_step):
             super().__init__(
                 model=model,
                 reward_funcs=reward_funcs,

@@ -6,9 +6,37 @@ import torch
 from accelerate import Accelerator
 from trl.distributed import DistributedBackend
 
-from dapo_trl.generation.vllm import Generation, ServerSettings
+from dapo_trl.generation.vllm import Generation
+from dapo_trl.generation.vllm.claim import Claim
 from dapo_trl.generation.vllm.client import GuardedClient
 from tests.packed_transfer import receive_packed
+
+
+SESSION = SimpleNamespace(adapters={}, request=None)
+"""Of a client that sends nothing."""
+
+ARGS = SimpleNamespace(vllm_max_retries=0, vllm_request_timeout=1.0, seed=42)
+"""What [`Generation`] needs of the settings once it is built."""
+
+
+class HeldClaim(Claim):
+    """A claim that is held on a server that is not there, whose mark it keeps itself."""
+
+    def __init__(self):
+        super().__init__("http://server")
+        self.mark, self.is_marked = "default", True
+        self.take()
+
+    def take(self) -> None:
+        if not self.is_on_server():
+            self._write_new()
+            self.has_weights = False
+
+    def _read(self) -> str | None:
+        return self.mark
+
+    def _write(self, mark: str) -> None:
+        self.mark = mark
 
 
 class Recorder:
@@ -21,7 +49,7 @@ class Recorder:
 
     def __init__(self):
         self.received: dict[str, torch.Tensor] = {}
-        self.session = SimpleNamespace(mount=lambda *args: None)
+        self.session = SESSION
 
     def load_weights(self, weights) -> None:
         self.received |= {name: value.clone() for name, value in weights}
@@ -42,11 +70,10 @@ def recording_generation(mode: str, model: torch.nn.Module, accelerator: Acceler
     generation.model, generation.accelerator = model, accelerator
     generation._dist = DistributedBackend(accelerator)
     generation.mode, generation.enable_sleep_mode, generation._weight_metadata = mode, False, None
-    generation.settings = ServerSettings(0, 1.0, lambda tokenizer: 0, True, seed=42, global_step=lambda: 0)
+    generation._args = ARGS
     runner = SimpleNamespace(model_runner=SimpleNamespace(model=recorder))
     engine = SimpleNamespace(model_executor=SimpleNamespace(driver_worker=runner))
     generation.llm = SimpleNamespace(llm_engine=engine, reset_prefix_cache=lambda: None)
     if accelerator.is_main_process:
-        generation.vllm_client = GuardedClient(recorder, 1.0)
-        generation.vllm_client.mark_weights = lambda: None
+        generation.vllm_client = GuardedClient(recorder, 1.0, HeldClaim())
     return generation, recorder

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from dapo_trl.generation.vllm.claim import Claim
 from dapo_trl.generation.vllm.client import GuardedClient
 from dapo_trl.generation.vllm.groups import group_seed
 from tests.helpers import FIRST_CHARACTER
@@ -52,7 +53,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         model = save_tiny(Path(directory, "tied"), is_tied=True)
         with running(model, Path(directory, "log")) as server:
-            client = GuardedClient(FileClient(base_url=server.url), 600.0)
+            client = GuardedClient(FileClient(base_url=server.url), 600.0, Claim(server.url))
             generate, group = partial(client.generate, prompts=PROMPTS, **SAMPLING), os.getpgid(server.process.pid)
 
             def ask(is_grouped: bool) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from accelerate import Accelerator
 
-from ..distributed.all_to_all import exchange
+from ..distributed.all_to_all import all_to_all
 from . import (
     FILLER,
     Cut,
@@ -143,7 +143,7 @@ class Rollout:
         Args:
             scored (`dict[str, torch.Tensor]`): this process's rows as TRL returns them, contiguous over processes.
             plan (`RolloutPlan`): the plan; rows beyond it are fillers and stay behind.
-            accelerator (`Accelerator`): see [`exchange`].
+            accelerator (`Accelerator`): see [`all_to_all`].
             pad_token_id (`int`): token of this process's own fillers.
 
         Returns:
@@ -154,7 +154,7 @@ class Rollout:
         for number, row in enumerate(rows, start=accelerator.process_index * len(rows)):
             if number in owners:
                 outgoing[owners[number]].append((number, row))
-        return cls(plan, dict(exchange(outgoing, accelerator)), filler_row(rows[0], pad_token_id))
+        return cls(plan, dict(all_to_all(outgoing, accelerator)), filler_row(rows[0], pad_token_id))
 
     def micro_batch(self, step: int, process: int, micro_batch: int) -> list[Row]:
         """Rows of one micro-batch, fillers included."""

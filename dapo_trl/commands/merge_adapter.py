@@ -23,12 +23,11 @@ def merge_adapter(adapter: str, output: str, dtype: str = "auto", base: str | No
     """
     Merges an adapter into its base model and saves the result, with the tokenizer.
 
-    The sum is computed in float32 and rounded once, whatever the type of the result. An adapter that was trained on a
-    4-bit or 8-bit model is merged into the weights from before their quantization, which are not quite those that it
-    was trained with.
+    The sum is computed in float32 and rounded once. An adapter that was trained on a 4-bit or 8-bit model is merged
+    into the weights from before their quantization, which are not quite those that it was trained with.
 
     Args:
-        adapter (`str`): directory or Hub id of the adapter, as a checkpoint or `save_model` leaves it.
+        adapter (`str`): directory or Hub id of the adapter.
         output (`str`): directory to write to.
         dtype (`str`, *optional*, defaults to `"auto"`): type of the result; `"auto"`: that of the base model.
         base (`str`, *optional*): the base model, if it is no longer where the adapter's configuration says.
@@ -41,20 +40,17 @@ def merge_adapter(adapter: str, output: str, dtype: str = "auto", base: str | No
         config = PeftConfig.from_pretrained(adapter)
     except ValueError as error:
         raise ValueError(f"--adapter {adapter} holds no adapter: there is no adapter_config.json.") from error
-    if base is not None:
-        config.base_model_name_or_path = base
-    base = config.base_model_name_or_path
+    base = config.base_model_name_or_path = base or config.base_model_name_or_path
     for name, source in {"adapter": adapter, "base model": base}.items():
         if Path(source).exists() and Path(source).resolve() == Path(output).resolve():
             raise ValueError(f"--output {output} is the directory of the {name}. Give another one.")
     base_config = _load_base_config(base)
 
-    tokenizer = AutoTokenizer.from_pretrained(adapter)
     model = AutoPeftModelForCausalLM.from_pretrained(adapter, config=config, dtype=torch.float32)
-    result_dtype = base_config.dtype if dtype == "auto" else dtype
+    result_dtype = (base_config.dtype or "float32") if dtype == "auto" else dtype
     merged = model.merge_and_unload(safe_merge=True)
-    merged.to(getattr(torch, str(result_dtype or "float32").removeprefix("torch."))).save_pretrained(output)
-    tokenizer.save_pretrained(output)
+    merged.to(getattr(torch, str(result_dtype).removeprefix("torch."))).save_pretrained(output)
+    AutoTokenizer.from_pretrained(adapter).save_pretrained(output)
     metadata = cached_file(adapter, METADATA, _raise_exceptions_for_missing_entries=False)
     if metadata:  # how the model was asked and rewarded
         shutil.copyfile(metadata, Path(output, METADATA))

@@ -2,29 +2,36 @@
 Prepare and check data sets: `dapo-trl prepare-data --source <Hub id or path> --output <dir or Hub id>`.
 
 Reads DAPO-Math-17k in its published layouts, GSM8K, MATH and plain files; takes known templates off; leaves out
-repetitions, problems with conflicting golds, prompts over a token limit, problems of evaluation sets, and problems
-that a model always or never solves; writes a data set with a card that counts all of this. With `--check` every gold
-answer is scored as a completion. `--help` lists the settings, which may also stand in a YAML file (`--config`).
+repetitions, problems with conflicting reference answers, prompts over a token limit, problems of evaluation sets, and
+problems that a model always or never solves; writes a data set with a card that counts all of this. With `--check`
+every reference answer is scored as a completion. `--help` lists the settings, which may also stand in a YAML file
+(`--config`).
 """
 
 import logging
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from datasets import Dataset
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from ..data.check import check_dataset
-from ..data.check_report import CheckFailedError
-from ..data.hub import is_hub_id, push_directory, require_login
+from ..data.check import CheckFailedError, check_dataset
 from ..data.load import load_prompts
-from ..data.prepare import build_generator, prepare
+from ..data.prepare import Sampler, prepare
 from ..data.prepare_config import PrepareConfig
-from ..data.tokens import load_tokenizer
+from ..data.records import Record
+from ..data.sources import is_hub_id
 from ..rewards import load_reward
 from ..run.secret_values import mask_logs
 from .recipe_parser import RecipeParser
+
+
+logger = logging.getLogger(__name__)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -43,36 +50,70 @@ def run(config: PrepareConfig) -> None:
     What the command does, for settings already parsed.
 
     Raises:
-        CheckFailedError: if too few golds score. A local output is then there to look into; nothing is pushed.
+        CheckFailedError: if too few reference answers score. A local output is then there to look into; nothing is
+            pushed.
     """
     reward_funcs = _reward_funcs(config)  # first: unknown ones are refused before anything is written
     if config.output is None:
         _check(_load(config), config, reward_funcs)
     elif is_hub_id(config.output):
-        require_login(config.output)
+        _require_login(config.output)
         with tempfile.TemporaryDirectory(prefix="dapo_trl_") as directory:
             _prepare(config, Path(directory), reward_funcs)
-            push_directory(Path(directory), config.output, private=config.private)
+            _push(Path(directory), config.output, config.private)
     else:
         _prepare(config, Path(config.output).expanduser(), reward_funcs)
 
 
 def _prepare(config: PrepareConfig, directory: Path, reward_funcs: list[Callable]) -> None:
-    generator = build_generator(config)
     counts = prepare(
         config,
         directory,
-        tokenizer=load_tokenizer(config.tokenizer),
-        generator=generator,
-        reward_func=reward_funcs[0] if generator else None,
+        tokenizer=_tokenizer(config),
+        make_sampler=partial(_make_sampler, config, config.pass_rate_model) if config.pass_rate_model else None,
+        reward_func=reward_funcs[0],
     )
     _say("\n".join(f"{text.strip('*')}: {number}" for text, number in counts.described()))
     if config.check:
         _check(load_prompts(str(directory)), config, reward_funcs)
 
 
+def _make_sampler(config: PrepareConfig, model: str, conversational: bool) -> Sampler:
+    """Samples by the backends of `dapo-trl evaluate`: Transformers on this machine, or a server."""
+    from ..evaluation.backends import PromptEncoder, make_backend
+    from ..evaluation.config import EvaluateConfig
+    from ..evaluation.model import find_model, load_tokenizer
+    from ..evaluation.samples import Completion, Request, make_requests
+
+    is_local = config.pass_rate_server is None
+    evaluate_config = EvaluateConfig(
+        model=model,
+        data=config.source,
+        k=config.num_generations,
+        temperature=config.temperature,
+        top_p=1.0,
+        max_completion_length=config.max_completion_length,
+        batch_size=config.pass_rate_batch_size * config.num_generations,
+        server_url=config.pass_rate_server,
+        server_api="chat" if conversational else "completions",
+    )
+    encoder = PromptEncoder(load_tokenizer(model)) if is_local else None
+    backend = make_backend(evaluate_config, find_model(model) if is_local else None, encoder)
+
+    def sample(records: Sequence[Record]) -> list[list[str]]:
+        texts = {record.id: [""] * config.num_generations for record in records}
+
+        def save(request: Request, completion: Completion) -> None:
+            texts[request.problem_id][request.sample] = completion.text
+
+        backend.sample(make_requests(records, config.num_generations, config.seed), save)
+        return list(texts.values())
+
+    return sample
+
+
 def _load(config: PrepareConfig) -> Dataset:
-    return load_prompts(
+    dataset = load_prompts(
         config.source,
         split=config.split,
         config=config.config_name,
@@ -81,6 +122,8 @@ def _load(config: PrepareConfig) -> Dataset:
         prompt_template=config.prompt_template,
         conversational=config.conversational,
     )
+    assert isinstance(dataset, Dataset)  # it does not stream
+    return dataset
 
 
 def _check(dataset: Dataset, config: PrepareConfig, reward_funcs: list[Callable]) -> None:
@@ -91,14 +134,42 @@ def _check(dataset: Dataset, config: PrepareConfig, reward_funcs: list[Callable]
         seed=config.seed,
         min_frac_right=config.min_frac_right,
         completion_template=config.completion_template,
-        tokenizer=load_tokenizer(config.tokenizer),
+        tokenizer=_tokenizer(config),
     )
     _say(report.summary())
+
+
+def _tokenizer(config: PrepareConfig) -> PreTrainedTokenizerBase | None:
+    return AutoTokenizer.from_pretrained(config.tokenizer) if config.tokenizer else None
 
 
 def _reward_funcs(config: PrepareConfig) -> list[Callable]:
     options = {"answer_rule": config.answer_rule} if config.answer_rule else {}
     return [load_reward(name, **(options if name == "accuracy" else {})) for name in config.reward_funcs]
+
+
+def _require_login(repo_id: str) -> None:
+    """Fails before the work rather than after it."""
+    try:
+        HfApi().whoami()
+    except (LocalTokenNotFoundError, HfHubHTTPError, ConnectionError) as error:
+        raise ValueError(
+            f"output={repo_id!r} is read as a data set on the Hub, and the login there fails ({error}). Log in with "
+            f"`hf auth login`, or write './{repo_id}' if a local directory is meant."
+        ) from error
+
+
+def _push(directory: Path, repo_id: str, private: bool) -> None:
+    """Creates the data set on the Hub if need be and uploads the directory in one commit."""
+    api = HfApi()
+    api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
+    commit = api.upload_folder(
+        repo_id=repo_id,
+        repo_type="dataset",
+        folder_path=directory,
+        commit_message="Prepared by dapo-trl prepare-data",
+    )
+    logger.info("Pushed to %s", commit.commit_url)
 
 
 def _say(text: str) -> None:

@@ -10,7 +10,6 @@ Directories named as seeds of one run (`dapo-seed0`, `dapo-seed1`) become one cu
 network and no server; every chart is also written as a PNG. A run that is under way can be looked at, too.
 """
 
-import argparse
 import logging
 import os
 import sys
@@ -21,23 +20,7 @@ from .recipe_parser import StrictParser
 
 def main(argv: list[str] | None = None) -> None:
     """Parse, read, write."""
-    args = parse_args(argv)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    try:
-        from ..reporting.page import write_report
-        from ..reporting.runs import load_runs
-    except ModuleNotFoundError as error:
-        if error.name != "matplotlib":
-            raise
-        sys.exit("The report needs matplotlib: pip install 'dapo_trl[report]'.")
-    groups = load_runs(args.runs)
-    title = args.title or ", ".join(group.name for group in groups)
-    page = write_report(groups, args.output_dir or default_output_dir(args.runs), title, args.evaluations)
-    sys.stdout.write(f"Report: {page}\n")
-
-
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """The settings of the command."""
+    assert __doc__ is not None
     parser = StrictParser(prog="dapo-trl report", description=__doc__.strip().splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path, metavar="run_dir", help="output_dir of a run")
     parser.add_argument("--output_dir", type=Path, help="default: `report` in the run, or beside several runs")
@@ -50,7 +33,19 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         metavar="SUMMARY.json",
         help="further results of dapo-trl evaluate, such as of the model before training; those of the runs are found",
     )
-    return parser.parse(argv)
+    args = parser.parse(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        from ..reporting.page import write_report
+        from ..reporting.runs import load_runs
+    except ModuleNotFoundError as error:
+        if error.name != "matplotlib":
+            raise
+        sys.exit("The report needs matplotlib: pip install 'dapo_trl[report]'.")
+    groups = load_runs(args.runs)
+    output_dir = args.output_dir or default_output_dir(args.runs)
+    page = write_report(groups, output_dir, args.title or ", ".join(groups), args.evaluations)
+    sys.stdout.write(f"Report: {page}\n")
 
 
 def default_output_dir(runs: list[Path]) -> Path:

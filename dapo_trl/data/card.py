@@ -1,16 +1,23 @@
 """The data card: what a prepared data set is made of, and how."""
 
-from collections import Counter
-from collections.abc import Mapping
-from pathlib import PurePath
+from collections.abc import Iterable
+from dataclasses import fields
+from pathlib import Path, PurePath
 from typing import Any
 
 from huggingface_hub import DatasetCardData
 
-from .counts import Counts
+from .prepare_config import PrepareConfig
+from .records import Counts, RecordReader, source_name
+from .scoring import RewardFunc, reward_name
 
 
 DATA_FILE = "data/train-00000-of-00001.parquet"
+
+# Settings that do not shape the data, and those that have a place of their own in the card.
+_NOT_SHOWN = {"source", "output", "overwrite", "private", "conversational", "decontaminate_split", "pass_rate_server"}
+_NOT_SHOWN |= {"pass_rate_batch_size", "reward_funcs", "answer_rule"}
+_NOT_SHOWN |= {"check", "check_sample", "min_frac_right", "completion_template"}
 
 _CARD = """---
 {front_matter}
@@ -18,8 +25,8 @@ _CARD = """---
 
 # {name}, prepared
 
-{num_kept} problems with gold answers for reinforcement learning, prepared by `dapo-trl prepare-data` from `{source}`
-(layout: {layout}).
+{num_kept} problems with reference answers for reinforcement learning, prepared by `dapo-trl prepare-data` from
+`{source}` (layout: {layout}).
 
 ## Counts
 
@@ -39,82 +46,60 @@ _CARD = """---
 |---|---|
 | `id` | 32 hexadecimal digits made from the problem, the same wherever the problem occurs |
 | `prompt` | what the model sees: {prompt_kind} |
-| `solution` | the gold answer |
+| `solution` | the reference answer |
 | `problem` | the problem, without the template around it |
 | `source` | where the problem is from |
-{pass_rate_column}
-## Gold answers
-
-| kind | number |
-|---|--:|
-{answer_types}
 """
+_PASS_RATE = "| `pass_rate` | fraction of a model's completions that were right |\n"
 
-_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
-
-def write_card(
-    *,
-    source: str,
-    is_hub_source: bool,
-    layout: str,
-    counts: Counts,
-    settings: Mapping[str, Any],
-    answer_types: Counter,
-    conversational: bool,
-    with_pass_rate: bool,
-) -> str:
+def write_card(config: PrepareConfig, reader: RecordReader, counts: Counts, reward_func: RewardFunc | None) -> str:
     """
     The text of the card, valid for the Hub. It holds no date and no local path: same input, same bytes.
 
     Args:
-        source (`str`):
-            Name of the source; a Hub id if `is_hub_source`, which is then linked from the card's metadata.
-        layout (`str`):
-            Layout of the source that was recognised.
-        counts ([`Counts`]):
-            Rows read, left out and kept.
-        settings (`Mapping`):
-            Settings that shaped the data, by name.
-        answer_types (`Counter`):
-            Number of gold answers per kind.
-        conversational (`bool`):
-            Prompts are lists of messages.
-        with_pass_rate (`bool`):
-            There is a column `pass_rate`.
-
-    Returns:
-        `str`
+        config ([`PrepareConfig`]): settings of the command; those that shaped the data are shown.
+        reader ([`RecordReader`]): the source that was read.
+        counts ([`Counts`]): rows read, left out and kept.
+        reward_func (`Callable`, *optional*): what judged completions for the column `pass_rate`, if there is one.
     """
-    # Named after the source, not after the directory it is written to: same input, same bytes.
-    name = PurePath(source).stem if not is_hub_source else source.rpartition("/")[2]
-    return _CARD.format(
-        front_matter=_front_matter(name, source if is_hub_source else None, counts.num_kept),
+    source = source_name(config.source)
+    is_local = Path(config.source).expanduser().exists()
+    # Named after the source, not after the directory it is written to.
+    name = PurePath(source).stem if is_local else source.rpartition("/")[2]
+    front_matter = DatasetCardData(
+        pretty_name=f"{name}, prepared",
+        task_categories=["text-generation"],
+        tags=["dapo", "trl", "reinforcement-learning", "math"],
+        source_datasets=None if is_local else [source],
+        configs=[{"config_name": "default", "data_files": [{"split": "train", "path": DATA_FILE}]}],
+    )
+    card = _CARD.format(
+        front_matter=front_matter.to_yaml(),
         name=name,
         num_kept=counts.num_kept,
         source=source,
-        layout=layout,
+        layout=reader.layout.name,
         counts=_table(counts.described()),
-        settings=_table((f"`{key}`", f"`{_one_line(value)}`") for key, value in settings.items()),
-        prompt_kind="a list of messages" if conversational else "a text",
-        pass_rate_column="| `pass_rate` | fraction of a model's completions that were right |\n" * with_pass_rate,
-        answer_types=_table(sorted(answer_types.items(), key=lambda item: (-item[1], item[0]))),
+        settings=_table((f"`{key}`", f"`{_one_line(value)}`") for key, value in _settings(config, reward_func)),
+        prompt_kind="a list of messages" if reader.conversational else "a text",
     )
+    return card + _PASS_RATE if reward_func else card
 
 
-def _front_matter(name: str, hub_source: str | None, num_rows: int) -> str:
-    size = next((label for bound, label in _SIZES if num_rows < bound), "n>1M")
-    return DatasetCardData(
-        pretty_name=f"{name}, prepared",
-        task_categories=["text-generation"],
-        size_categories=[size],
-        tags=["dapo", "trl", "reinforcement-learning", "math"],
-        source_datasets=[hub_source] if hub_source else None,
-        configs=[{"config_name": "default", "data_files": [{"split": "train", "path": DATA_FILE}]}],
-    ).to_yaml()
+def _settings(config: PrepareConfig, reward_func: RewardFunc | None) -> list[tuple[str, Any]]:
+    settings = {f.name: getattr(config, f.name) for f in fields(config) if f.name not in _NOT_SHOWN}
+    settings["prompt_template"] = config.prompt_template or "as in the source; dapo around bare problems"
+    if config.decontaminate:
+        settings["decontaminate"] = ", ".join(map(source_name, config.decontaminate))
+    for name in ("tokenizer", "pass_rate_model"):
+        settings[name] = settings[name] and source_name(settings[name])
+    if reward_func:
+        settings["pass_rate_reward"] = reward_name(reward_func)
+    return [(name, value) for name, value in settings.items() if value is not None]
 
 
-def _table(rows: Any) -> str:
+def _table(rows: Iterable[tuple[Any, Any]]) -> str:
     return "\n".join(f"| {left} | {right} |" for left, right in rows)
 
 

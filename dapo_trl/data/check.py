@@ -1,20 +1,20 @@
-"""Will the rewards work on this data set? Every gold answer, written as a completion, must score."""
+"""Will the rewards work on this data set? Every reference answer, written as a completion, must score."""
 
 import logging
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from datasets import Dataset, DatasetDict, IterableDatasetDict
 from tqdm.auto import tqdm
 
-from .check_report import CheckFailedError, CheckReport, Failure
-from .deduplicate import are_same_golds
+from .golds import are_same_golds
 from .prompts import prompt_text
+from .records import batches, problem_key
 from .scoring import RewardFunc, gold_completion, reward_name, score
 from .templates import undo_template
-from .text import answer_type, canonical_gold, text_key
-from .tokens import length_statistics, num_prompt_tokens
+from .tokens import length_statistics, prompt_ids
 
 
 if TYPE_CHECKING:
@@ -24,6 +24,51 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _BATCH_SIZE = 256
+
+
+class CheckFailedError(ValueError):
+    """Too few reference answers of a data set score. `report` holds the [`CheckReport`]."""
+
+    def __init__(self, message: str, report: "CheckReport"):
+        super().__init__(message)
+        self.report = report
+
+
+@dataclass
+class CheckReport:
+    """
+    What a check found, over the rows looked at.
+
+    Attributes:
+        num_rows (`int`): rows of the data set.
+        num_checked (`int`): rows looked at.
+        frac_right (`dict[str, float]`): per reward function, the share of reference answers that scored above 0.
+        failures (`list[str]`): the others: the row, by which function, what was scored, and why it did not score.
+        num_duplicates (`int`): rows whose problem stands in an earlier row.
+        num_conflicting (`int`): those of them with another reference answer.
+        prompt_tokens (`dict[str, int]`): minimum, median, 95th percentile and maximum; empty without a tokenizer.
+    """
+
+    num_rows: int
+    num_checked: int
+    frac_right: dict[str, float] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+    num_duplicates: int = 0
+    num_conflicting: int = 0
+    prompt_tokens: dict[str, int] = field(default_factory=dict)
+
+    def summary(self, max_failures: int = 20) -> str:
+        """The report as lines of text, with the first failures."""
+        lines = [f"rows checked: {self.num_checked} of {self.num_rows}"]
+        lines += [f"golds that score, {name}: {frac:.2%}" for name, frac in self.frac_right.items()]
+        lines += [f"duplicates: {self.num_duplicates}, with another gold: {self.num_conflicting}"]
+        if self.prompt_tokens:
+            lengths = ", ".join(f"{name} {number}" for name, number in self.prompt_tokens.items())
+            lines.append(f"prompt tokens: {lengths}")
+        lines += [f"  {failure}" for failure in self.failures[:max_failures]]
+        if len(self.failures) > max_failures:
+            lines.append(f"  ... and {len(self.failures) - max_failures} more")
+        return "\n".join(lines)
 
 
 def check_dataset(
@@ -37,7 +82,7 @@ def check_dataset(
     tokenizer: "PreTrainedTokenizerBase | None" = None,
 ) -> CheckReport:
     r"""
-    Scores every gold answer as a completion, and refuses the data set if too few are right.
+    Scores every reference answer as a completion, and refuses the data set if too few are right.
 
     The completion is what the prompt asks for: `Answer: \boxed{gold}`, `\boxed{gold}` or `Answer: gold`. So the check
     also fails if the prompt asks for a form that the reward function does not read.
@@ -53,43 +98,45 @@ def check_dataset(
         seed (`int`, *optional*, defaults to 42):
             Seed of the sample.
         min_frac_right (`float`, *optional*, defaults to 0.99):
-            Share of the gold answers that must score, for each function.
+            Share of the reference answers that must score, for each function.
         completion_template (`str`, *optional*):
-            Text with `{solution}` to write the gold answers in, if the prompts ask for another form.
+            Text with `{solution}` to write the reference answers in, if the prompts ask for another form.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`], *optional*):
             Reports the lengths of the prompts in tokens.
-
-    Returns:
-        [`CheckReport`]
 
     Raises:
         TypeError: if it is no `Dataset`, but a dictionary of splits or a stream.
         ValueError: if a column is missing, there are no rows or no reward functions.
-        CheckFailedError: if fewer than `min_frac_right` of the gold answers score; it lists rows and reasons.
+        CheckFailedError: if fewer than `min_frac_right` of the reference answers score; it lists rows and reasons.
     """
     reward_funcs = [reward_funcs] if callable(reward_funcs) else list(reward_funcs)
     _check_arguments(dataset, reward_funcs, completion_template)
-    rows = range(len(dataset))
+    rows: Sequence[int] = range(len(dataset))
     if sample is not None and sample < len(dataset):
         rows = sorted(random.Random(seed).sample(rows, sample))
     report = CheckReport(num_rows=len(dataset), num_checked=len(rows))
-    num_wrong = [0] * len(reward_funcs)
-    golds: dict[bytes, str] = {}
-    pairs: list[tuple[str, str]] = []
+    num_right = [0] * len(reward_funcs)
+    golds: dict[bytes, str] = {}  # of each problem the first
+    pairs: list[tuple[str, str]] = []  # the first of a problem, and another
     lengths: list[int] = []
-    for start in tqdm(range(0, len(rows), _BATCH_SIZE), desc="Checking golds", disable=len(rows) <= _BATCH_SIZE):
-        indices = rows[start : start + _BATCH_SIZE]
-        batch = dataset[list(indices)]
-        pairs += _count_kinds(batch, golds, report)
+    progress = tqdm(batches(rows, _BATCH_SIZE), desc="Checking golds", disable=len(rows) <= _BATCH_SIZE)
+    for indices in progress:
+        batch = dataset[indices]
+        for prompt, gold in zip(batch["prompt"], batch["solution"], strict=True):
+            text = prompt_text(prompt)
+            first = golds.setdefault(problem_key(undo_template(text) or text), str(gold))
+            if first != str(gold):
+                pairs.append((first, str(gold)))
         if tokenizer is not None:
-            lengths += [num_prompt_tokens(prompt, tokenizer) for prompt in batch["prompt"]]
+            lengths += map(len, prompt_ids(batch["prompt"], tokenizer))
         for number, reward_func in enumerate(reward_funcs):
             failures = _failures(batch, indices, reward_func, completion_template)
-            num_wrong[number] += len(failures)
+            num_right[number] += len(indices) - len(failures)
             report.failures += failures
-    for reward_func, number in zip(reward_funcs, num_wrong, strict=True):
-        name, frac = reward_name(reward_func), (len(rows) - number) / len(rows)
-        report.frac_right[name] = min(frac, report.frac_right.get(name, 1.0))  # two may have the same name
+    for reward_func, number in zip(reward_funcs, num_right, strict=True):
+        name = reward_name(reward_func)
+        report.frac_right[name] = min(number / len(rows), report.frac_right.get(name, 1.0))  # two of one name
+    report.num_duplicates = len(rows) - len(golds)
     report.num_conflicting = are_same_golds(pairs).count(False)
     report.prompt_tokens = length_statistics(lengths)
     _refuse_if_wrong(report, min_frac_right)
@@ -127,39 +174,21 @@ def _check_arguments(dataset: Dataset, reward_funcs: list[RewardFunc], completio
         raise ValueError(f"completion_template={completion_template!r} must have `{{solution}}` where the gold goes.")
 
 
-def _count_kinds(batch: dict, golds: dict[bytes, str], report: CheckReport) -> list[tuple[str, str]]:
-    """Returns golds of the same problem that are written in different ways: the first one, and another."""
-    pairs = []
-    for prompt, gold in zip(batch["prompt"], batch["solution"], strict=True):
-        report.answer_types[answer_type(str(gold))] += 1
-        text = prompt_text(prompt)
-        problem = undo_template(text)
-        key = text_key(text if problem is None else problem)
-        first = golds.setdefault(key, str(gold))
-        if canonical_gold(first) != canonical_gold(str(gold)):
-            pairs.append((first, str(gold)))
-    report.num_duplicates = report.answer_types.total() - len(golds)
-    return pairs
-
-
 def _failures(
     batch: dict, indices: Sequence[int], reward_func: RewardFunc, completion_template: str | None
-) -> list[Failure]:
+) -> list[str]:
+    golds = [str(gold) for gold in batch["solution"]]
     completions = [
-        gold_completion(prompt, str(gold), completion_template)
-        for prompt, gold in zip(batch["prompt"], batch["solution"], strict=True)
+        gold_completion(prompt, gold, completion_template) for prompt, gold in zip(batch["prompt"], golds, strict=True)
     ]
     columns = {name: values for name, values in batch.items() if name != "prompt"}
     rewards = score(reward_func, batch["prompt"], completions, columns)
-    return [
-        Failure(row, reward_name(reward_func), completion, str(gold), _reason(reward))
-        for row, completion, gold, reward in zip(indices, completions, batch["solution"], rewards, strict=True)
-        if reward is None or reward <= 0
-    ]
-
-
-def _reason(reward: float | None) -> str:
-    return "no reward, the gold cannot be read" if reward is None else f"reward {reward:g}, judged wrong"
+    failures = []
+    for row, completion, gold, reward in zip(indices, completions, golds, rewards, strict=True):
+        if reward is None or reward <= 0:
+            reason = "no reward, the gold cannot be read" if reward is None else f"reward {reward:g}, judged wrong"
+            failures.append(f"row {row}, {reward_name(reward_func)}, gold {gold!r} as {completion!r}: {reason}")
+    return failures
 
 
 def _refuse_if_wrong(report: CheckReport, min_frac_right: float) -> None:

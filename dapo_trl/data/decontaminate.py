@@ -4,10 +4,10 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-from .layouts import find_prompt_column
-from .prompts import build_prompt
+from .layouts import find_problem_column
+from .load import stream_rows
+from .rows import build_prompt
 from .spelling import Spelling, spell
-from .stream import stream_rows
 
 
 _WORD_LENGTH = 5
@@ -30,12 +30,10 @@ class Decontaminator:
     An evaluation problem shorter than an n-gram must be there as a whole: as the problem, or as sentences of it.
 
     Args:
-        problems (iterable of `str`):
-            Evaluation problems.
-        ngram_size (`int`, *optional*, defaults to 8):
-            Words per n-gram, at five letters or numbers a word.
-        min_overlap (`float`, *optional*, defaults to 0.5):
-            Share of common n-grams, in (0, 1], from which on a problem is contaminated.
+        problems (iterable of `str`): evaluation problems.
+        ngram_size (`int`, *optional*, defaults to 8): words per n-gram, at five letters or numbers a word.
+        min_overlap (`float`, *optional*, defaults to 0.5): share of common n-grams, in (0, 1], from which on a problem
+            is contaminated.
 
     Raises:
         ValueError: if `ngram_size` or `min_overlap` is out of range.
@@ -122,13 +120,7 @@ def _has_within(problem: Spelling, short: Spelling) -> bool:
 
 def read_problems(source: str, split: str = "train") -> list[str]:
     """
-    The bare problems of an evaluation set; no gold answers are needed.
-
-    Args:
-        source (`str`):
-            Path of a `.json`, `.jsonl` or `.parquet` file or of a directory, or Hub id.
-        split (`str`, *optional*, defaults to `"train"`):
-            Split of a data set on the Hub; `"test"` for most evaluation sets.
+    The bare problems of an evaluation set (a file, directory or Hub id); no reference answers are needed.
 
     Raises:
         ValueError: if no column holds problems, or a row has none.
@@ -136,7 +128,7 @@ def read_problems(source: str, split: str = "train") -> list[str]:
     problems = []
     layout = None
     for index, row in enumerate(stream_rows(source, split)):
-        layout = layout or find_prompt_column(row, source)
+        layout = layout or find_problem_column(row, source)
         try:
             problems.append(build_prompt(row, layout)[1])
         except (TypeError, ValueError) as error:

@@ -1,46 +1,39 @@
-"""Each problem once; problems with conflicting gold answers not at all."""
+"""Each problem once; problems with conflicting reference answers not at all."""
 
 import hashlib
 import json
 import tempfile
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import TextIO
 
-from ..rewards import AccuracyReward
-from ..rewards.spelling import without_spaces
-from .counts import Counts
-from .records import Record
-from .text import canonical_gold
+from .golds import are_same_golds
+from .records import Counts, Record
 
 
 def deduplicate(records: Iterable[Record], counts: Counts) -> Iterator[Record]:
     r"""
-    The first record of each problem, without the problems that have records with different golds.
+    The first record of each problem, in the order of the source, without the problems that have records with different
+    reference answers.
 
-    Problems are compared exactly but for white space, golds as an answer with a gold: `\sqrt{8}` is `2\sqrt{2}`. A
-    conflict may show up in the last row, so nothing is yielded before all records are read; meanwhile the first
-    records wait in a temporary file, and memory holds about 200 bytes per different problem, and golds that are
-    written otherwise than the first.
+    Problems are compared exactly but for white space, reference answers as an answer with its reference: `\sqrt{8}` is
+    `2\sqrt{2}`. A conflict may show up in the last row, so nothing is yielded before all records are read; meanwhile
+    the first records wait in a temporary file, and memory holds about 200 bytes per different problem, and reference
+    answers that are written otherwise than the first.
 
     Args:
-        records (iterable of [`Record`]):
-            Records in the order of the source.
-        counts ([`Counts`]):
-            Where records left out are counted.
-
-    Yields:
-        [`Record`], in the order of the source.
+        records (iterable of [`Record`]): records in the order of the source.
+        counts ([`Counts`]): where records left out are counted.
     """
     position: dict[bytes, int] = {}  # of a problem among the different ones
-    golds = array("Q")  # a hash of the first gold per problem
+    golds = array("Q")  # a hash of the first reference answer per problem
     repeats = array("L")  # further rows per problem
-    others: dict[int, set[str]] = defaultdict(set)  # golds of a problem that are written otherwise than its first
+    others: dict[int, set[str]] = defaultdict(set)  # what is written otherwise than the first
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogatepass", prefix="dapo_trl_") as spool:
         for record in records:
-            key, gold = bytes.fromhex(record.id), _gold_hash(record.solution)
+            key, gold = bytes.fromhex(record.id), _hash(record.solution)
             at = position.setdefault(key, len(golds))
             if at == len(golds):
                 golds.append(gold)
@@ -63,7 +56,7 @@ def deduplicate(records: Iterable[Record], counts: Counts) -> Iterator[Record]:
 
 
 def _find_conflicts(spool: TextIO, others: Mapping[int, set[str]]) -> set[int]:
-    """The problems of which a gold states another answer than the first one; all pairs are compared at once."""
+    """The problems of which a reference answer states another than the first; all pairs are compared at once."""
     spool.seek(0)
     firsts = {at: json.loads(line)["solution"] for at, line in enumerate(spool) if at in others}
     pairs = [(at, other) for at in firsts for other in sorted(others[at])]
@@ -71,18 +64,5 @@ def _find_conflicts(spool: TextIO, others: Mapping[int, set[str]]) -> set[int]:
     return {at for (at, _), is_same in zip(pairs, verdicts, strict=True) if not is_same}
 
 
-def are_same_golds(pairs: Sequence[tuple[str, str]]) -> list[bool]:
-    """Whether two golds state the same answer: one of them, as an answer, is right if the other is the gold."""
-    if not pairs:
-        return []
-    are_equal = AccuracyReward().verifier.are_equal
-    there, back = are_equal(list(pairs)), are_equal([(second, first) for first, second in pairs])
-    return [
-        _gold_hash(first) == _gold_hash(second) or is_right or is_right_back
-        for (first, second), is_right, is_right_back in zip(pairs, there, back, strict=True)
-    ]
-
-
-def _gold_hash(gold: str) -> int:
-    text = without_spaces(canonical_gold(gold)).encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
+def _hash(gold: str) -> int:
+    return int.from_bytes(hashlib.blake2b(gold.strip().encode("utf-8", "surrogatepass"), digest_size=8).digest())

@@ -1,32 +1,23 @@
-"""Which columns of a data set hold the prompt and the gold answer, and how to read them."""
+"""Which columns of a data set hold the prompt and the reference answer."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Layout:
     """
-    Where prompt and gold answer stand in a row. Columns may be dotted paths into nested ones.
+    Where prompt and reference answer stand in a row. Columns may be dotted paths into nested ones.
 
-    Args:
-        name (`str`):
-            What the layout is called in messages and data cards.
-        prompt (`str`):
-            Column with the prompt: a text, or a list of messages.
-        solution (`str`):
-            Column with the gold answer.
-        is_bare (`bool`, *optional*, defaults to `False`):
-            Texts in `prompt` are problems, without words on how to answer them.
-        is_worked (`bool`, *optional*, defaults to `False`):
-            `solution` holds worked solutions: only what they end with (`\\boxed{}`, `####`) is the gold answer.
-        problem (`str`, *optional*):
-            Column with the bare problem, where it stands beside the prompt.
-        tell_tale (`str`, *optional*):
-            Column that is not used, but tells this layout from others with the same columns.
+    Attributes:
+        name (`str`): what the layout is called in messages and data cards.
+        prompt (`str`): column with the prompt: a text, or a list of messages.
+        solution (`str`): column with the reference answer.
+        is_bare (`bool`): texts in `prompt` are problems, without words on how to answer them.
+        is_worked (`bool`): `solution` holds worked solutions, of which only the end (`\\boxed{}`, `####`) is wanted.
+        problem (`str`, *optional*): column with the bare problem, where it stands beside the prompt.
+        marker (`str`, *optional*): column that is not used, but tells this layout from others with the same columns.
     """
 
     name: str
@@ -35,11 +26,11 @@ class Layout:
     is_bare: bool = False
     is_worked: bool = False
     problem: str | None = None
-    tell_tale: str | None = None
+    marker: str | None = None
 
     def fits(self, row: Mapping[str, Any]) -> bool:
         """Whether a row has all the columns of this layout."""
-        columns = (self.prompt, self.solution, self.problem, self.tell_tale)
+        columns = (self.prompt, self.solution, self.problem, self.marker)
         return all(has_column(row, column) for column in columns if column is not None)
 
 
@@ -50,7 +41,7 @@ LAYOUTS = (
         "prompt",
         "solution",
         is_bare=True,
-        tell_tale="source_prompt",
+        marker="source_prompt",
     ),
     Layout("prepared (`prompt`, `solution`, `problem`)", "prompt", "solution", problem="problem"),
     Layout("DAPO-Math-17k (`prompt`, `reward_model.ground_truth`)", "prompt", "reward_model.ground_truth"),
@@ -64,10 +55,7 @@ LAYOUTS = (
 
 _PROMPT_NAMES = ("prompt", "problem", "question")
 _SOLUTION_NAMES = ("solution", "answer", "label", "reward_model.ground_truth")
-
-
 _MISSING = object()
-_ROUNDED_FROM = 2**53
 
 
 def get_column(row: Mapping[str, Any], path: str, default: Any = None) -> Any:
@@ -88,25 +76,12 @@ def find_layout(
     row: Mapping[str, Any], source: str, prompt_column: str | None = None, solution_column: str | None = None
 ) -> Layout:
     """
-    Recognises the layout of a data set by the columns of a row of it, or takes the columns named by the user.
+    Recognizes the layout of a data set by the columns of a row, or takes the columns (or paths) that the user names.
 
     A column named `prompt` is taken to hold what the model shall see, any other to hold bare problems.
 
-    Args:
-        row (`Mapping`):
-            A row of the data set.
-        source (`str`):
-            Name of the data set, for messages.
-        prompt_column (`str`, *optional*):
-            Column, or dotted path, with the prompt or problem; found by name if not given.
-        solution_column (`str`, *optional*):
-            Column, or dotted path, with the gold answer; found by name if not given.
-
-    Returns:
-        [`Layout`]
-
     Raises:
-        ValueError: if a named column does not exist, or the columns are of no known layout.
+        ValueError: if a named column does not exist, or the columns are of no known layout; `source` is named.
     """
     for field, column in (("prompt_column", prompt_column), ("solution_column", solution_column)):
         if column is not None and not has_column(row, column):
@@ -117,8 +92,8 @@ def find_layout(
                 return layout
     prompt = prompt_column or _first_column(row, _PROMPT_NAMES)
     solution = solution_column or _first_column(row, _SOLUTION_NAMES)
-    missing = [name for name, column in (("prompt", prompt), ("solution", solution)) if column is None]
-    if missing:
+    if prompt is None or solution is None:
+        missing = [name for name, column in (("prompt", prompt), ("solution", solution)) if column is None]
         fields = " and ".join(f"{name}_column" for name in missing)
         raise ValueError(
             f"{source!r}: no column for the {' and the '.join(missing)} was recognised among {describe_columns(row)}. "
@@ -127,20 +102,20 @@ def find_layout(
     return Layout(f"`{prompt}`, `{solution}`, as named", prompt, solution, is_bare=prompt != "prompt")
 
 
-def find_prompt_column(row: Mapping[str, Any], source: str) -> Layout:
+def find_problem_column(row: Mapping[str, Any], source: str) -> Layout:
     """
-    A layout for the problems alone, for data sets whose golds are not needed.
+    A layout for the problems alone, for data sets whose reference answers are not needed.
 
     Raises:
         ValueError: if no column is named as one with prompts or problems.
     """
-    prompt = _first_column(row, ("problem", "question", "prompt"))
-    if prompt is None:
+    column = _first_column(row, ("problem", "question", "prompt"))
+    if column is None:
         raise ValueError(
             f"{source!r}: no column `problem`, `question` or `prompt` among {describe_columns(row)}. Rename the one "
             "that holds the problems."
         )
-    return Layout(f"`{prompt}`", prompt, solution="", is_bare=prompt != "prompt")
+    return Layout(f"`{column}`", column, solution="", is_bare=column != "prompt")
 
 
 def _first_column(row: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
@@ -152,55 +127,3 @@ def describe_columns(row: Mapping[str, Any]) -> str:
     return ", ".join(
         f"{name}.{{{', '.join(value)}}}" if isinstance(value, Mapping) else name for name, value in row.items()
     )
-
-
-def read_gold(value: Any, is_worked: bool = False) -> str | None:
-    r"""
-    The gold answer in a value of the solution column.
-
-    Args:
-        value:
-            A text, a number, or a list of one of these; NaN is none. Of a text with `####` (GSM8K) what follows the
-            last one is taken, of a text with `\boxed{}` (MATH) the content of the last one, else all of it.
-        is_worked (`bool`, *optional*, defaults to `False`):
-            The text is a worked solution: without `####` or `\boxed{}` it has no gold answer that could be read.
-
-    Returns:
-        `str` or `None`: the gold answer, `None` if there is none.
-
-    Raises:
-        TypeError: if the value is something else, or a float so large that digits may be lost.
-    """
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    if value is None or value != value:  # NaN
-        return None
-    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
-        raise TypeError(f"a gold answer must be a text or a number, not {type(value).__name__}")
-    if type(value) is float and abs(value) >= _ROUNDED_FROM:
-        raise TypeError(
-            f"the gold answer {value!r} is a number that was rounded to 53 bits. Write it as a text, in quotes"
-        )
-    text = str(value).strip()
-    if "####" in text:
-        text = text.rpartition("####")[2].strip()
-    else:
-        boxed = last_boxed(text)
-        text = boxed if boxed is not None else "" if is_worked else text
-    return text or None
-
-
-def last_boxed(text: str) -> str | None:
-    r"""
-    The content of the last `\boxed{...}` (or `\fbox{...}`) with balanced braces, `None` if there is none.
-
-    >>> last_boxed(r"so $x = \boxed{\frac{1}{2}}$.")
-    '\\frac{1}{2}'
-    """
-    for match in reversed(list(re.finditer(r"\\f?box(?:ed)?\s*\{", text))):
-        depth = 1
-        for brace in re.finditer(r"\\[\s\S]|[{}]", text[match.end() :]):
-            depth += {"{": 1, "}": -1}.get(brace[0], 0)
-            if depth == 0:
-                return text[match.end() : match.end() + brace.start()].strip()
-    return None

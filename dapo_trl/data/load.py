@@ -1,16 +1,17 @@
 """A data set from the Hub or from a local file, as the `prompt` and `solution` columns that training needs."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 from datasets import Dataset, Features, IterableDataset, List, Value, load_dataset
 from datasets.exceptions import DatasetGenerationError
 
-from .json_rows import first_columns, with_text_column
-from .layouts import find_layout, get_column
-from .rows import RowReader
+from .files import Row, json_rows, parquet_rows, with_text_column
+from .layouts import find_layout
+from .rows import make_reader
 from .sources import BUILDERS, check_path, file_suffix, find_files, with_both_readings
 from .templates import resolve_template
 
@@ -33,12 +34,12 @@ def load_prompts(
     streaming: bool = False,
 ) -> Dataset | IterableDataset:
     r"""
-    Loads a data set of problems with gold answers as columns `prompt` and `solution`; other columns are kept.
+    Loads a data set of problems with reference answers as columns `prompt` and `solution`; other columns are kept.
 
-    Gold answers keep their digits. Where they are numbers with a point, an exponent or many digits in a local JSON
-    file, the column they are from is text, too.
+    Reference answers keep their digits. Where they are numbers with a point, an exponent or many digits in a local
+    JSON file, the column they are from is text, too.
 
-    Recognised by their columns: DAPO-Math-17k in its published layouts, GSM8K (`question`, and `answer` with the gold
+    Recognized by their columns: DAPO-Math-17k in its published layouts, GSM8K (`question`, and `answer` with the gold
     after `####`), MATH (`problem`, and `answer` or a worked `solution` with a `\boxed{}`), and plain files with
     `prompt`, `problem` or `question` beside `solution`, `answer` or `label`.
 
@@ -52,7 +53,7 @@ def load_prompts(
         prompt_column (`str`, *optional*):
             Column, or dotted path, with the prompt or problem; found by name if not given.
         solution_column (`str`, *optional*):
-            Column, or dotted path, with the gold answer; found by name if not given.
+            Column, or dotted path, with the reference answer; found by name if not given.
         prompt_template (`str`, *optional*):
             `"dapo"`, `"boxed"`, `"plain"`, or a text with `{problem}`: put around every problem, in place of a known
             template that is around it already. If `None`, message lists, texts of a column named `prompt` and texts in
@@ -69,31 +70,23 @@ def load_prompts(
     Raises:
         FileNotFoundError: if the source is neither a file that exists nor a data set on the Hub.
         ValueError: if it has no rows, columns of no known layout, or `prompt_template` is no template.
-        RowError: if a row has no prompt or no gold answer.
+        RowError: if a row has no prompt or no reference answer.
     """
     if prompt_template is not None:
         resolve_template(prompt_template)  # a mistake in it should not wait for a download
-    dataset = open_source(
-        source,
-        split=split,
-        config=config,
-        streaming=streaming,
-        prompt_column=prompt_column,
-        solution_column=solution_column,
-    )
+    columns = {"prompt_column": prompt_column, "solution_column": solution_column}
+    dataset = open_source(source, split=split, config=config, streaming=streaming, **columns)
     reader = make_reader(
         next(iter_rows(dataset, source), None),
         source,
-        prompt_column=prompt_column,
-        solution_column=solution_column,
+        **columns,
         prompt_template=prompt_template,
         conversational=conversational,
     )
-    if streaming and dataset.features is None:
+    if isinstance(dataset, IterableDataset) and dataset.features is None:
         dataset = dataset._resolve_features()
-    column = reader.layout.solution
-    if getattr(dataset.features.get(column), "dtype", None) in _CAST_TO_TEXT:
-        dataset = dataset.cast_column(column, Value("string"))
+    if getattr(dataset.features.get(reader.layout.solution), "dtype", None) in _CAST_TO_TEXT:
+        dataset = dataset.cast_column(reader.layout.solution, Value("string"))
     prompt_feature = _MESSAGES if reader.conversational else Value("string")
     features = Features({**dataset.features, "prompt": prompt_feature, "solution": Value("string")})
     # Cached results would outlive changes to this code: the cache knows functions of a package by name only.
@@ -113,24 +106,23 @@ def open_source(
     """
     Opens a local file or directory, or a data set on the Hub, with the columns it has.
 
-    Gold answers that are numbers in a local JSON file become texts where digits would be lost.
+    Reference answers that are numbers in a local JSON file become texts where digits would be lost.
 
     Raises:
         FileNotFoundError: if the source is neither a file that exists nor a data set on the Hub.
         ValueError: if a local file cannot be read.
     """
-    options = {"split": split, "streaming": streaming}
+    options: dict[str, Any] = {"split": split, "streaming": streaming}
+    location = (source, config)
     if check_path(source).exists():
         # Named file by file: `datasets` caches a directory with a data card by its name and card alone, and would
         # return the rows of an earlier directory of that name.
         name = split.partition("[")[0]
-        files = _with_exact_golds(find_files(source, name, config), source, prompt_column, solution_column)
-        source_args, options["data_files"] = (BUILDERS[file_suffix(files[0])],), {name: files}
-    else:
-        source_args = (source, config)
+        files = _with_exact_golds(find_files(source, name, config) or [], source, prompt_column, solution_column)
+        location, options["data_files"] = (BUILDERS[file_suffix(files[0])], None), {name: files}
     try:
         with with_both_readings(source):
-            return load_dataset(*source_args, **options)
+            return load_dataset(*location, **options)
     except (DatasetGenerationError, pa.ArrowInvalid) as error:
         raise ValueError(f"{source!r} cannot be read: {error.__cause__ or error}") from error
     except ValueError as error:  # such as an unknown split: it does not say of which data set
@@ -143,36 +135,40 @@ def _with_exact_golds(
     if BUILDERS[file_suffix(files[0])] != "json":
         return files
     try:
-        columns = next(filter(None, map(first_columns, files)), {})  # a file may be empty
-        column = find_layout(columns, source, prompt_column, solution_column).solution
+        first = next(_file_rows(files), {})
+        column = find_layout(first, source, prompt_column, solution_column).solution
     except ValueError:  # it is said where the rows are read
         return files
     return [with_text_column(file, column) for file in files]
 
 
-def make_reader(
-    first: Mapping[str, Any] | None,
-    source: str,
-    *,
-    prompt_column: str | None = None,
-    solution_column: str | None = None,
-    prompt_template: str | None = None,
-    conversational: bool | None = None,
-) -> RowReader:
-    """The reader of a data set's rows, by its first row (None if there is none) and what the user named."""
-    if first is None:
-        raise ValueError(f"{source!r} has no rows in this split. Name a file or split that has some.")
-    if prompt_template is not None:
-        prompt_template = resolve_template(prompt_template)
-    layout = find_layout(first, source, prompt_column, solution_column)
-    if conversational is None:
-        conversational = isinstance(get_column(first, layout.prompt), list)
-    return RowReader(source, layout, prompt_template, conversational)
-
-
-def iter_rows(dataset: Dataset | IterableDataset, source: str) -> Iterator[dict[str, Any]]:
+def iter_rows(dataset: Dataset | IterableDataset, source: str) -> Iterator[Row]:
     """The rows of an opened data set; a file that cannot be read on is a `ValueError` that names it."""
     try:
         yield from dataset
     except (DatasetGenerationError, pa.ArrowInvalid) as error:
         raise ValueError(f"{source!r} cannot be read: {error.__cause__ or error}") from error
+
+
+def stream_rows(source: str, split: str = "train", config: str | None = None) -> Iterator[Row]:
+    """
+    The rows of a local file or directory, or of a data set on the Hub, one after another in little memory.
+
+    Parquet and JSON-lines files are read in chunks, also from the Hub; a `.json` file with one big list is read
+    whole; anything else on the Hub is left to `datasets`.
+
+    Raises:
+        FileNotFoundError: if the source is neither a file that exists nor a data set on the Hub.
+        ValueError: if a file cannot be read, with its name and, for JSON, the line.
+    """
+    files = find_files(source, split, config)
+    if files is None:
+        return iter_rows(open_source(source, split=split, config=config, streaming=True), source)
+    return _file_rows(files)
+
+
+def _file_rows(files: list[str]) -> Iterator[Row]:
+    readers = {"json": json_rows, "parquet": parquet_rows}
+    for file in files:
+        with fsspec.open(file, "rb") as stream:
+            yield from readers[BUILDERS[file_suffix(file)]](stream, file)

@@ -1,30 +1,34 @@
 """The steps of preparing a data set, one after the other, on a stream of records."""
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
-from ..generation.openai_client import OpenAIServer
 from ..run.secret_values import mask_text
 from .card import DATA_FILE, write_card
-from .counts import Counts
 from .decontaminate import Decontaminator, read_problems
 from .deduplicate import deduplicate
-from .difficulty import within_pass_rate
-from .generators import Generator, ServerGenerator, TransformersGenerator
-from .prepare_config import CARD_FIELDS, PrepareConfig
-from .records import Record, RecordReader, source_name
-from .scoring import RewardFunc, reward_name
-from .text import answer_type
-from .tokens import within_token_limit
-from .writer import write_parquet
+from .prepare_config import PrepareConfig
+from .records import Counts, Record, RecordReader, batches
+from .scoring import RewardFunc, score
+from .tokens import prompt_ids
 
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+Sampler = Callable[[Sequence[Record]], list[list[str]]]
+"""Samples completions: as many texts for each record."""
+
+_MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+_BATCH_SIZE = 1000
 
 
 def prepare(
@@ -32,26 +36,19 @@ def prepare(
     directory: Path,
     *,
     tokenizer: "PreTrainedTokenizerBase | None" = None,
-    generator: Generator | None = None,
+    make_sampler: Callable[[bool], Sampler] | None = None,
     reward_func: RewardFunc | None = None,
 ) -> Counts:
     """
     Reads a source and writes a prepared data set: a parquet file and a data card.
 
     Args:
-        config ([`PrepareConfig`]):
-            Settings.
-        directory (`Path`):
-            Where to write.
-        tokenizer ([`~transformers.PreTrainedTokenizerBase`], *optional*):
-            Counts tokens; needed with `max_prompt_tokens`.
-        generator ([`Generator`], *optional*):
-            Samples completions for pass rates. Without it there are none.
-        reward_func (`Callable`, *optional*):
-            Judges them.
-
-    Returns:
-        [`Counts`]
+        config ([`PrepareConfig`]): settings.
+        directory (`Path`): where to write.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`], *optional*): counts tokens for `max_prompt_tokens`.
+        make_sampler (`Callable`, *optional*): from whether prompts are lists of messages, what samples completions for
+            pass rates. Without it there are none.
+        reward_func (`Callable`, *optional*): judges them.
 
     Raises:
         FileExistsError: if the directory holds a data set already and `overwrite` is off.
@@ -69,65 +66,20 @@ def prepare(
         prompt_template=config.prompt_template,
         conversational=config.conversational,
     )
+    sampler = make_sampler(reader.conversational) if make_sampler else None
     records = deduplicate(tqdm(reader, desc="Reading", unit=" rows", unit_scale=True), counts)
-    records = _selected(records, config, counts, tokenizer, generator, reward_func)
-    answer_types: Counter = Counter()
-    records = _counted(tqdm(records, desc="Writing", unit=" problems"), counts, answer_types)
-    layout = {"conversational": reader.conversational, "with_pass_rate": generator is not None}
-    write_parquet(records, directory / DATA_FILE, **layout)
-    counts.check_sum()
-    card = write_card(
-        source=source_name(config.source),
-        is_hub_source=not Path(config.source).expanduser().exists(),
-        layout=reader.layout.name,
-        counts=counts,
-        settings=_card_settings(config, reward_func),
-        answer_types=answer_types,
-        **layout,
-    )
-    (directory / "README.md").write_text(mask_text(card), encoding="utf-8")
-    return counts
-
-
-def _selected(
-    records: Iterable[Record],
-    config: PrepareConfig,
-    counts: Counts,
-    tokenizer: "PreTrainedTokenizerBase | None",
-    generator: Generator | None,
-    reward_func: RewardFunc | None,
-) -> Iterable[Record]:
-    """The records that the settings keep: cheap criteria first, pass rates last."""
-    if config.max_prompt_tokens is not None:
-        records = within_token_limit(records, tokenizer, config.max_prompt_tokens, counts)
+    # Cheap criteria first, pass rates last.
+    if tokenizer is not None and config.max_prompt_tokens is not None:
+        records = _within_token_limit(records, tokenizer, config.max_prompt_tokens, counts)
     if config.decontaminate:
         records = _uncontaminated(records, config, counts)
-    if generator is None:
-        return records
-    return within_pass_rate(
-        records,
-        generator,
-        reward_func,
-        counts,
-        k=config.num_generations,
-        min_pass_rate=config.min_pass_rate,
-        max_pass_rate=config.max_pass_rate,
-        batch_size=config.pass_rate_batch_size,
-    )
-
-
-def build_generator(config: PrepareConfig) -> Generator | None:
-    """The generator that the settings ask for, if any."""
-    if config.pass_rate_model is None:
-        return None
-    options = {
-        "max_completion_length": config.max_completion_length,
-        "temperature": config.temperature,
-        "seed": config.seed,
-    }
-    if config.pass_rate_server is not None:
-        return ServerGenerator(OpenAIServer(config.pass_rate_server, config.pass_rate_model), **options)
-    return TransformersGenerator(config.pass_rate_model, **options)
+    if sampler is not None and reward_func is not None:
+        records = within_pass_rate(records, sampler, reward_func, config, counts)
+    records = _counted(tqdm(records, desc="Writing", unit=" problems"), counts)
+    _write_parquet(records, directory / DATA_FILE, reader.conversational, with_pass_rate=sampler is not None)
+    card = write_card(config, reader, counts, reward_func if sampler else None)
+    (directory / "README.md").write_text(mask_text(card), encoding="utf-8")
+    return counts
 
 
 def _refuse_overwriting(directory: Path, config: PrepareConfig) -> None:
@@ -139,10 +91,19 @@ def _refuse_overwriting(directory: Path, config: PrepareConfig) -> None:
         )
 
 
+def _within_token_limit(
+    records: Iterable[Record], tokenizer: "PreTrainedTokenizerBase", max_tokens: int, counts: Counts
+) -> Iterator[Record]:
+    for batch in batches(records, _BATCH_SIZE):
+        ids = prompt_ids([record.prompt for record in batch], tokenizer)
+        kept = [record for record, tokens in zip(batch, ids, strict=True) if len(tokens) <= max_tokens]
+        counts.num_too_long += len(batch) - len(kept)
+        yield from kept
+
+
 def _uncontaminated(records: Iterable[Record], config: PrepareConfig, counts: Counts) -> Iterator[Record]:
-    problems = [
-        problem for source in config.decontaminate for problem in read_problems(source, config.decontaminate_split)
-    ]
+    sources = config.decontaminate or []
+    problems = [problem for source in sources for problem in read_problems(source, config.decontaminate_split)]
     evaluation = Decontaminator(problems, config.ngram_size, config.min_overlap)
     for record in records:
         if evaluation.is_contaminated(record.problem):
@@ -151,26 +112,51 @@ def _uncontaminated(records: Iterable[Record], config: PrepareConfig, counts: Co
             yield record
 
 
-def _counted(records: Iterable[Record], counts: Counts, answer_types: Counter) -> Iterator[Record]:
+def within_pass_rate(
+    records: Iterable[Record], sampler: Sampler, reward_func: RewardFunc, config: PrepareConfig, counts: Counts
+) -> Iterator[Record]:
+    """
+    The records whose pass rate, the share of sampled completions with a reward above 0, is in the range of the
+    settings, with the pass rate stored. A problem with a completion that gets no reward is left out and counted.
+    """
+    for batch in batches(records, config.pass_rate_batch_size):
+        for record, texts in zip(batch, sampler(batch), strict=True):
+            columns = {name: [getattr(record, name)] * len(texts) for name in ("solution", "problem", "source", "id")}
+            rewards = score(reward_func, [record.prompt] * len(texts), texts, columns)
+            known = [reward for reward in rewards if reward is not None]
+            pass_rate = sum(reward > 0 for reward in known) / len(texts)
+            if len(known) < len(texts):
+                counts.num_unscorable += 1
+            elif pass_rate < config.min_pass_rate:
+                counts.num_too_hard += 1
+            elif pass_rate > config.max_pass_rate:
+                counts.num_too_easy += 1
+            else:
+                yield replace(record, pass_rate=pass_rate)
+
+
+def _counted(records: Iterable[Record], counts: Counts) -> Iterator[Record]:
     for record in records:
         counts.num_kept += 1
-        answer_types[answer_type(record.solution)] += 1
         yield record
     if counts.num_kept == 0:
         raise ValueError(f"No row is kept, so nothing is written: {counts}. Loosen the step that leaves out the most.")
 
 
-def _card_settings(config: PrepareConfig, reward_func: RewardFunc | None) -> dict[str, object]:
-    unused = {"ngram_size", "min_overlap"} if not config.decontaminate else set()
-    if config.pass_rate_model is None:
-        unused |= set(CARD_FIELDS[CARD_FIELDS.index("pass_rate_model") :])
-    settings = {name: getattr(config, name) for name in CARD_FIELDS if name not in unused}
-    settings["prompt_template"] = config.prompt_template or "as in the source; dapo around bare problems"
-    for name in ("tokenizer", "pass_rate_model"):
-        if settings.get(name):
-            settings[name] = source_name(settings[name])
-    if reward_func is not None:
-        settings["pass_rate_reward"] = reward_name(reward_func)
-    if config.decontaminate:
-        settings["decontaminate"] = ", ".join(source_name(source) for source in config.decontaminate)
-    return {name: value for name, value in settings.items() if value is not None}
+def _write_parquet(records: Iterable[Record], path: Path, conversational: bool, with_pass_rate: bool) -> None:
+    """The file appears under its name only when it is complete. The same records make the same bytes."""
+    names = [("id", pa.string()), ("prompt", _MESSAGES if conversational else pa.string())]
+    names += [(name, pa.string()) for name in ("solution", "problem", "source")]
+    if with_pass_rate:
+        names.append(("pass_rate", pa.float64()))
+    schema = pa.schema(names)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".tmp")
+    try:
+        with pq.ParquetWriter(unfinished, schema, compression="zstd") as writer:
+            for batch in batches(records, _BATCH_SIZE):
+                rows = [asdict(record) for record in batch]
+                writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)

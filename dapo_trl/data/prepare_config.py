@@ -1,34 +1,19 @@
 """Settings of `dapo-trl prepare-data`, and the checks on them."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from .templates import resolve_template
 
 
-# Settings that shape the data, in the order of the data card. The rest (where to write, what to check) does not.
-CARD_FIELDS = (
-    "split",
-    "config_name",
-    "prompt_column",
-    "solution_column",
-    "prompt_template",
-    "tokenizer",
-    "max_prompt_tokens",
-    "decontaminate",
-    "ngram_size",
-    "min_overlap",
-    "pass_rate_model",
-    "num_generations",
-    "min_pass_rate",
-    "max_pass_rate",
-    "max_completion_length",
-    "temperature",
-    "seed",
-)
 _NEEDS = {
     "max_prompt_tokens": ("tokenizer", "the tokenizer of the model to be trained"),
     "pass_rate_server": ("pass_rate_model", "the name of the model on the server"),
 }
+
+
+def _option(default: Any, help: str) -> Any:
+    return field(default=default, metadata={"help": help})
 
 
 @dataclass
@@ -43,60 +28,48 @@ class PrepareConfig:
     source: str = field(
         metadata={"help": "Hub id, path of a .json, .jsonl or .parquet file, or a directory with such files."}
     )
-    output: str | None = field(
-        default=None,
-        metadata={
-            "help": "Directory to write to, or `owner/name` on the Hub. Write a directory of that form as "
-            "`./parent/name`, unless `parent` exists."
-        },
+    output: str | None = _option(
+        None,
+        "Directory to write to, or `owner/name` on the Hub. Write a directory of that form as "
+        "`./parent/name`, unless `parent` exists.",
     )
-    overwrite: bool = field(default=False, metadata={"help": "Replace a data set already in the output directory."})
-    private: bool = field(default=True, metadata={"help": "Create the data set on the Hub as a private one."})
-    split: str = field(default="train", metadata={"help": "Split to read."})
-    config_name: str | None = field(default=None, metadata={"help": "Configuration of a data set on the Hub."})
-    prompt_column: str | None = field(
-        default=None, metadata={"help": "Column (or dotted path) with the prompt or problem. Default: found by name."}
+    overwrite: bool = _option(False, "Replace a data set already in the output directory.")
+    private: bool = _option(True, "Create the data set on the Hub as a private one.")
+    split: str = _option("train", "Split to read.")
+    config_name: str | None = _option(None, "Configuration of a data set on the Hub.")
+    prompt_column: str | None = _option(
+        None, "Column (or dotted path) with the prompt or problem. Default: found by name."
     )
-    solution_column: str | None = field(
-        default=None, metadata={"help": "Column (or dotted path) with the gold answer. Default: found by name."}
+    solution_column: str | None = _option(
+        None, "Column (or dotted path) with the gold answer. Default: found by name."
     )
-    prompt_template: str | None = field(
-        default=None,
-        metadata={
-            "help": "`dapo`, `boxed`, `plain`, or text with `{problem}`, put in place of a known template around it. "
-            "Default: prompts stay as they are, bare problems get `dapo`."
-        },
+    prompt_template: str | None = _option(
+        None,
+        "`dapo`, `boxed`, `plain`, or text with `{problem}`, put in place of a known template around it. "
+        "Default: prompts stay as they are, bare problems get `dapo`.",
     )
-    conversational: bool | None = field(
-        default=None,
-        metadata={"help": "Prompts as lists of messages (true) or as texts (false). Default: as the source has them."},
+    conversational: bool | None = _option(
+        None, "Prompts as lists of messages (true) or as texts (false). Default: as the source has them."
     )
-    tokenizer: str | None = field(default=None, metadata={"help": "Tokenizer (Hub id or path) to count tokens with."})
-    max_prompt_tokens: int | None = field(default=None, metadata={"help": "Leave out prompts with more tokens."})
-    decontaminate: list[str] | None = field(
-        default=None, metadata={"help": "Evaluation files or Hub ids whose problems are to be left out."}
+    tokenizer: str | None = _option(None, "Tokenizer (Hub id or path) to count tokens with.")
+    max_prompt_tokens: int | None = _option(None, "Leave out prompts with more tokens.")
+    decontaminate: list[str] | None = _option(None, "Evaluation files or Hub ids whose problems are to be left out.")
+    decontaminate_split: str = _option("train", "Split of the evaluation sets on the Hub.")
+    ngram_size: int = _option(8, "Words (of five letters) per n-gram when comparing with evaluation problems.")
+    min_overlap: float = _option(0.5, "Share of common n-grams from which on a problem is left out.")
+    pass_rate_model: str | None = _option(
+        None, "Model to measure pass rates with: Hub id, path, or the name on `pass_rate_server`."
     )
-    decontaminate_split: str = field(default="train", metadata={"help": "Split of the evaluation sets on the Hub."})
-    ngram_size: int = field(
-        default=8, metadata={"help": "Words (of five letters) per n-gram when comparing with evaluation problems."}
+    pass_rate_server: str | None = _option(
+        None, "Address of an OpenAI-compatible server, such as http://localhost:8000/v1."
     )
-    min_overlap: float = field(
-        default=0.5, metadata={"help": "Share of common n-grams from which on a problem is left out."}
-    )
-    pass_rate_model: str | None = field(
-        default=None,
-        metadata={"help": "Model to measure pass rates with: Hub id, path, or the name on `pass_rate_server`."},
-    )
-    pass_rate_server: str | None = field(
-        default=None, metadata={"help": "Address of an OpenAI-compatible server, such as http://localhost:8000/v1."}
-    )
-    num_generations: int = field(default=8, metadata={"help": "Completions per prompt for the pass rate."})
-    min_pass_rate: float = field(default=0.0, metadata={"help": "Lowest pass rate to keep."})
-    max_pass_rate: float = field(default=1.0, metadata={"help": "Highest pass rate to keep."})
-    max_completion_length: int = field(default=2048, metadata={"help": "Longest completion for it, in tokens."})
-    temperature: float = field(default=1.0, metadata={"help": "Sampling temperature for the pass rate."})
-    pass_rate_batch_size: int = field(default=32, metadata={"help": "Prompts sampled for at a time."})
-    seed: int = field(default=42, metadata={"help": "Seed of the sampling."})
+    num_generations: int = _option(8, "Completions per prompt for the pass rate.")
+    min_pass_rate: float = _option(0.0, "Lowest pass rate to keep.")
+    max_pass_rate: float = _option(1.0, "Highest pass rate to keep.")
+    max_completion_length: int = _option(2048, "Longest completion for it, in tokens.")
+    temperature: float = _option(1.0, "Sampling temperature for the pass rate.")
+    pass_rate_batch_size: int = _option(32, "Prompts sampled for at a time.")
+    seed: int = _option(42, "Seed of the sampling.")
     reward_funcs: list[str] = field(
         default_factory=lambda: ["accuracy"],
         metadata={
@@ -104,18 +77,12 @@ class PrepareConfig:
             "tells pass rates."
         },
     )
-    answer_rule: str | None = field(
-        default=None, metadata={"help": "Answer rule of the `accuracy` reward: `auto`, `boxed` or `math_dapo`."}
-    )
-    check: bool = field(
-        default=False,
-        metadata={"help": "Score every gold as a completion; fail if fewer than `min_frac_right` are right."},
-    )
-    check_sample: int | None = field(default=None, metadata={"help": "Check so many rows only. Default: all."})
-    min_frac_right: float = field(default=0.99, metadata={"help": "Share of the golds that must score."})
-    completion_template: str | None = field(
-        default=None,
-        metadata={"help": "Text with `{solution}` to write golds in. Default: the form that the prompt asks for."},
+    answer_rule: str | None = _option(None, "Answer rule of the `accuracy` reward: `auto`, `boxed` or `math_dapo`.")
+    check: bool = _option(False, "Score every gold as a completion; fail if fewer than `min_frac_right` are right.")
+    check_sample: int | None = _option(None, "Check so many rows only. Default: all.")
+    min_frac_right: float = _option(0.99, "Share of the golds that must score.")
+    completion_template: str | None = _option(
+        None, "Text with `{solution}` to write golds in. Default: the form that the prompt asks for."
     )
 
     def __post_init__(self):

@@ -1,65 +1,19 @@
-"""The prompt of a row, as text or as messages."""
+"""Prompts as texts and as lists of messages."""
 
 from collections.abc import Mapping
 from typing import Any
-
-from .layouts import Layout, get_column
-from .templates import DEFAULT_TEMPLATE, apply_template, undo_template
 
 
 Messages = list[dict[str, str]]
 
 
-def build_prompt(
-    row: Mapping[str, Any], layout: Layout, prompt_template: str | None = None
-) -> tuple[str | Messages, str]:
+def check_messages(value: Any) -> Messages:
     """
-    The prompt of a row and the bare problem in it.
-
-    Args:
-        row (`Mapping`):
-            A row of the data set.
-        layout ([`Layout`]):
-            Where the prompt stands.
-        prompt_template (`str`, *optional*):
-            Name or text of the template to put around the problem. If `None`, prompts stay as they are and bare
-            problems get the `dapo` template.
-
-    Returns:
-        `tuple`: the prompt (a text or a list of messages, as in the row) and the problem.
+    A list of messages with the role and the content of each, and nothing else.
 
     Raises:
-        TypeError, ValueError: if the prompt is empty, of another type, or a conversation no template fits around.
+        TypeError, ValueError: if it is something else, or empty.
     """
-    value = get_column(row, layout.prompt)
-    if isinstance(value, str):
-        wrapped, before = value, []
-    else:
-        messages = _check_messages(value)
-        if messages[-1]["role"] != "user" or len([m for m in messages if m["role"] == "user"]) > 1:
-            if prompt_template is not None:
-                raise ValueError(
-                    f"prompt_template={prompt_template!r} cannot be put around a conversation of "
-                    f"{len(messages)} messages: it needs one user message. Leave prompt_template out"
-                )
-            return messages, messages[-1]["content"].strip()
-        wrapped, before = messages[-1]["content"], messages[:-1]
-    if not wrapped.strip():
-        raise ValueError("the prompt is empty")
-    undone = undo_template(wrapped)
-    problem = _problem_beside(row, layout) or (wrapped.strip() if undone is None else undone)
-    is_bare_text = isinstance(value, str) and layout.is_bare and undone is None
-    template = prompt_template or (DEFAULT_TEMPLATE if is_bare_text else None)
-    text = wrapped if template is None else apply_template(template, problem)
-    return (text if isinstance(value, str) else [*before, {"role": "user", "content": text}]), problem
-
-
-def _problem_beside(row: Mapping[str, Any], layout: Layout) -> str | None:
-    problem = get_column(row, layout.problem) if layout.problem else None
-    return problem.strip() if isinstance(problem, str) else None
-
-
-def _check_messages(value: Any) -> Messages:
     if not isinstance(value, list) or not all(isinstance(message, Mapping) for message in value):
         raise TypeError(f"a prompt must be a text or a list of messages, not {type(value).__name__}")
     if not value:

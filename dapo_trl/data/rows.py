@@ -1,11 +1,13 @@
-"""One row of a data set, as a prompt, its gold answer, and the bare problem."""
+"""One row of a data set, as a prompt, its reference answer, and the bare problem."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .layouts import Layout, describe_columns, get_column, read_gold
-from .prompts import Messages, as_messages, as_text, build_prompt
+from .golds import read_gold
+from .layouts import Layout, describe_columns, find_layout, get_column
+from .prompts import Messages, as_messages, as_text, check_messages
+from .templates import DEFAULT_TEMPLATE, apply_template, resolve_template, undo_template
 
 
 class RowError(ValueError):
@@ -17,15 +19,11 @@ class RowReader:
     """
     Reads rows of one data set.
 
-    Args:
-        source (`str`):
-            Name of the data set, for messages.
-        layout ([`Layout`]):
-            Which columns hold prompt and gold answer.
-        prompt_template (`str`, *optional*):
-            Template to put around every problem; see [`load_prompts`].
-        conversational (`bool`, *optional*, defaults to `False`):
-            Prompts as lists of messages rather than texts.
+    Attributes:
+        source (`str`): name of the data set, for messages.
+        layout ([`Layout`]): which columns hold prompt and reference answer.
+        prompt_template (`str`, *optional*): template to put around every problem; see [`load_prompts`].
+        conversational (`bool`): prompts as lists of messages rather than texts.
     """
 
     source: str
@@ -35,17 +33,22 @@ class RowReader:
 
     def read(self, row: Mapping[str, Any], index: int) -> tuple[str | Messages, str, str]:
         """
-        Prompt, gold answer and bare problem of a row.
+        Prompt, reference answer and bare problem of a row.
 
         Raises:
             RowError: if one of them is missing or of a type that cannot be used.
         """
-        gold = self._gold(row, index)
+        column = self.layout.solution
         try:
+            gold = self._gold(get_column(row, column))
+            column = self.layout.prompt
             prompt, problem = build_prompt(row, self.layout, self.prompt_template)
             prompt = as_messages(prompt) if self.conversational else as_text(prompt)
         except (TypeError, ValueError) as error:
-            raise self._error(row, index, self.layout.prompt, error) from error
+            raise RowError(
+                f"{self.source!r}, row {index} (the first is 0), column {column!r}: {error}. "
+                f"The row's columns: {describe_columns(row)}."
+            ) from error
         return prompt, gold, problem
 
     def prompt_and_solution(self, row: Mapping[str, Any], index: int) -> dict[str, Any]:
@@ -53,26 +56,66 @@ class RowReader:
         prompt, gold, _ = self.read(row, index)
         return {"prompt": prompt, "solution": gold}
 
-    def _gold(self, row: Mapping[str, Any], index: int) -> str:
-        column = self.layout.solution
-        value = get_column(row, column)
-        try:
-            gold = read_gold(value, self.layout.is_worked)
-        except TypeError as error:
-            raise self._error(row, index, column, error) from error
+    def _gold(self, value: Any) -> str:
+        gold = read_gold(value, self.layout.is_worked)
         if gold is None:
             kind = "no gold answer after `####` or in `\\boxed{}`" if self.layout.is_worked else "no gold answer"
-            advice = "Name another column with solution_column, or let prepare_data leave such rows out"
-            raise self._error(row, index, column, f"{kind} in {_shorten(value)}. {advice}")
+            text = repr(value)
+            shown = text if len(text) <= 80 else f"{text[:40]}...{text[-37:]}"
+            raise ValueError(
+                f"{kind} in {shown}. Name another column with solution_column, or let prepare_data leave such rows out"
+            )
         return gold
 
-    def _error(self, row: Mapping[str, Any], index: int, column: str, reason: object) -> RowError:
-        return RowError(
-            f"{self.source!r}, row {index} (the first is 0), column {column!r}: {reason}. "
-            f"The row's columns: {describe_columns(row)}."
-        )
+
+def make_reader(
+    first: Mapping[str, Any] | None,
+    source: str,
+    *,
+    prompt_column: str | None = None,
+    solution_column: str | None = None,
+    prompt_template: str | None = None,
+    conversational: bool | None = None,
+) -> RowReader:
+    """The reader of a data set's rows, by its first row (None if there is none) and what the user named."""
+    if first is None:
+        raise ValueError(f"{source!r} has no rows in this split. Name a file or split that has some.")
+    if prompt_template is not None:
+        prompt_template = resolve_template(prompt_template)
+    layout = find_layout(first, source, prompt_column, solution_column)
+    if conversational is None:
+        conversational = isinstance(get_column(first, layout.prompt), list)
+    return RowReader(source, layout, prompt_template, conversational)
 
 
-def _shorten(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:40]}...{text[-37:]}"
+def build_prompt(
+    row: Mapping[str, Any], layout: Layout, prompt_template: str | None = None
+) -> tuple[str | Messages, str]:
+    """
+    The prompt of a row (a text or a list of messages, as in the row) and the bare problem in it.
+
+    Without a template prompts stay as they are, and bare problems get the `dapo` template.
+
+    Raises:
+        TypeError, ValueError: if the prompt is empty, of another type, or a conversation no template fits around.
+    """
+    value = get_column(row, layout.prompt)
+    messages = as_messages(value) if isinstance(value, str) else check_messages(value)
+    *before, last = messages
+    if last["role"] != "user" or any(message["role"] == "user" for message in before):
+        if prompt_template is not None:
+            raise ValueError(
+                f"prompt_template={prompt_template!r} cannot be put around a conversation of "
+                f"{len(messages)} messages: it needs one user message. Leave prompt_template out"
+            )
+        return messages, last["content"].strip()
+    wrapped = last["content"]
+    if not wrapped.strip():
+        raise ValueError("the prompt is empty")
+    undone = undo_template(wrapped)
+    beside = get_column(row, layout.problem) if layout.problem else None
+    problem = (beside.strip() if isinstance(beside, str) else "") or undone or wrapped.strip()
+    if prompt_template is None and isinstance(value, str) and layout.is_bare and undone is None:
+        prompt_template = DEFAULT_TEMPLATE
+    text = wrapped if prompt_template is None else apply_template(prompt_template, problem)
+    return (text if isinstance(value, str) else [*before, {"role": "user", "content": text}]), problem

@@ -25,20 +25,13 @@ def score(
     columns: Mapping[str, Sequence[Any]],
 ) -> list[float | None]:
     """
-    Rewards of completions, in the calling convention of TRL.
+    Rewards of completions, in the calling convention of TRL; NaN, too, is None.
 
     Args:
-        reward_func (`Callable`):
-            Reward function, plain or `async`.
-        prompts (sequence of `str` or of messages):
-            One per completion. Completions to messages are handed on as messages.
-        completions (sequence of `str`):
-            Texts to score.
-        columns (`Mapping`):
-            Other columns of the rows, such as `solution`.
-
-    Returns:
-        `list[float | None]`: one per completion; NaN, too, is None.
+        reward_func (`Callable`): reward function, plain or `async`.
+        prompts (sequence of `str` or of messages): one per completion; those of messages are handed on as messages.
+        completions (sequence of `str`): texts to score.
+        columns (`Mapping`): other columns of the rows, such as `solution`.
 
     Raises:
         ValueError: if the function returns another number of rewards.
@@ -68,7 +61,7 @@ def score(
 
 def gold_completion(prompt: str | Messages, gold: str, completion_template: str | None = None) -> str:
     r"""
-    A gold answer in the form that the prompt asks for.
+    A reference answer in the form that the prompt asks for.
 
     >>> gold_completion("What is 1 + 1? Put your final answer within \\boxed{}.", "2")
     '\\boxed{2}'

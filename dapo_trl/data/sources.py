@@ -1,10 +1,11 @@
 """What a source is: a local file, a local directory, or a data set on the Hub; and which files hold its rows."""
 
 import filecmp
+import os
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import combinations
 from pathlib import Path
 
 from datasets import DatasetDict, IterableDatasetDict, load_dataset_builder
@@ -69,89 +70,68 @@ def find_files(source: str, split: str = "train", config: str | None = None) -> 
     path = check_path(source)
     if path.is_file():
         return [str(path)]
-    held = _data_files(path) if path.is_dir() else []
-    if held:
-        _check_one_kind(path, held)
-    with with_both_readings(source):
-        builder = load_dataset_builder(str(path) if path.is_dir() else source, config)
+    root = path.resolve() if path.is_dir() else None
+    try:
+        with with_both_readings(source):
+            builder = load_dataset_builder(str(root or source), config)
+    except ValueError as error:  # such as files of different kinds for different splits
+        raise ValueError(
+            f"{source!r}: {error}. Leave files of one kind in a directory, or name the file to read."
+        ) from error
     splits = builder.config.data_files or {}
+    if root:
+        _check_all_are_read(root, splits)
     if splits and split not in splits:
         raise ValueError(
             f"split={split!r}: {source!r} has the splits {', '.join(map(str, splits))}. Choose one of them."
         )
     files = [str(file) for file in splits.get(split, ())]
-    if held:
-        _check_all_are_read(path, held, splits)
-        _check_each_is_another(path, [Path(file) for file in files])
     if files and all(file_suffix(file) in BUILDERS for file in files):
+        if root:
+            _check_each_is_another(root, files)
         return files
-    if path.is_dir():
+    if root:
         raise ValueError(
             f"{source!r}: the files in it must end in {', '.join(BUILDERS)}. Convert them to one of these."
         )
     return None
 
 
-def _data_files(directory: Path) -> list[Path]:
-    """
-    The files that seem to hold rows, at any depth, but for hidden ones.
-
-    Empty if the directory's card says which files are read: then the others are left out on purpose.
-    """
+def _check_all_are_read(directory: Path, splits: dict[str, list[str]]) -> None:
+    """Is there a file, at any depth, that seems to hold rows and that `datasets` would pass over without a word?"""
     card = directory / "README.md"
     if card.is_file() and DatasetCard.load(card, ignore_metadata_errors=True).data.get("configs"):
-        return []
-    endings = {*BUILDERS, *_OTHER_DATA, *_ARCHIVES}
-    return sorted(
+        return  # the card says which files are read: the others are left out on purpose
+    read = {str(file) for files in splits.values() for file in files}
+    unread = sorted(
         path
         for path in directory.rglob("*")
         if path.is_file()
-        and file_suffix(path.name) in endings
+        and file_suffix(path.name) in {*BUILDERS, *_OTHER_DATA, *_ARCHIVES}
         and path.name not in FILES_TO_IGNORE
         and not any(part.startswith((".", "__")) for part in path.relative_to(directory).parts)
+        and str(path) not in read
     )
-
-
-def _check_one_kind(directory: Path, held: list[Path]) -> None:
-    kinds: dict[str, list[Path]] = {}
-    for path in held:
-        suffix = file_suffix(path.name)
-        kinds.setdefault(BUILDERS.get(suffix, suffix), []).append(path)
-    if len(kinds) > 1:
-        suffixes = " and ".join(
-            "/".join(sorted({file_suffix(path.name) for path in paths})) for paths in kinds.values()
-        )
-        names = "; ".join(_names(directory, paths) for paths in kinds.values())
+    if unread:
         raise ValueError(
-            f"'{directory}' holds files of several kinds, {suffixes} ({names}), and only one kind would be read. Name "
-            "the file to read, or leave files of one kind in the directory."
+            f"'{directory}': {_names(directory, unread)} would not be read, because only files of one kind are "
+            f"(here {_names(directory, read)}), and only those whose names say the split if some do "
+            f"({', '.join(map(str, splits))}). Name the file to read, leave files of one kind in the directory, put "
+            "the split into all names (`train-...`), or say in the directory's README.md which files are read "
+            "(`configs`)."
         )
 
 
-def _check_all_are_read(directory: Path, held: list[Path], splits: Mapping[str, Iterable[str]]) -> None:
-    read = [Path(file) for files in splits.values() for file in files]
-    unread = [path for path in held if not {path, path.absolute(), path.resolve()} & set(read)]
-    if read and unread:
-        raise ValueError(
-            f"'{directory}': {_names(directory, unread)} would not be read, because the names of others say the split "
-            f"({', '.join(map(str, splits))}). Name the file to read, put the split into all names (`train-...`), or "
-            "say in the directory's README.md which files are read (`configs`)."
-        )
-
-
-def _check_each_is_another(directory: Path, files: list[Path]) -> None:
+def _check_each_is_another(directory: Path, files: list[str]) -> None:
     """Neither copies, nor parts of other splits whose names `datasets` does not understand (`mathtest.jsonl`)."""
-    by_size = defaultdict(list)
-    for file in filter(lambda file: file.stat().st_size, files):  # empty ones repeat nothing
-        for other in by_size[file.stat().st_size]:
-            if filecmp.cmp(file, other, shallow=False):
-                raise ValueError(
-                    f"'{directory}' holds the same rows twice: {_names(directory, [other, file])} are equal. Take one "
-                    "of them away, or name the file to read."
-                )
-        by_size[file.stat().st_size].append(file)
-    train = [file for file in files if "train" in file.stem.lower()]
-    rest = [file for file in files if file not in train and re.search("test|eval|valid", file.stem.lower())]
+    for one, other in combinations(filter(os.path.getsize, files), 2):  # empty ones repeat nothing
+        if filecmp.cmp(one, other, shallow=False):
+            raise ValueError(
+                f"'{directory}' holds the same rows twice: {_names(directory, [one, other])} are equal. Take one "
+                "of them away, or name the file to read."
+            )
+    train = [file for file in files if "train" in Path(file).stem.lower()]
+    rest = [file for file in files if file not in train and re.search("test|eval|valid", Path(file).stem.lower())]
     if train and rest:
         raise ValueError(
             f"'{directory}': {_names(directory, train + rest)} would be read as one split, because splits are told by "
@@ -159,21 +139,26 @@ def _check_each_is_another(directory: Path, files: list[Path]) -> None:
         )
 
 
-def _names(directory: Path, paths: list[Path]) -> str:
-    shown = ", ".join(_inside(directory, path) for path in paths[:3])
-    return shown if len(paths) <= 3 else f"{shown} and {len(paths) - 3} more"
-
-
-def _inside(directory: Path, path: Path) -> str:
-    parents = [
-        parent for parent in (directory, directory.absolute(), directory.resolve()) if path.is_relative_to(parent)
-    ]
-    return str(path.relative_to(parents[0])) if parents else path.name
+def _names(directory: Path, files: Iterable[str | Path]) -> str:
+    names = sorted(os.path.relpath(file, directory) for file in files)
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def file_suffix(file: str) -> str:
     """The ending of a file name, in lower case and with the dot."""
     return Path(file).suffix.lower()
+
+
+def is_hub_id(output: str) -> bool:
+    """
+    Whether an output is `owner/name` on the Hub. It is not if a directory `owner` exists here.
+
+    >>> is_hub_id("./outputs/data"), is_hub_id("data")
+    (False, False)
+    """
+    owner, _, name = output.partition("/")
+    part = r"[A-Za-z0-9][\w.-]*"
+    return bool(re.fullmatch(part, owner) and re.fullmatch(part, name)) and not Path(owner).exists()
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Objects move between processes: each process sends to each other process just what that one needs."""
+"""Objects between processes: each process sends to each other process just what that one needs."""
 
 import io
 import pickle
@@ -16,13 +16,9 @@ class DisagreementError(RuntimeError):
 
 def assert_agreement(values: dict[str, int], accelerator: Accelerator) -> None:
     """
-    Fails on every process if they do not all pass the same values.
+    Fails on every process if they do not all pass the same values, by name.
 
     Without this, a disagreement would pair collectives that do not belong together: a hang, or wrong numbers.
-
-    Args:
-        values (`dict[str, int]`): what is to be done, by name.
-        accelerator (`Accelerator`): gathers.
 
     Raises:
         DisagreementError: naming each value that differs, for every process.
@@ -39,11 +35,9 @@ def assert_agreement(values: dict[str, int], accelerator: Accelerator) -> None:
         )
 
 
-def exchange(outgoing: list[list[Any]], accelerator: Accelerator) -> list[Any]:
+def all_to_all(outgoing: list[list[Any]], accelerator: Accelerator) -> list[Any]:
     """
-    Sends lists of objects to their processes (an all-to-all); what stays is not serialized.
-
-    Must be called by all processes together.
+    Sends lists of objects to their processes; what stays is not serialized. All processes must call it together.
 
     Args:
         outgoing (`list[list[Any]]` of length R): picklable objects for each process; tensors must be on the CPU.
@@ -52,18 +46,19 @@ def exchange(outgoing: list[list[Any]], accelerator: Accelerator) -> list[Any]:
     Returns:
         `list[Any]`: the objects sent to this process, ordered by sender.
     """
-    rank, num_processes = accelerator.process_index, accelerator.num_processes
-    if num_processes == 1:
+    if accelerator.num_processes == 1:
         return list(outgoing[0])
+    rank, device = accelerator.process_index, accelerator.device
     blobs = pack(outgoing, rank)
-    sizes = torch.tensor([len(blob) for blob in blobs], device=accelerator.device)
+    sizes = torch.tensor([len(blob) for blob in blobs], device=device)
     received_sizes = torch.empty_like(sizes)
     dist.all_to_all_single(received_sizes, sizes)
 
-    sent = torch.frombuffer(bytearray(b"".join(blobs)) or bytearray(1), dtype=torch.uint8)[: sizes.sum()]
-    received = torch.empty(received_sizes.sum().item(), dtype=torch.uint8, device=accelerator.device)
-    dist.all_to_all_single(received, sent.to(accelerator.device), received_sizes.tolist(), sizes.tolist())
-    return unpack(received.cpu().split(received_sizes.tolist()), rank, staying=outgoing[rank])
+    num_sent, num_received = sizes.tolist(), received_sizes.tolist()
+    sent = torch.frombuffer(bytearray(b"".join(blobs)) or bytearray(1), dtype=torch.uint8)[: sum(num_sent)]
+    received = torch.empty(sum(num_received), dtype=torch.uint8, device=device)
+    dist.all_to_all_single(received, sent.to(device), num_received, num_sent)
+    return unpack(received.cpu().split(num_received), rank, staying=outgoing[rank])
 
 
 class _Pickler(pickle.Pickler):
@@ -100,5 +95,5 @@ def unpack(blobs: Sequence[torch.Tensor], rank: int, staying: list[Any]) -> list
         if sender == rank:
             incoming += staying
         elif len(blob):
-            incoming += pickle.loads(blob.numpy())
+            incoming += pickle.loads(blob.numpy().data)
     return incoming

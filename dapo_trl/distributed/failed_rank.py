@@ -1,4 +1,4 @@
-"""The launcher of this process and its other processes: whether they are still there, and whose error counts."""
+"""Whether the launcher and the other processes of this machine are still there, and whose error is reported."""
 
 import contextlib
 import os
@@ -21,16 +21,13 @@ LAUNCHER_SECONDS = 10.0
 """How long a launcher may take to notice a process that is gone: it looks ten times per second."""
 
 
-def has_lost_peers() -> bool:
+def has_failed_rank() -> bool:
     """Whether a launcher started more processes on this machine than are still there."""
-    if _num_started() == 0:  # no launcher; the first process of a container has no parent either
+    num_started = int(os.environ.get("LOCAL_WORLD_SIZE", "0"))
+    launcher = psutil.Process().parent()
+    if num_started == 0 or launcher is None:  # no launcher; the first process of a container has no parent either
         return False
-    siblings = psutil.Process().parent().children()
-    return _num_started() > sum(_is_alive_with_rank(process) for process in siblings)
-
-
-def _num_started() -> int:
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "0"))
+    return num_started > sum(map(_is_alive_with_rank, launcher.children()))
 
 
 def _is_alive_with_rank(process: psutil.Process) -> bool:
@@ -41,7 +38,7 @@ def _is_alive_with_rank(process: psutil.Process) -> bool:
 
 
 @contextlib.contextmanager
-def failing_after_peers() -> Iterator[None]:
+def failing_after_other_ranks() -> Iterator[None]:
     """
     Holds back an error that is there because another process of this machine is gone.
 
@@ -52,25 +49,22 @@ def failing_after_peers() -> Iterator[None]:
     try:
         yield
     except Exception:
-        if _num_started() > 1 and _are_lost_within(NOTICE_SECONDS):
+        is_launched = int(os.environ.get("LOCAL_WORLD_SIZE", "0")) > 1
+        deadline = time.monotonic() + NOTICE_SECONDS
+        while is_launched and not (is_failed := has_failed_rank()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if is_launched and is_failed:
             time.sleep(LAUNCHER_SECONDS)
         raise
-
-
-def _are_lost_within(seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not (is_lost := has_lost_peers()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return is_lost
 
 
 def follow_launcher() -> None:
     """
     From here on, this process ends as on SIGTERM when the `accelerate launch` that started it is gone.
 
-    With one process and neither DeepSpeed nor FSDP, `accelerate launch` passes no signal on: told to end, it leaves
-    its process behind, which would keep its GPU. A parent of another kind may end as it likes, such as the shell of a
-    run that was started with `nohup python -m dapo_trl.train ... &`.
+    With one process and neither DeepSpeed nor FSDP, `accelerate launch` passes no signal on: on SIGTERM, it leaves its
+    process behind, which would keep its GPU. A parent of another kind may end as it likes, such as the shell of a run
+    that was started with `nohup python -m dapo_trl.train ... &`.
     """
     parent = psutil.Process().parent()
     if parent is not None and is_accelerate(parent.cmdline()):
@@ -80,11 +74,9 @@ def follow_launcher() -> None:
 def is_accelerate(command: Sequence[str]) -> bool:
     """Whether a process with these words is `accelerate launch`, as a script or as a module of Python."""
     python, *words = [*command, ""]
-    options = [word for word in words if not word.startswith("-")][:1]
-    return Path(python).name.startswith("python") and any(
-        Path(word).name in ("accelerate", "accelerate-launch") or word.startswith("accelerate.commands.")
-        for word in options
-    )
+    script = next((word for word in words if not word.startswith("-")), "")
+    is_launch = Path(script).name in ("accelerate", "accelerate-launch") or script.startswith("accelerate.commands.")
+    return Path(python).name.startswith("python") and is_launch
 
 
 def _end_after(launcher: int) -> None:

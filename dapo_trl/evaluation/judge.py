@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.batches import batches
-from ..data.records import Record
+from ..data.records import Record, batches
 from ..rewards import AccuracyReward
 from ..rewards.outcome import Reason
 from .votes import answer_classes

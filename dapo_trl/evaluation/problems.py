@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 
 import httpx
 
-from ..data.counts import Counts
 from ..data.deduplicate import deduplicate
 from ..data.prompt_form import PromptForm, ask, bare_problem
 from ..data.prompts import Messages
-from ..data.records import Record, RecordReader
+from ..data.records import Counts, Record, RecordReader
 from .presets import PRESETS, DataSource
 
 

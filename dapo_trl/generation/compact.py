@@ -62,23 +62,19 @@ def dropping_ended_rows(model: PreTrainedModel | PeftModel, generation_config: G
     if has_virtual_tokens or not modes <= {GenerationMode.SAMPLE, GenerationMode.GREEDY_SEARCH}:
         yield
         return
+    generate: Any = model.generate
     replaced = {name: value for name, value in vars(model).items() if name == "generate"}
-    model.generate = functools.partial(model.generate, custom_generate=sample_without_ended_rows)
+    vars(model)["generate"] = functools.partial(generate, custom_generate=sample_without_ended_rows)
     try:
         yield
     finally:
-        del model.generate
+        del vars(model)["generate"]
         vars(model).update(replaced)
 
 
 class EndWhenWorthwhile(StoppingCriteriaList):
     """
-    Ends a batch early, as soon as [`ENDED_SHARE`] of its rows have ended.
-
-    Args:
-        criteria (`StoppingCriteriaList`): those that end a row.
-        num_rows (`int`): B.
-        device (`torch.device`): of the tokens.
+    Ends a batch of B rows early, as soon as [`ENDED_SHARE`] of them have ended.
 
     Attributes:
         has_ended (`torch.Tensor` of shape `(B,)`): rows that a criterion has ended.
@@ -90,14 +86,13 @@ class EndWhenWorthwhile(StoppingCriteriaList):
         self._enough = math.ceil(ENDED_SHARE * num_rows)
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs) -> torch.Tensor:
-        """Rows that end: of shape `(B,)`, all if there are enough of them."""
         self.has_ended |= super().__call__(input_ids, scores, **kwargs)
         # No look at the value: the device is not waited for.
         return self.has_ended | (self.has_ended.sum() >= self._enough)
 
 
 def sample_without_ended_rows(
-    model: PreTrainedModel,
+    model: Any,
     input_ids: torch.Tensor,
     logits_processor: LogitsProcessorList,
     stopping_criteria: StoppingCriteriaList,
@@ -112,21 +107,22 @@ def sample_without_ended_rows(
     What cannot be continued with fewer rows (see [`can_drop_rows`]) is sampled in one go.
 
     Args:
+        model (`GenerationMixin`): a model of Transformers.
         input_ids (`torch.Tensor` of shape `(B, T)`): prompts, padded on the left.
 
     Returns:
         `torch.Tensor` of shape `(B, T + L)`: prompts and completions, padded on the right to the longest.
     """
-    arguments = {"logits_processor": logits_processor, "generation_config": generation_config}
+    sample = functools.partial(model._sample, logits_processor=logits_processor, generation_config=generation_config)
     if not can_drop_rows(model, input_ids, logits_processor, generation_config, model_kwargs):
-        return model._sample(input_ids, stopping_criteria=stopping_criteria, **arguments, **model_kwargs)
+        return sample(input_ids, stopping_criteria=stopping_criteria, **model_kwargs)
     if model_kwargs["attention_mask"] is None:  # newer Transformers leave it out where there is no padding
         model_kwargs["attention_mask"] = torch.ones_like(input_ids)
     sequences, rows = input_ids, torch.arange(len(input_ids), device=input_ids.device)
     while True:
         criteria = EndWhenWorthwhile(stopping_criteria, len(rows), input_ids.device)
         num_before = input_ids.shape[1]
-        input_ids = model._sample(input_ids, stopping_criteria=criteria, **arguments, **model_kwargs)
+        input_ids = sample(input_ids, stopping_criteria=criteria, **model_kwargs)
         num_new = input_ids.shape[1] - num_before
         sequences = torch.nn.functional.pad(sequences, (0, num_new), value=generation_config.pad_token_id)
         sequences[rows] = input_ids
@@ -147,14 +143,9 @@ def sample_without_ended_rows(
 
 def keep_rows_of_processors(processors: LogitsProcessorList, kept: torch.Tensor) -> None:
     """
-    Takes out rows where a processor of `generate` holds something for each.
-
-    The penalty of repetitions does in newer Transformers: how many tokens of padding it skips. Other processors say so
-    by a method `keep_rows(kept)`.
-
-    Args:
-        processors (`LogitsProcessorList`): changed in place; they live as long as the call of `generate`.
-        kept (`torch.Tensor` of shape `(K,)`): numbers of the rows that stay.
+    Takes out rows where a processor of `generate` holds something for each, in place: processors live as long as the
+    call. The penalty of repetitions does in newer Transformers (how many tokens of padding it skips); others say so by
+    a method `keep_rows(kept)`.
     """
     for processor in processors:
         lengths = getattr(processor, "prompt_ignore_length", None)
@@ -165,7 +156,7 @@ def keep_rows_of_processors(processors: LogitsProcessorList, kept: torch.Tensor)
 
 
 def can_drop_rows(
-    model: PreTrainedModel,
+    model: Any,
     input_ids: torch.Tensor,
     logits_processor: LogitsProcessorList,
     generation_config: GenerationConfig,
@@ -180,7 +171,6 @@ def can_drop_rows(
     """
     cache = model_kwargs.get("past_key_values")
     given = {name: value for name, value in model_kwargs.items() if value is not None}
-    per_row = [given[name] for name in ROW_INPUTS & given.keys()]
     return (
         type(model)._sample is GenerationMixin._sample
         and type(cache) is DynamicCache
@@ -188,7 +178,7 @@ def can_drop_rows(
         and all(type(layer) in REDUCIBLE_LAYERS for layer in cache.layers)
         and "attention_mask" in model_kwargs
         and given.keys() <= KNOWN_INPUTS
-        and all(value.shape == input_ids.shape for value in per_row)
+        and all(given[name].shape == input_ids.shape for name in ROW_INPUTS & given.keys())
         and not any(isinstance(processor, ROW_PROCESSORS) for processor in logits_processor)
         and generation_config.pad_token_id is not None
         and generation_config.prefill_chunk_size is None

@@ -41,9 +41,6 @@ SAMPLING_KEYS = {
 }
 """Keys that say how tokens are drawn, when a completion ends, or how that is computed: nothing else changes."""
 
-OFF = {"min_p": (0, None)}
-"""Values of such a key that do nothing."""
-
 NOT_SAMPLED = "completions would be searched for instead of sampled from the policy"
 FORCED = "the policy would be trained on tokens that it has not chosen"
 FOR_TOKENS = "TRL expects tokens"
@@ -105,15 +102,15 @@ def check_generation_kwargs(config: "DAPOConfig") -> None:
     """
     backend = "vllm" if config.use_vllm else "transformers"
     allowed, refused = SAMPLING_KEYS[backend], REFUSED[backend]
-    for name, value in (config.generation_kwargs or {}).items():
+    for name, value in _given(config).items():
         given = f"generation_kwargs={{{name!r}: {value!r}}}"
-        field = FIELDS.get(name)
-        if field is not None:
-            is_off = all(number in OFF.get(field, ()) for number in (value, getattr(config, field)))
-            if value != getattr(config, field) and not is_off:
+        if name in FIELDS:
+            field = FIELDS[name]
+            decided = getattr(config, field)
+            if value != decided and not (name == "min_p" and not value and not decided):
                 raise ValueError(
-                    f"{given} contradicts {field}={getattr(config, field)!r}, which scoring, rewards and metrics go "
-                    f"by. Set {field} to {value!r} instead, and take {name} out of generation_kwargs."
+                    f"{given} contradicts {field}={decided!r}, which scoring, rewards and metrics go by. Set {field} "
+                    f"to {value!r} instead, and take {name} out of generation_kwargs."
                 )
         elif name in refused:
             neutral, reason = refused[name]
@@ -130,6 +127,11 @@ def check_generation_kwargs(config: "DAPOConfig") -> None:
             _check_tokens(given, name, value)
 
 
+def _given(config: "DAPOConfig") -> dict[str, Any]:
+    assert not isinstance(config.generation_kwargs, str)  # such a text has been read
+    return config.generation_kwargs or {}
+
+
 def _check_tokens(given: str, name: str, value: Any) -> None:
     tokens = value if isinstance(value, list | tuple) else [value]
     are_ids = all(isinstance(token, int) and not isinstance(token, bool) and token >= 0 for token in tokens)
@@ -138,13 +140,13 @@ def _check_tokens(given: str, name: str, value: Any) -> None:
             f"{given}: completions must end somewhere, at tokens that are given by number. Set {name} to a list of "
             "token ids, or take it out for the model's own end tokens."
         )
-    if name == "stop_token_ids" and not isinstance(value, list | tuple):
+    if name == "stop_token_ids" and tokens is not value:
         raise ValueError(f"{given} must be a list. Set {name} to [{value}].")
 
 
 def end_tokens(config: "DAPOConfig", own: Collection[int], vocab_size: int) -> list[int]:
     """
-    The tokens at which generation ends a completion.
+    The tokens at which generation ends a completion, without repetitions.
 
     Transformers ends completions at `eos_token_id` of `generation_kwargs` and at no other token if that is given; vLLM
     at `stop_token_ids` and at the model's own.
@@ -154,14 +156,11 @@ def end_tokens(config: "DAPOConfig", own: Collection[int], vocab_size: int) -> l
         own (`Collection[int]`): end tokens of the tokenizer and the model's generation configuration.
         vocab_size (`int`): tokens that the model knows.
 
-    Returns:
-        `list[int]`: without repetitions.
-
     Raises:
         ValueError: if a token is none of the model's.
     """
     name = "stop_token_ids" if config.use_vllm else "eos_token_id"
-    given = (config.generation_kwargs or {}).get(name)
+    given = _given(config).get(name)
     if given is None:
         return list(own)
     tokens = list(given) if isinstance(given, list | tuple) else [given]
@@ -186,23 +185,17 @@ DRAWING_KEYS = {name for name in vars(GenerationConfig()) if not name.startswith
 
 def own_settings(generation_config: GenerationConfig, given: dict[str, Any]) -> dict[str, Any]:
     """
-    Settings of a model's generation configuration that Transformers would add to those of a call.
+    Settings of a model's generation configuration that Transformers would add to those of a call, and that are known
+    to change what is drawn. `max_length` does not beside `max_new_tokens`.
 
     Args:
         generation_config (`GenerationConfig`): the model's.
         given (`dict[str, Any]`): what is given for every call; None counts as not given.
-
-    Returns:
-        `dict[str, Any]`: those that are known to change what is drawn. `max_length` does not beside `max_new_tokens`.
     """
     known = SAMPLING_KEYS["transformers"] | REFUSED["transformers"].keys() | {"min_p"}
     names = (known & DRAWING_KEYS) - {"max_length"}
-    values = {name: getattr(generation_config, name, None) for name in names}
-    return {
-        name: value
-        for name, value in sorted(values.items())
-        if value not in (None, False, 0, 1) and value != [] and given.get(name) is None
-    }
+    values = {name: getattr(generation_config, name, None) for name in sorted(names) if given.get(name) is None}
+    return {name: value for name, value in values.items() if value not in (None, False, 0, 1) and value != []}
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import importlib.util
 import re
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from pprint import pformat
 from typing import Any
@@ -10,8 +11,8 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 
 from ..evaluation.config import EvaluateConfig
-from ..reporting.highlights import format_seconds, highlights, num_rollouts
-from ..reporting.runs import ReportError, Run, RunGroup, load_run
+from ..reporting.runs import ReportError, Run, load_run
+from ..reporting.tables import key_figures
 from ..run.secret_values import mask_text, mask_values
 from .facts import read_facts
 from .files import CURVES_FILE, DATA_CARD_FILE, RECIPE_FILE
@@ -20,7 +21,7 @@ from .results import eval_results, find_summaries, result_rows, sampling_line
 
 TEMPLATE = Path(__file__).with_name("card.md.j2")
 TAGS = ("dapo", "grpo", "trl", "dapo_trl", "reinforcement-learning", "reasoning", "generated_from_trainer")
-HIGHLIGHTS = ("Final reward", "Final accuracy", "Acceptance", "Generated per trained")
+KEY_FIGURES = ("Final reward", "Final accuracy", "Acceptance", "Generated per trained")
 
 READS = {
     "auto": "the last `Answer: ...` or `\\boxed{...}`, whichever comes later; without both, `the answer is ...`",
@@ -103,26 +104,25 @@ def metadata(facts: dict[str, Any], summaries: list[dict[str, Any]], tags: Seque
 
 def describe_run(run: Run, facts: dict[str, Any]) -> dict[str, Any]:
     """Length and cost of a run, as far as it was logged."""
-    tokens, seconds, before = 0.0, 0.0, 0
-    for record in run.records:
-        rollouts, before = record.get("rollout", before + 1) - before, record.get("rollout", before + 1)
-        duration = rollouts * record.get("time/rollout", 0.0)
-        seconds += duration
-        tokens += duration * record.get("tokens_per_second/rollout", 0.0)
+    columns = ["time/rollout", "tokens_per_second/rollout"]
+    logged = run.training.reindex(columns=columns).fillna(0.0)
+    rollouts = run.training["rollout"].diff().fillna(run.training["rollout"]) if "rollout" in run.training else 1
+    seconds = rollouts * logged["time/rollout"]
+    figures = key_figures([run])
     return {
-        "num_steps": int(run.records[-1]["step"]),
-        "num_rollouts": num_rollouts(run),
-        "num_tokens": f"{tokens:,.0f}",
-        "duration": format_seconds(seconds),
-        "device_hours": f"{seconds / 3600 * facts['hardware']['num_processes']:.2f}",
-        "highlights": [item for item in highlights(RunGroup(run.label, [run])) if item.label in HIGHLIGHTS],
+        "num_steps": int(run.training["step"].iloc[-1]),
+        "num_rollouts": run.num_rollouts,
+        "num_tokens": f"{(seconds * logged['tokens_per_second/rollout']).sum():,.0f}",
+        "duration": str(timedelta(seconds=round(seconds.sum()))),
+        "device_hours": f"{seconds.sum() / 3600 * facts['hardware']['num_processes']:.2f}",
+        "figures": {name: figures[name] for name in KEY_FIGURES if name in figures},
     }
 
 
 def last_step(run_dir: Path) -> int:
     """Optimizer steps of a run, 0 if nothing has been logged."""
     run = _load_run(run_dir)
-    return int(run.records[-1]["step"]) if run else 0
+    return int(run.training["step"].iloc[-1]) if run else 0
 
 
 def _load_run(run_dir: Path) -> Run | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult
 
-from ..data.hub import is_hub_id
+from ..data.sources import is_hub_id
 from ..evaluation.summary import SummaryError, read_summary
 from .files import model_files
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from accelerate.logging import get_logger
 
-from ..distributed.failed_rank import has_lost_peers
+from ..distributed.failed_rank import has_failed_rank
 from .exit_codes import PREEMPTED as EXIT_CODE
 
 
@@ -86,7 +86,7 @@ def _ending_without_peers() -> Iterator[None]:
 
 def _watch(reader: int) -> None:
     while signum := os.read(reader, 1):
-        if signum[0] == signal.SIGTERM and has_lost_peers():
+        if signum[0] == signal.SIGTERM and has_failed_rank():
             os._exit(EXIT_CODE)
 
 

@@ -1,15 +1,11 @@
 """
-What nobody else is to see: access tokens, keys and passwords, wherever they stand in what is written.
+Keeps access tokens, keys and passwords out of everything that a run writes.
 
-Secrets are known by their *values*: those of settings whose name says so, at any depth; user and password in an
-address; those of environment variables; and the stored login of the Hub. A value is masked wherever it stands, as it
-is or as JSON, Python, HTML and addresses spell it:
-
-- of 8 characters or more: anywhere, also inside of a word;
-- of 4 to 7: where it stands as a word of its own;
-- shorter ones, words of up to 7 letters (`true`, `step`), numbers of up to 7 digits, placeholders (`localhost`),
-  special tokens (`<pad>`) and paths of files that exist: only as the value of a setting with such a name. Elsewhere
-  they tell nothing, and masking them would make a text unreadable, or change the prompts of an evaluation.
+Secrets are known by their *values*: those of settings and environment variables whose name says so, at any depth; user
+and password in an address; the stored login of the Hub. A value is masked wherever it stands, as it is or as JSON,
+Python, HTML and addresses spell it: from 8 characters on anywhere, from 4 on as a word of its own. Shorter and
+ordinary ones (see `_ORDINARY`), and paths of files that exist, are masked only as the value of a setting with such a
+name: elsewhere they tell nothing, and masking them would make a text unreadable.
 """
 
 import base64
@@ -22,9 +18,9 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
-from urllib.parse import quote, quote_plus, unquote
+from urllib.parse import quote, unquote
 
 from huggingface_hub import get_token
 
@@ -32,29 +28,23 @@ from huggingface_hub import get_token
 NOT_PUBLISHED = "not-published"
 """Stands for a secret."""
 
-_NUM_CHARS_ANYWHERE = 8
-_NUM_CHARS_AS_WORD = 4
-
-_ENDINGS = ("token", "key", "secret", "password", "passwd", "passphrase", "credential", "authorization")
-_WORDS = ("auth", "cookie", "jwt", "pass", "pat")
-_ANYWHERE = re.compile(
-    r"\b(secret|password|passwd|passphrase|connection string|(access|api|private) key|(access|auth|hf|hub) token)\b"
+# Names, as lower-case words with spaces between them.
+_OF_SECRETS = re.compile(
+    r"(token|(key|secret|password|passwd|passphrase|credential|authorization)s?)$|\b(auth|cookies?|jwt|pass|pat)$"
+    r"|\w pwd$|\b(access|api|auth|bearer|hf|hub|user) tokens$"
+    r"|\b(secret|password|passwd|passphrase|connection string|(access|api|private) key|(access|auth|hf|hub) token)\b"
 )
-_ABOUT_SECRETS = ("dir", "env", "file", "id", "length", "name", "path", "type", "url")
-_OWNERS_OF_TOKENS = ("access", "api", "auth", "bearer", "hf", "hub", "user")
-"""`api_tokens` are secrets, `max_tokens` are none."""
-_NO_SECRETS = (
-    *("additional", "audio", "begin", "bos", "bot", "cls", "end", "eos", "eot", "image", "mask", "pad", "sep"),
-    *("special", "start", "stop", "think", "unk", "video"),
-    *("answer", "cache", "column", "label", "problem", "prompt", "solution", "sort"),
+_OF_OTHERS = re.compile(  # what is said of a secret; words of a vocabulary; columns of a table
+    r"\b(dir|env|file|id|length|name|path|type|url)$"
+    r"|\b(additional|audio|begin|bos|bot|cls|end|eos|eot|image|mask|pad|sep|special|start|stop|think|unk|video"
+    r"|answer|cache|column|label|problem|prompt|solution|sort) \w+$"
 )
-"""Before `token` or `key`: words of a vocabulary, columns of a table."""
-
-_PLAIN = re.compile(
+# Values: words of up to 7 letters, numbers of up to 7 digits, special tokens, variables, placeholders.
+_ORDINARY = re.compile(
     r"[a-z]{1,7}|[A-Z]{1,7}|[A-Z][a-z]{1,6}|\d{1,7}|<[^<>]*>|\[[^\[\]]*\]|\$\{?\w+\}?"
     rf"|localhost|password|placeholder|{NOT_PUBLISHED}"
 )
-# User and password in an address; a part of a query with the name of a secret.
+# User and password in an address; a parameter in its query.
 _IN_ADDRESS = re.compile(r"(?<=://)[^/?#\s\"'<>`\\]+(?=@)")
 _IN_QUERY = re.compile(r"(?<=[?&])([\w.-]+)=([^&#\s\"'<>`\\]+)")
 
@@ -71,19 +61,9 @@ def is_secret_name(name: str) -> bool:
     >>> [is_secret_name(name) for name in ("eos_token", "max_tokens", "token_normalization", "HF_TOKEN_PATH")]
     [False, False, False, False]
     """
-    words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
-    if not words or "@" in name:  # `pass@8` is a measure
-        return False
-    last, before = words[-1], words[-2] if len(words) > 1 else ""
-    if before in _NO_SECRETS:
-        return False
-    if last not in _ABOUT_SECRETS and _ANYWHERE.search(" ".join(words)):
-        return True
-    if last == "tokens":
-        return before in _OWNERS_OF_TOKENS
-    if last == "pwd":
-        return bool(before)  # `MYSQL_PWD`; `PWD` is a directory
-    return last in _WORDS or last.removesuffix("s").endswith(_ENDINGS)
+    words = " ".join(re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)).lower()
+    is_measure = "@" in name  # pass@8
+    return not is_measure and not _OF_OTHERS.search(words) and bool(_OF_SECRETS.search(words))
 
 
 def remember(*parts: Any) -> None:
@@ -94,7 +74,8 @@ def remember(*parts: Any) -> None:
         parts: dataclasses, dictionaries, lists or texts.
     """
     for part in parts:
-        _remembered.update(_secrets_in(part))
+        is_settings = dataclasses.is_dataclass(part) and not isinstance(part, type)
+        _remembered.update(_secrets_in(vars(part) if is_settings else part))
 
 
 def mask_text(text: str) -> str:
@@ -104,7 +85,7 @@ def mask_text(text: str) -> str:
     >>> mask_text("http://me:pa55word@localhost:8000/v1?api_key=abc")
     'http://not-published@localhost:8000/v1?api_key=not-published'
     """
-    return _mask_text(text, _pattern(_known()))
+    return _mask_text(text, _known())
 
 
 def mask_values(value: Any) -> Any:
@@ -115,7 +96,8 @@ def mask_values(value: Any) -> Any:
         value: dictionaries, lists and tuples of any depth. Texts in them are masked, and what stands under the name of
             a secret; names, numbers and other objects stay.
     """
-    return _mask_values(value, False, _pattern(_known()))
+    known = _known()
+    return _map_texts(value, lambda text, is_secret: NOT_PUBLISHED if is_secret and text else _mask_text(text, known))
 
 
 def mask_words(words: Sequence[str]) -> list[str]:
@@ -127,36 +109,34 @@ def mask_words(words: Sequence[str]) -> list[str]:
     """
     masked, is_secret = [], False
     for word in words:
-        if word.startswith("--"):
-            flag, equals, word = word.partition("=")
-            is_secret = is_secret_name(flag)
-            masked.append(mask_text(flag) + equals + (_mask_word(word, is_secret) if equals else ""))
-        else:
-            masked.append(_mask_word(word, is_secret))
+        flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        is_secret = is_secret_name(flag) if flag else is_secret
+        settings = _parse_dict(value)
+        if is_secret and (equals or not flag):
+            value = NOT_PUBLISHED
+        elif settings != mask_values(settings):
+            value = json.dumps(mask_values(settings), ensure_ascii=False)
+        masked.append(mask_text(flag) + equals + mask_text(value))
     return masked
 
 
+@functools.cache  # once in a process
 def mask_logs() -> None:
     """What this process logs and warns of is without secrets from now on, tracebacks too."""
     make_record, format_warning = logging.getLogRecordFactory(), warnings.formatwarning
-    if getattr(make_record, "masks", False):
-        return
 
-    def make_masked_record(*args, **kwargs) -> logging.LogRecord:
+    def make_masked_record(*args: Any, **kwargs: Any) -> logging.LogRecord:
         record = make_record(*args, **kwargs)
         with contextlib.suppress(Exception):  # arguments that do not fit the message: its handler reports that
             message = record.getMessage()
-            masked = mask_text(message)
-            if masked != message:
-                record.msg, record.args = masked, None
+            if mask_text(message) != message:  # otherwise a formatter may want the arguments
+                record.msg, record.args = mask_text(message), None
         if record.exc_info:
             text = logging.Formatter().formatException(record.exc_info)
-            masked = mask_text(text)
-            if masked != text:  # otherwise the handler writes it in its own way
-                record.exc_text = masked
+            if mask_text(text) != text:  # otherwise the handler writes it in its own way
+                record.exc_text = mask_text(text)
         return record
 
-    make_masked_record.masks = True
     logging.setLogRecordFactory(make_masked_record)
     warnings.formatwarning = lambda *args, **kwargs: mask_text(format_warning(*args, **kwargs))
 
@@ -171,130 +151,94 @@ def masking_errors() -> Iterator[None]:
         raise
 
 
-def _mask_error(error: BaseException | None, seen: set[int]) -> None:
-    if error is None or id(error) in seen:
+def _mask_error(error: Any, seen: set[int]) -> None:
+    if not isinstance(error, BaseException) or id(error) in seen:
         return
     seen.add(id(error))
     error.args = tuple(mask_text(arg) if isinstance(arg, str) else arg for arg in error.args)
     if hasattr(error, "__notes__"):
         error.__notes__ = [mask_text(note) for note in error.__notes__]
-    others = [arg for arg in error.args if isinstance(arg, BaseException)]  # as the errors of `requests` have them
-    for other in (error.__cause__, error.__context__, *getattr(error, "exceptions", ()), *others):
+    # Errors of `requests` have others in their arguments.
+    for other in (*error.args, *getattr(error, "exceptions", ()), error.__cause__, error.__context__):
         _mask_error(other, seen)
 
 
-def _known() -> frozenset[str]:
-    """The environment's secrets are looked up each time: a recipe sets variables (`env`), and logins change."""
-    found = set(_secrets_in(dict(os.environ)))
-    login = get_token()
-    return frozenset(_remembered | found | ({login} if login else set()))
-
-
-def _secrets_in(value: Any, is_secret: bool = False) -> Iterator[str]:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = vars(value)
+def _map_texts(value: Any, change: Callable[[str, bool], str], is_secret: bool = False) -> Any:
+    """Rebuilds dictionaries, lists and tuples; `change` gets each text, and whether a name says that it is secret."""
     if isinstance(value, dict):
-        for name, item in value.items():
-            yield from _secrets_in(item, is_secret or is_secret_name(str(name)))
-    elif isinstance(value, list | tuple | set):
-        before = None  # words of a command line: `["--api-key", "abc"]`
-        for item in value:
-            is_flag = isinstance(before, str) and before.startswith("--")
-            yield from _secrets_in(item, is_secret or (is_flag and is_secret_name(before)))
-            before = item
-    elif type(value) is int and is_secret:
-        yield str(value)
-    elif isinstance(value, str):
-        yield from _parts(value) if is_secret else _secrets_in(_parse_dict(value))
-        for address in _IN_ADDRESS.findall(value):
-            yield from _parts(address.partition(":")[2] or address)
-        for name, part in _IN_QUERY.findall(value):
-            yield from _parts(part) if is_secret_name(name) else ()
+        return {name: _map_texts(item, change, is_secret or is_secret_name(str(name))) for name, item in value.items()}
+    if type(value) in (list, tuple):
+        before = ["", *value]
+        return type(value)(
+            _map_texts(item, change, is_secret or _is_secret_flag(before[i])) for i, item in enumerate(value)
+        )
+    if type(value) is str or (type(value) is int and is_secret):  # not the members of an enumeration
+        return change(str(value), is_secret)
+    return value
 
 
-def _parts(secret: str) -> Iterator[str]:
-    """A secret, and what of it may stand alone: its lines, the token behind `Bearer`."""
-    secret = secret.strip()
-    yield secret
-    yield unquote(secret)
-    for line in secret.splitlines():
-        if len(line.strip()) >= _NUM_CHARS_ANYWHERE:
-            yield line.strip()
-    scheme, _, token = secret.partition(" ")
-    if scheme.lower() in ("bearer", "basic", "token"):
-        yield token.strip()
+def _is_secret_flag(word: Any) -> bool:
+    return isinstance(word, str) and word.startswith("--") and is_secret_name(word)
 
 
 def _parse_dict(text: str) -> dict | None:
     """A dictionary written as JSON, as the command line gives it."""
-    if not text.lstrip().startswith("{"):
-        return None
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
+    with contextlib.suppress(ValueError):
+        value = json.loads(text) if text.lstrip().startswith("{") else None
+        return value if isinstance(value, dict) else None
+    return None
 
 
-def _spellings(secret: str) -> set[str]:
-    """A text as it may stand in JSON, Python, HTML, an address, or a header."""
-    as_json = {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
-    as_html = {html.escape(secret), html.escape(secret, quote=False), html.escape(secret).replace("&quot;", "&#34;")}
-    as_html |= {text.replace("&#x27;", "&#39;") for text in as_html}
-    in_address = {quote(secret), quote(secret, safe=""), quote_plus(secret)}
-    in_header = {base64.b64encode(secret.encode(errors="surrogatepass")).decode()}
-    return {secret, repr(secret)[1:-1]} | as_json | as_html | in_address | in_header
+def _secrets_in(value: Any) -> set[str]:
+    found: set[str] = set()
+
+    def collect(text: str, is_secret: bool) -> str:
+        secrets = [text] if is_secret else []
+        secrets += [address.partition(":")[2] or address for address in _IN_ADDRESS.findall(text)]
+        secrets += [part for name, part in _IN_QUERY.findall(text) if is_secret_name(name)]
+        for secret in map(str.strip, secrets):
+            bare = re.sub(r"(?i)^(bearer|basic|token)\s+", "", secret)  # as a header has it
+            found.update((secret, bare, unquote(bare), *map(str.strip, bare.splitlines())))
+        found.update(_secrets_in(_parse_dict(text)))
+        return text
+
+    _map_texts(value, collect)
+    return found
+
+
+def _known() -> re.Pattern:
+    """The environment's secrets are looked up each time: a recipe sets variables (`env`), and logins change."""
+    return _pattern(frozenset(_remembered | _secrets_in({**os.environ, "hub_token": get_token()})))
 
 
 @functools.lru_cache(maxsize=16)
-def _pattern(secrets: frozenset[str]) -> re.Pattern | None:
-    spellings = set()
-    for secret in secrets:
-        is_plain = _PLAIN.fullmatch(secret) or (os.path.isabs(secret) and os.path.exists(secret))
-        if len(secret) >= _NUM_CHARS_AS_WORD and not is_plain:
-            spellings |= _spellings(secret)
-    if not spellings:
-        return None
-    longest_first = sorted(spellings, key=lambda spelling: (-len(spelling), spelling))
-    return re.compile(
-        "|".join(
-            re.escape(spelling)
-            if len(spelling) >= _NUM_CHARS_ANYWHERE
-            else rf"(?<![^\W_]){re.escape(spelling)}(?![^\W_])"
-            for spelling in longest_first
-        )
-    )
+def _pattern(secrets: frozenset[str]) -> re.Pattern:
+    alternatives = []
+    for secret in sorted(secrets, key=len, reverse=True):
+        is_path = os.path.isabs(secret) and os.path.exists(secret)
+        if len(secret) < 4 or is_path or _ORDINARY.fullmatch(secret):
+            continue
+        spelled = "".join(map(_spellings, secret))
+        alternatives.append(spelled if len(secret) >= 8 else rf"(?<![^\W_]){spelled}(?![^\W_])")
+        alternatives.append(re.escape(base64.b64encode(secret.encode(errors="surrogatepass")).decode()))
+    return re.compile("|".join(alternatives) or r"(?!)")
 
 
-def _mask_text(text: str, pattern: re.Pattern | None) -> str:
+def _spellings(char: str) -> str:
+    """A pattern of a character as JSON, Python, HTML and addresses spell it."""
+    if char.isascii() and char.isalnum():
+        return char
+    spelled = {char, json.dumps(char)[1:-1], repr(char)[1:-1], quote(char, safe="", errors="surrogatepass")}
+    spelled |= {html.escape(char), f"&#{ord(char)};", f"&#x{ord(char):x};"}
+    spelled |= {"'": {"\\'"}, " ": {"+"}}.get(char, set())
+    return f"(?:{'|'.join(re.escape(one) for one in sorted(spelled, key=len, reverse=True))})"
+
+
+def _mask_text(text: str, known: re.Pattern) -> str:
     if "@" in text:
         text = _IN_ADDRESS.sub(NOT_PUBLISHED, text)
     if "=" in text:
-        text = _IN_QUERY.sub(_mask_parameter, text)
-    return pattern.sub(NOT_PUBLISHED, text) if pattern else text
-
-
-def _mask_parameter(match: re.Match) -> str:
-    return f"{match[1]}={NOT_PUBLISHED}" if is_secret_name(match[1]) else match[0]
-
-
-def _mask_values(value: Any, is_secret: bool, pattern: re.Pattern | None) -> Any:
-    if isinstance(value, dict):
-        return {
-            name: _mask_values(item, is_secret or is_secret_name(str(name)), pattern) for name, item in value.items()
-        }
-    if type(value) in (list, tuple):
-        return type(value)(_mask_values(item, is_secret, pattern) for item in value)
-    if type(value) is int and is_secret:
-        return NOT_PUBLISHED
-    if type(value) is str:  # not the members of an enumeration, which are texts too
-        return NOT_PUBLISHED if is_secret and value else _mask_text(value, pattern)
-    return value
-
-
-def _mask_word(word: str, is_secret: bool) -> str:
-    if is_secret:
-        return NOT_PUBLISHED
-    parsed = _parse_dict(word)
-    masked = mask_values(parsed)
-    return mask_text(word) if parsed == masked else json.dumps(masked, ensure_ascii=False)
+        text = _IN_QUERY.sub(
+            lambda match: f"{match[1]}={NOT_PUBLISHED}" if is_secret_name(match[1]) else match[0], text
+        )
+    return known.sub(NOT_PUBLISHED, text)

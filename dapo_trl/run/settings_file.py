@@ -49,7 +49,7 @@ def read_settings(output_dir: str | Path) -> tuple[dict[str, Any], dict[str, Any
         return content["settings"], content["defaults"]
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(
-            f"{path} is damaged ({error!r}). Remove it; settings are then read from the run's training_args.bin."
+            f"{path} is damaged ({error!r}). Remove it: the settings of this run are then unknown."
         ) from error
 
 

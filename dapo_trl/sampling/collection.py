@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from ..distributed.all_to_all import exchange
+from ..distributed.all_to_all import all_to_all
 from ..monitoring.metrics import merge_completion_metrics
 from . import GroupPool
 
@@ -195,7 +195,7 @@ def build_replay(
     Args:
         collection (`Collection`): the rows collected.
         pool (`GroupPool`): says which groups are kept.
-        accelerator (`Accelerator`): see [`exchange`].
+        accelerator (`Accelerator`): see [`all_to_all`].
         filler (`GeneratedRow`): makes the shares equal when the rollout is partial.
         has_logprobs (`bool`): see [`Replay`].
 
@@ -212,7 +212,7 @@ def build_replay(
             row = collection.rows[number]
             row.extra[FATE_COLUMN] = "kept"
             outgoing[position // share].append((position, row))
-    received = sorted(exchange(outgoing, accelerator), key=lambda item: item[0])
+    received = sorted(all_to_all(outgoing, accelerator), key=lambda item: item[0])
     rows = [row for _, row in received]
     rewards = collection.rewards_per_func()[kept]
     missing = rewards.new_full((num_slots - len(kept), rewards.size(1)), torch.nan)

@@ -66,28 +66,21 @@ def test_the_base_weights_have_not_changed(run):
             assert torch.equal(value, stored[name.replace(".base_layer", "")])
 
 
-def test_merged_model(run, tmp_path, capsys):
+@pytest.mark.parametrize("dtype", ["auto", "float32"])
+def test_merged_model(run, dtype, tmp_path, capsys):
+    """Also in another type, and with a base model that has moved."""
     trainer, base = run
-    output = str(tmp_path / "merged")
-    main(["--adapter", f"{trainer.args.output_dir}/checkpoint-4", "--output", output])
+    output, options = str(tmp_path / "merged"), []
+    if dtype != "auto":
+        AutoModelForCausalLM.from_pretrained(base).save_pretrained(tmp_path / "moved")
+        options = ["--base", str(tmp_path / "moved"), "--dtype", dtype]
+    main(["--adapter", f"{trainer.args.output_dir}/checkpoint-4", "--output", output, *options])
     merged = AutoModelForCausalLM.from_pretrained(output)
-    assert merged.dtype == AutoModelForCausalLM.from_pretrained(base).dtype
-    tolerance = 1e-5 if merged.dtype == torch.float32 else 0.05
+    assert merged.dtype == (AutoModelForCausalLM.from_pretrained(base).dtype if dtype == "auto" else torch.float32)
+    tolerance = 1e-5 if trainer.model.dtype == torch.float32 else 0.05
     torch.testing.assert_close(logits(merged), logits(trainer.model), rtol=0, atol=tolerance)
     assert AutoTokenizer.from_pretrained(output).vocab_size == char_tokenizer().vocab_size
     assert output in capsys.readouterr().out
-
-
-def test_merged_in_another_type_and_from_another_place(run, tmp_path):
-    trainer, base = run
-    moved = tmp_path / "moved"
-    AutoModelForCausalLM.from_pretrained(base).save_pretrained(moved)
-    arguments = ["--adapter", f"{trainer.args.output_dir}/checkpoint-4", "--output", str(tmp_path / "merged")]
-    main([*arguments, "--base", str(moved), "--dtype", "float32"])
-    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
-    assert merged.dtype == torch.float32
-    tolerance = 1e-5 if trainer.model.dtype == torch.float32 else 0.05
-    torch.testing.assert_close(logits(merged), logits(trainer.model), rtol=0, atol=tolerance)
 
 
 # What is refused

@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 
 from dapo_trl.data import CheckFailedError, apply_template, check_dataset
 from dapo_trl.data.scoring import gold_completion
-from dapo_trl.data.tokens import length_statistics, num_prompt_tokens
+from dapo_trl.data.tokens import length_statistics, prompt_ids
 from dapo_trl.rewards import load_reward
 
 
@@ -32,18 +32,15 @@ def test_all_golds_score():
     report = check_dataset(data(["1", "2", "3"]), reads_answer_lines)
     assert report.frac_right == {"reads_answer_lines": 1.0}
     assert report.failures == []
-    assert dict(report.answer_types) == {"integer": 3}
 
 
 def test_failures_are_listed_with_row_and_reason():
     with pytest.raises(CheckFailedError) as error:
         check_dataset(data(["1"] * 98 + ["pi", "2"]), reads_answer_lines, min_frac_right=0.995)
     (failure,) = error.value.report.failures
-    assert str(failure) == (
-        "row 98, reads_answer_lines, gold 'pi' as 'Answer: pi': no reward, the gold cannot be read"
-    )
+    assert failure == "row 98, reads_answer_lines, gold 'pi' as 'Answer: pi': no reward, the gold cannot be read"
     assert "reads_answer_lines (99.00%)" in str(error.value)
-    assert str(failure) in str(error.value)
+    assert failure in str(error.value)
 
 
 def test_bound_is_99_percent():
@@ -129,8 +126,12 @@ def test_duplicates_are_counted_and_warned_of(caplog):
 
 def test_lengths_in_tokens(tokenizer_path):
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_path)
-    assert num_prompt_tokens("a a a", tokenizer) == 3
-    assert num_prompt_tokens([{"role": "user", "content": "a a a"}], tokenizer) == 5
+    assert list(map(len, prompt_ids(["a a a", "a"], tokenizer))) == [3, 1]
+    assert list(map(len, prompt_ids([[{"role": "user", "content": "a a a"}]], tokenizer))) == [5]
+    assert prompt_ids([], tokenizer) == []
+    tokenizer.chat_template = None
+    with pytest.raises(ValueError, match=r"has no chat template, and the prompts are lists of messages. Use the"):
+        prompt_ids([[{"role": "user", "content": "a"}]], tokenizer)
     dataset = Dataset.from_dict({"prompt": ["a", "a a", "a a a"], "solution": ["1", "1", "1"]})
     report = check_dataset(dataset, reads_answer_lines, tokenizer=tokenizer)
     assert report.prompt_tokens == {"min": 1, "median": 2, "95%": 3, "max": 3}

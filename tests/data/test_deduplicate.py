@@ -2,9 +2,8 @@
 
 import pytest
 
-from dapo_trl.data.counts import Counts
 from dapo_trl.data.deduplicate import deduplicate
-from dapo_trl.data.records import Record
+from dapo_trl.data.records import Counts, Record
 
 
 def record(problem: str, gold: str) -> Record:

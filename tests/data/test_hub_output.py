@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pyarrow.parquet as pq
 import pytest
 
+from dapo_trl.commands import prepare_data
 from dapo_trl.commands.prepare_data import main
-from dapo_trl.data import hub
-from dapo_trl.data.hub import is_hub_id
+from dapo_trl.data.sources import is_hub_id
 
 
 class FakeApi:
@@ -31,7 +31,7 @@ class FakeApi:
 @pytest.fixture
 def api(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(hub, "HfApi", FakeApi)
+    monkeypatch.setattr(prepare_data, "HfApi", FakeApi)
     monkeypatch.setattr(FakeApi, "calls", [])
     return FakeApi
 

@@ -9,8 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dapo_trl.data import RowError, load_prompts
-from dapo_trl.data.counts import Counts
-from dapo_trl.data.records import RecordReader
+from dapo_trl.data.records import Counts, RecordReader
 
 
 DAPO_BEFORE = (

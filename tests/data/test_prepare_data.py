@@ -65,7 +65,6 @@ def test_repetitions_conflicts_and_gaps_are_left_out_and_counted(dapo_file, tmp_
         "| Rows of problems with conflicting golds, left out | 3 |",
         "| ... which are so many problems | 1 |",
         "| **Problems kept** | 3 |",
-        "| integer | 3 |",
         "| `prompt_template` | `plain` |",
     ):
         assert line in card.splitlines()
@@ -75,7 +74,6 @@ def test_repetitions_conflicts_and_gaps_are_left_out_and_counted(dapo_file, tmp_
 def test_card_is_valid_for_the_hub(dapo_file, tmp_path):
     main(["--source", dapo_file, "--output", str(tmp_path / "out")])
     card = DatasetCard.load(tmp_path / "out" / "README.md")
-    assert card.data.size_categories == ["n<1K"]
     assert card.data.configs == [
         {
             "config_name": "default",

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dapo_trl.data import sources
-from dapo_trl.data.stream import stream_rows
+from dapo_trl.data.load import stream_rows
 
 
 ROWS = [{"problem": f"Q{n}?", "answer": n} for n in range(2500)]

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from dapo_trl.distributed.all_to_all import DisagreementError, assert_agreement, exchange, pack, unpack
+from dapo_trl.distributed.all_to_all import DisagreementError, all_to_all, assert_agreement, pack, unpack
 
 
 NUM_PROCESSES = 3
@@ -35,11 +35,11 @@ def assert_exchanged(process: int, rendezvous: str) -> None:
     accelerator = SimpleNamespace(
         process_index=process, num_processes=NUM_PROCESSES, device=torch.device("cpu"), gather=gather
     )
-    incoming = exchange(outgoing_of(process), accelerator)
+    incoming = all_to_all(outgoing_of(process), accelerator)
     expected = [item for sender in range(NUM_PROCESSES) for item in outgoing_of(sender)[process]]
     assert [item[:3] for item in incoming] == [item[:3] for item in expected]
     assert all(torch.equal(ours[3], theirs[3]) for ours, theirs in zip(incoming, expected, strict=True))
-    assert exchange([[] for _ in range(NUM_PROCESSES)], accelerator) == []
+    assert all_to_all([[] for _ in range(NUM_PROCESSES)], accelerator) == []
 
     assert_agreement({"round": 1, "prompts": 8}, accelerator)
     with pytest.raises(DisagreementError, match=r"\{'prompts': \[8, 9, 10\]\}"):
@@ -54,7 +54,7 @@ def test_three_processes(tmp_path):
 def test_one_process_keeps_its_objects_as_they_are():
     item = object()
     alone = SimpleNamespace(process_index=0, num_processes=1)
-    assert exchange([[item]], alone) == [item]
+    assert all_to_all([[item]], alone) == [item]
     assert_agreement({"round": 1}, alone)
 
 

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from dapo_trl.distributed import failed_rank
-from dapo_trl.distributed.failed_rank import LAUNCHER_SECONDS, failing_after_peers, is_accelerate
+from dapo_trl.distributed.failed_rank import LAUNCHER_SECONDS, failing_after_other_ranks, is_accelerate
 from tests.distributed.launcher import ENVIRONMENT
 
 
@@ -21,7 +21,7 @@ from tests.distributed.launcher import ENVIRONMENT
     ],
 )
 def test_peers_are_those_of_the_launcher(env, is_lost):
-    check = f"from dapo_trl.distributed.failed_rank import has_lost_peers; assert has_lost_peers() is {is_lost}"
+    check = f"from dapo_trl.distributed.failed_rank import has_failed_rank; assert has_failed_rank() is {is_lost}"
     clean = {name: value for name, value in os.environ.items() if name not in ("LOCAL_RANK", "LOCAL_WORLD_SIZE")}
     finished = subprocess.run([sys.executable, "-c", check], env=clean | ENVIRONMENT | env)
     assert finished.returncode == 0
@@ -30,7 +30,7 @@ def test_peers_are_those_of_the_launcher(env, is_lost):
 def test_the_first_process_of_a_container_has_no_parent(monkeypatch):
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     monkeypatch.setattr(failed_rank.psutil.Process, "parent", lambda self: None)
-    assert not failed_rank.has_lost_peers()
+    assert not failed_rank.has_failed_rank()
 
 
 @pytest.mark.parametrize(
@@ -41,10 +41,10 @@ def test_an_error_waits_for_the_launcher_only_after_another_process_is_gone(
 ):
     pauses = []
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(num_started))
-    monkeypatch.setattr(failed_rank, "has_lost_peers", lambda: is_lost)
+    monkeypatch.setattr(failed_rank, "has_failed_rank", lambda: is_lost)
     monkeypatch.setattr(failed_rank, "NOTICE_SECONDS", 0.0)
     monkeypatch.setattr(failed_rank.time, "sleep", pauses.append)
-    with pytest.raises(RuntimeError, match="connection closed by peer"), failing_after_peers():
+    with pytest.raises(RuntimeError, match="connection closed by peer"), failing_after_other_ranks():
         raise RuntimeError("connection closed by peer")
     assert (LAUNCHER_SECONDS in pauses) == is_held_back
 

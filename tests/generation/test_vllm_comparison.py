@@ -1,18 +1,19 @@
 """A server that computes something else than the trainer is found before it generates (real ones: tests/real_vllm)."""
 
+import math
 from types import SimpleNamespace
 
 import pytest
 import torch
 from accelerate import Accelerator
 from peft import LoraConfig, get_peft_model
+from trl.generation.vllm_client import VLLMClient
 
 from dapo_trl import DAPOTrainer
-from dapo_trl.generation.vllm import ServerError, ServerMismatchError, comparison
+from dapo_trl.generation.vllm import ServerError, ServerMismatchError, comparison, count_corrected
 from dapo_trl.generation.vllm.client import GuardedClient
 from dapo_trl.generation.vllm.comparison import (
     TEXT,
-    coarsest_dtype,
     find_difference,
     score_text,
     text_ids,
@@ -21,6 +22,7 @@ from dapo_trl.generation.vllm.comparison import (
 )
 from dapo_trl.generation.vllm.generation import Generation
 from tests.helpers import FIRST_CHARACTER, VOCABULARY, build, char_tokenizer, tiny_model
+from tests.recording_vllm import SESSION, HeldClaim
 
 
 # What is compared
@@ -51,17 +53,14 @@ def test_no_number_is_no_agreement(value):
 
 def test_the_coarsest_type_decides():
     model = tiny_model()
-    assert coarsest_dtype(model, "no") == torch.float32
-    assert coarsest_dtype(model, "bf16") == torch.bfloat16
-    assert coarsest_dtype(model, "fp16") == torch.float16
-    assert coarsest_dtype(tiny_model(dtype=torch.float16), "no") == torch.float16
+    assert [tolerance(model, precision) for precision in ("no", "fp16", "bf16")] == [0.002, 0.03, 0.15]
+    assert usual_difference(model, "bf16") == 0.1
+    assert tolerance(tiny_model(dtype=torch.float16), "no") == 0.03
     adapted = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"]))
     for name, parameter in adapted.named_parameters():
         if "lora_" in name:
             parameter.data = parameter.data.bfloat16()
-    assert coarsest_dtype(adapted, "no") == torch.bfloat16
     assert tolerance(adapted, "no") == 0.15
-    assert (tolerance(tiny_model(), "no"), usual_difference(tiny_model(), "bf16")) == (0.002, 0.1)
 
 
 def test_eight_bits_round_more():
@@ -95,36 +94,32 @@ def test_the_trainers_log_probabilities(trainer):
 # Both sides
 
 
-class ScoringClient:
-    """Stands for TRL's client: tells the log-probabilities of texts as vLLM does."""
+class ScoringClient(VLLMClient):
+    """TRL's client with a server that tells the log-probabilities of texts as vLLM does."""
 
-    base_url, model = "http://server", "model"
+    base_url, model, session = "http://server", "model", SESSION
 
     def __init__(self, logps: dict[int, float], num_engines: int = 1, status: int = 200):
         self.logps, self.num_engines, self.status = logps, num_engines, status
-        self.session = SimpleNamespace(mount=lambda *args: None, post=self._post)
-        self.requests, self.mark = [], None
+        self.requests = []
 
     def get_server_info(self):
         return {"model_config": {"max_model_len": 12}, "parallel_config": {"data_parallel_size": self.num_engines}}
 
-    def _get(self, url):
-        return {"weight_version": self.mark}
-
     def _post(self, url, json):
-        if "new_version" in json:
-            self.mark = json["new_version"]
-            return SimpleNamespace(status_code=200, raise_for_status=lambda: None)
         self.requests.append(json)
+        if self.status != 200:
+            raise Exception(f"Request failed: {self.status}, no such thing")
         answers = [
-            {"prompt_logprobs": [None, *({str(token): {"logprob": self.logps[token]}} for token in ids[1:])]}
+            {
+                "prompt_logprobs": [
+                    None,
+                    *({str(token): {"logprob": self.logps[token], "rank": 1}} for token in ids[1:]),
+                ]
+            }
             for ids in json["prompt"]
         ]
-        return SimpleNamespace(
-            status_code=self.status,
-            text="no such thing",
-            json=lambda: {"choices": answers},
-        )
+        return {"choices": answers}
 
 
 LOGPS = {token: -token / 10 for token in VOCABULARY.values()}
@@ -133,9 +128,7 @@ LOGPS = {token: -token / 10 for token in VOCABULARY.values()}
 def generation_with(client: ScoringClient, trained: dict[int, float] = LOGPS) -> Generation:
     made = object.__new__(Generation)
     made.accelerator, made.model, made.processing_class = Accelerator(cpu=True), tiny_model(), char_tokenizer()
-    made.server_base_url, made.vllm_client = "http://server", GuardedClient(client, 1.0)
-    made._requirements = SimpleNamespace(vocab_size=len(VOCABULARY))
-    made._broadcast = lambda value: value
+    made._url, made.vllm_client = "http://server", GuardedClient(client, 1.0, HeldClaim())
     made._is_compared = False
     made.score = lambda ids: torch.tensor([trained[token] for token in ids[1:]])
     return made
@@ -144,11 +137,11 @@ def generation_with(client: ScoringClient, trained: dict[int, float] = LOGPS) ->
 def test_a_server_that_computes_the_same():
     client = ScoringClient(LOGPS, num_engines=3)
     made = generation_with(client)
-    made._compare()
+    made._compare(made.score)
     assert made._is_compared and made.vllm_client.take_fault() is None
     (request,) = client.requests
     assert [len(ids) for ids in request["prompt"]] == [11] * 3  # for every engine, as much as the server takes
-    assert (request["max_tokens"], request["prompt_logprobs"]) == (1, 0)
+    assert (request["max_tokens"], request["prompt_logprobs"]) == (1, 1)
 
 
 def test_a_server_that_computes_something_else():
@@ -157,20 +150,20 @@ def test_a_server_that_computes_something_else():
         r"at http://server computes something else .* differ by 0.01 nats .* explains 0.002\. Most likely .*layers"
     )
     with pytest.raises(ServerMismatchError, match=message):
-        made._compare()
+        made._compare(made.score)
     assert not made._is_compared
 
 
 def test_a_server_that_scores_no_texts_is_only_warned_of(caplog):
     made = generation_with(ScoringClient(LOGPS, status=400))
-    made._compare()
+    made._compare(made.score)
     assert not made._is_compared and made.vllm_client.take_fault() is None
     assert "does not tell log-probabilities of a given text" in caplog.text and "no such thing" in caplog.text
 
 
 def test_a_server_that_fails_meanwhile_is_a_fault_like_any_other():
     made = generation_with(ScoringClient(LOGPS, status=500))
-    made._compare()
+    made._compare(made.score)
     assert "Request failed: 500, no such thing" in made.vllm_client.take_fault() and not made._is_compared
 
 
@@ -189,3 +182,36 @@ def test_after_the_first_weights_and_after_every_fault(monkeypatch):
     client.logps = {token: logp + 0.01 for token, logp in LOGPS.items()}
     with pytest.raises(ServerError, match="computes something else .* resume"):
         made._recover()
+
+
+# Of the trained tokens
+
+
+OLD = torch.tensor([[-1.0, -1.0, -1.0, -1.0], [-1.0, -1.0, -1.0, -1.0]])
+# Ratios 1, 3, 1/3, 3 (not trained); 1.5 four times, one of them unknown.
+SAMPLING = torch.tensor(
+    [
+        [-1.0, -1.0 - math.log(3), -1.0 + math.log(3), -1.0 - math.log(3)],
+        [-1.0 - math.log(1.5), -1.0 - math.log(1.5), -1.0 - math.log(1.5), math.nan],
+    ]
+)
+TRAINED = torch.tensor([[True, True, True, False], [True, True, True, True]])
+
+
+@pytest.mark.parametrize(
+    ("mode", "lower", "upper", "corrected"),
+    [
+        ("token_truncate", None, 2.0, 1),
+        ("token_truncate", 0.5, 2.0, 2),
+        ("token_mask", 0.5, None, 1),
+        ("token_truncate", None, 1.2, 4),
+        ("token_truncate", None, None, 0),
+        # of the sequences: 1 * 3 / 3 = 1, and 1.5 ** 3 = 3.4
+        ("sequence_mask", None, 3.0, 4),
+        ("sequence_truncate", None, 4.0, 0),
+        ("sequence_truncate", 2.0, 4.0, 3),
+    ],
+)
+def test_tokens_out_of_bounds(mode, lower, upper, corrected):
+    scored = {"old_per_token_logps": OLD, "sampling_per_token_logps": SAMPLING}
+    assert count_corrected(scored, TRAINED, mode, lower, upper).tolist() == [corrected, 7]

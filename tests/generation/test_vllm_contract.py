@@ -124,7 +124,17 @@ def test_only_these_methods_are_overridden():
 
 
 def test_names_of_ours_are_free(trainer):
-    own = {"settings", "_requirements", "_is_connected"}
+    own = {
+        "_args",
+        "_datasets",
+        "_global_step",
+        "_url",
+        "_claim",
+        "_requirements",
+        "_is_connected",
+        "_is_compared",
+        "_draw",
+    }
     assert not own & vars(trainer.vllm_generation).keys()
 
 

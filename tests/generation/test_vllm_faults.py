@@ -2,24 +2,24 @@
 
 from types import SimpleNamespace
 
+import httpx
 import pytest
-import requests
 from accelerate import Accelerator
 
-from dapo_trl.generation.vllm import ServerError, ServerMismatchError, ServerSettings, UnreachableError, generation
+from dapo_trl.generation.vllm import ServerError, ServerMismatchError, UnreachableError, generation
 from dapo_trl.generation.vllm.client import NOTHING_GENERATED, GuardedClient
 from dapo_trl.generation.vllm.generation import Generation
+from tests.recording_vllm import SESSION, HeldClaim
 
 
 class FailingClient:
     """Stands for TRL's client: raises the given errors in turn, then works."""
 
-    base_url, model = "http://server", "model"
+    base_url, session = "http://server", SESSION
 
     def __init__(self, *errors: Exception):
         self.errors, self.calls = list(errors), []
-        self.session = SimpleNamespace(mount=lambda *args: None, post=self._post)
-        self.mark = "default"
+        self.claim = HeldClaim()
 
     def _do(self, what: str) -> None:
         self.calls.append(what)
@@ -27,11 +27,7 @@ class FailingClient:
             raise self.errors.pop(0)
 
     def _get(self, url: str) -> dict:
-        return {"weight_version": self.mark, "data": [{"id": "model"}]}
-
-    def _post(self, url: str, json: dict):
-        self.mark = json["new_version"]
-        return SimpleNamespace(status_code=200, raise_for_status=lambda: None)
+        return {"data": [{"id": "model"}]}
 
     def generate(self, **kwargs):
         self._do("generate")
@@ -61,10 +57,9 @@ def pauses(monkeypatch) -> list[float]:
 def generation_with(client: FailingClient, num_retries: int = 3, mismatch: Exception | None = None) -> Generation:
     made = object.__new__(Generation)
     made.accelerator = Accelerator(cpu=True)
-    made.settings = ServerSettings(num_retries, 1.0, lambda tokenizer: 0, True, seed=42, global_step=lambda: 0)
-    made.vllm_client = GuardedClient(client, 1.0)
-    made._broadcast = lambda value: value
-    made._find_mismatch = lambda: mismatch
+    made._args = SimpleNamespace(vllm_max_retries=num_retries)
+    made.vllm_client = GuardedClient(client, 1.0, client.claim)
+    made._find_mismatch = lambda: mismatch or client.claim.take()
     made._sync_and_mark = lambda: (
         made.vllm_client.update_named_params([], iter([])),
         made.vllm_client.mark_weights(),
@@ -92,25 +87,16 @@ def test_no_fault(pauses):
 
 
 def test_a_fault_is_followed_by_weights_and_a_further_attempt(pauses):
-    made, client = failing(requests.ConnectionError("gone"))
+    made, client = failing(httpx.ConnectError("gone"))
     assert generate(made) == {"completion_ids": [[1]]}
     assert client.calls == ["generate", "send", "generate"]  # the same server as before: no new connection
     assert pauses == [2]
 
 
-def test_a_restarted_server_is_connected_to_anew(pauses):
-    made, client = failing(requests.ConnectionError("gone"))
-    client.mark = "default"
-    assert generate(made) == {"completion_ids": [[1]]}
-    assert client.calls == ["generate", "close", "connect", "send", "generate"]
-
-
-def test_a_restarted_server_that_was_claimed_again_is_connected_to_anew(pauses):
-    """It bears a mark of this run, but holds no weights of it."""
-    made, client = failing(requests.ConnectionError("gone"))
-    client.mark = "default"
-    guarded = made.vllm_client
-    made._find_mismatch = lambda: guarded._claim.mark_weights(guarded._write_mark)
+def test_a_restarted_server_is_connected_to_again(pauses):
+    """It then bears a mark of this run, but holds no weights of it."""
+    made, client = failing(httpx.ConnectError("gone"))
+    client.claim.mark = "default"
     assert generate(made) == {"completion_ids": [[1]]}
     assert client.calls == ["generate", "close", "connect", "send", "generate"]
 
@@ -123,14 +109,14 @@ def test_pauses_grow_and_end(pauses):
 
 
 def test_no_retries(pauses):
-    made, client = failing(requests.Timeout("hung"), num_retries=0)
+    made, client = failing(httpx.ReadTimeout("hung"), num_retries=0)
     with pytest.raises(ServerError, match="hung"):
         generate(made)
     assert (client.calls, pauses) == (["generate"], [])
 
 
 def test_a_fault_while_recovering_is_one_more_fault(pauses):
-    made, client = failing(requests.ConnectionError("gone"), requests.ConnectionError("gone again"))
+    made, client = failing(httpx.ConnectError("gone"), httpx.ConnectError("gone again"))
     assert generate(made) == {"completion_ids": [[1]]}
     assert client.calls == ["generate", "send", "send", "generate"]
     assert pauses == [2, 4]
@@ -138,7 +124,7 @@ def test_a_fault_while_recovering_is_one_more_fault(pauses):
 
 @pytest.mark.parametrize("mismatch", [UnreachableError("not up"), ServerMismatchError("another model")])
 def test_no_server_or_another_one_comes_back(pauses, mismatch):
-    made, _ = failing(requests.ConnectionError("gone"), mismatch=mismatch)
+    made, _ = failing(httpx.ConnectError("gone"), mismatch=mismatch)
     with pytest.raises(ServerError, match=rf"{mismatch} .*resume"):
         generate(made)
 
@@ -148,7 +134,7 @@ def test_an_answer_with_other_weights_does_not_count(pauses):
     answer = client.generate
 
     def restart_and_answer(**kwargs):
-        client.mark, client.generate = "default", answer
+        client.claim.mark, client.generate = "default", answer
         return answer()
 
     client.generate = restart_and_answer
@@ -164,8 +150,8 @@ def test_errors_that_are_not_the_servers_are_not_swallowed(pauses):
 
 def test_after_a_fault_nothing_is_called_but_all_weights_are_walked():
     """Other processes gather the weights with this one, whether they are sent or not."""
-    client = FailingClient(requests.ConnectionError("gone"))
-    guarded = GuardedClient(client, 1.0)
+    client = FailingClient(httpx.ConnectError("gone"))
+    guarded = GuardedClient(client, 1.0, client.claim)
     walked = []
     guarded.update_named_params([], (walked.append(i) for i in range(3)))
     assert walked == [0, 1, 2]

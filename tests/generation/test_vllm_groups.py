@@ -2,7 +2,6 @@
 
 import random
 import threading
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,6 +17,7 @@ from dapo_trl.generation.vllm.groups import generate_groups, group_seed
 from dapo_trl.monitoring.metrics import count_copies
 from tests.helpers import EOS, FIRST_CHARACTER, VOCABULARY, build, train, weights
 from tests.packed_transfer import receive_packed
+from tests.recording_vllm import SESSION, HeldClaim
 
 
 SAMPLING = {
@@ -88,7 +88,7 @@ def asked(prompts, features=None, **changed) -> tuple[dict, list[tuple[str, dict
     client, expected_posts = trls_client()
     expected = client.generate(prompts=prompts, features=features, **arguments)
     client, posts = trls_client()
-    guarded = GuardedClient(client, 1.0)
+    guarded = GuardedClient(client, 1.0, HeldClaim())
     guarded.group_seed = lambda number: 1000 + number
     return expected, expected_posts, guarded.generate(prompts=prompts, features=features, **arguments), posts
 
@@ -155,7 +155,7 @@ def test_a_fault_of_one_group_is_one_of_all_and_later_ones_are_not_asked():
         return post(url, json)
 
     client._post = fail
-    guarded = GuardedClient(client, 1.0)
+    guarded = GuardedClient(client, 1.0, HeldClaim())
     guarded.group_seed = lambda number: number
     answer = guarded.generate(prompts=[[i] for i in range(5)], n=1)
     assert answer["completion_ids"] == []
@@ -165,7 +165,7 @@ def test_a_fault_of_one_group_is_one_of_all_and_later_ones_are_not_asked():
 def test_without_a_draw_requests_are_trls():
     """Those of a `rollout_func` that uses the client by itself."""
     client, posts = trls_client()
-    GuardedClient(client, 1.0).generate(prompts=PROMPTS, **SAMPLING)
+    GuardedClient(client, 1.0, HeldClaim()).generate(prompts=PROMPTS, **SAMPLING)
     assert len(posts) == 1 and "seed" not in posts[0][1]
 
 
@@ -183,11 +183,10 @@ class SeededServer:
         takes_seeds (`bool`): false samples the second half of every group as the first, as two engines do.
     """
 
-    base_url, num_tokens, takes_seeds = "http://server", 8, True
+    base_url, session, num_tokens, takes_seeds = "http://server", SESSION, 8, True
 
     def __init__(self, **kwargs):
         self.requests, self.num_faults, self.lock = [], 0, threading.Lock()
-        self.session = SimpleNamespace(mount=lambda *args: None)
 
     def init_communicator(self, device):
         pass
@@ -241,8 +240,7 @@ def make(monkeypatch):
     monkeypatch.setattr(vllm_generation, "is_vllm_available", lambda: True)
     monkeypatch.setattr(vllm_generation, "VLLMClient", SeededServer)
     for name in ("_find_mismatch", "_compare"):
-        monkeypatch.setattr(Generation, name, lambda self: None)
-    monkeypatch.setattr(GuardedClient, "mark_weights", lambda self: None)
+        monkeypatch.setattr(Generation, name, lambda self, *args: None)
     monkeypatch.setattr(generation, "FIRST_DELAY", 0.0)
     return lambda config=None, **arguments: build(DAPOTrainer, FIELDS | (config or {}), rollout_func=None, **arguments)
 

@@ -8,15 +8,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from dapo_trl.generation.vllm import (
+from dapo_trl.generation.vllm import ServerMismatchError, UnreachableError, preflight
+from dapo_trl.generation.vllm.preflight import (
     Requirements,
-    ServerMismatchError,
-    UnreachableError,
+    check_running_server,
     check_server,
-    preflight,
+    is_local,
+    trainer_gpus,
+    visible_gpus,
     wait_for_server,
 )
-from dapo_trl.generation.vllm.preflight import check_running_server, is_local, trainer_gpus, visible_gpus
 
 
 FITTING = Requirements(
@@ -213,5 +214,5 @@ def test_a_server_that_does_not_come_up(server):
     server.num_failures = 100
     with pytest.raises(UnreachableError, match=r"not up after 0 seconds \(/health answers 503\).*vllm_server_timeout"):
         wait_for_server(server.url, timeout=0)
-    with pytest.raises(UnreachableError, match="ConnectionError"):
+    with pytest.raises(UnreachableError, match="ConnectError"):
         wait_for_server("http://127.0.0.1:9", timeout=0)

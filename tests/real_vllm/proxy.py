@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import requests
+import httpx
 
 from .server import reserved_port
 
@@ -112,10 +112,10 @@ class Proxy:
             return
         headers = {"Content-Type": handler.headers.get("Content-Type", "application/json")}
         try:
-            response = requests.request(
-                handler.command, self.target + handler.path, data=body, headers=headers, timeout=120
+            response = httpx.request(
+                handler.command, self.target + handler.path, content=body, headers=headers, timeout=120
             )
-        except requests.ConnectionError:
+        except httpx.TransportError:
             self.drop(handler)
             return
         _answer(handler, response.status_code, response.content)

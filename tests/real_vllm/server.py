@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import requests
+import httpx
 
 
 START_TIMEOUT = 600
@@ -86,8 +86,8 @@ class Server:
         """Until the server serves."""
         deadline = time.monotonic() + START_TIMEOUT
         while time.monotonic() < deadline and self.process.poll() is None:
-            with contextlib.suppress(requests.RequestException):
-                if requests.get(f"{self.url}/health", timeout=5).ok:
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"{self.url}/health", timeout=5).is_success:
                     return
             time.sleep(0.5)
         raise RuntimeError(f"The vLLM server did not start:\n{self.log.read_text()[-3000:]}")

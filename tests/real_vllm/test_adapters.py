@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from dapo_trl.generation.vllm.adapters import check_adapters
 from dapo_trl.generation.vllm.client import GuardedClient
 from tests.packed_transfer import receive_packed
-from tests.recording_vllm import recording_generation
+from tests.recording_vllm import HeldClaim, recording_generation
 
 from .client import FileClient, packed_and_unpacked
 from .quantized import quantized, spare_the_cpu_path
@@ -59,8 +59,7 @@ def sync(model: torch.nn.Module, url: str, accelerator: Accelerator, fsdp_versio
     if accelerator.is_main_process:
         client = FileClient(base_url=url)
         client.init_communicator()
-        generation.vllm_client = GuardedClient(client, 60.0)
-        generation.vllm_client.mark_weights = lambda: None
+        generation.vllm_client = GuardedClient(client, 60.0, HeldClaim())
     generation.sync_weights()
 
 

@@ -7,6 +7,7 @@ import pytest
 from dapo_trl.generation.vllm.client import GuardedClient
 from dapo_trl.generation.vllm.groups import group_seed
 from tests.helpers import FIRST_CHARACTER
+from tests.recording_vllm import HeldClaim
 
 from .client import FileClient
 from .server import running
@@ -24,7 +25,7 @@ PROMPTS = [[FIRST_CHARACTER + i % 6, FIRST_CHARACTER] for i in range(12)]
 
 
 def test_completions_differ_within_groups_and_between_equal_prompts_and_come_again_with_their_draw(two_engines):
-    client = GuardedClient(FileClient(base_url=two_engines.url), 120.0)
+    client = GuardedClient(FileClient(base_url=two_engines.url), 120.0, HeldClaim())
 
     def draw(number: int) -> list[tuple[int, ...]]:
         client.group_seed = partial(group_seed, 42, "training", 0, number)

@@ -3,8 +3,8 @@
 import threading
 from collections.abc import Callable
 
+import httpx
 import pytest
-import requests
 from transformers import TrainerCallback
 
 from dapo_trl.generation.vllm import ServerError, UnreachableError, generation
@@ -72,7 +72,7 @@ def test_weights_of_a_stranger_are_noticed(proxy, models):
 
     def change_weights():
         url, body = f"{proxy.target}/update_weight_version", {"new_version": "of a stranger"}
-        requests.post(url, json=body, timeout=30).raise_for_status()
+        httpx.post(url, json=body, timeout=30).raise_for_status()
 
     trainer = build(proxy.url, models["tied"], vllm_max_retries=2)
     trainer.add_callback(After(2, lambda: proxy.harm(GENERATE, proxy.run(change_weights))))

@@ -1,7 +1,7 @@
 """The preflight asks a real server what it really tells."""
 
+import httpx
 import pytest
-import requests
 import torch
 from transformers import AutoModelForCausalLM
 
@@ -30,14 +30,14 @@ def test_everything_wrong_is_said_before_the_run(server, tmp_path):
 
 
 def test_the_question_for_the_vocabulary_generates_nothing(server):
-    served = requests.get(f"{server.url}/v1/models", timeout=30).json()["data"][0]["id"]
+    served = httpx.get(f"{server.url}/v1/models", timeout=30).json()["data"][0]["id"]
     before = num_prompts(server.url)
     assert _vocabulary_size(server.url, served) == 101
     assert num_prompts(server.url) == before
 
 
 def test_options_that_the_preflight_reads(server):
-    info = requests.get(f"{server.url}/server_info", params={"config_format": "json"}, timeout=30).json()
+    info = httpx.get(f"{server.url}/server_info", params={"config_format": "json"}, timeout=30).json()
     assert info["vllm_config"]["model_config"]["logprobs_mode"] == OPTIONS["--logprobs-mode"]
     assert info["vllm_config"]["weight_transfer_config"] == {"backend": "file"}
     assert info["vllm_config"]["device_config"]["device"] == "cpu"
@@ -76,11 +76,11 @@ def test_a_server_in_use_is_refused_and_goes_on_serving(server, models, monkeypa
     assert len(refused) == 1 and trainer.state.global_step == 6
     assert max(comparison.differences) < 1e-3
     assert trainer.vllm_generation.vllm_client.num_syncs == 3  # none was repeated
-    mark = requests.get(f"{server.url}/weight_info", timeout=30).json()["weight_version"]
+    mark = httpx.get(f"{server.url}/weight_info", timeout=30).json()["weight_version"]
     assert mark.endswith("-free")  # the run is over: the next one need not wait
 
 
 def num_prompts(url: str) -> float:
     """Requests that the server has worked on."""
-    lines = requests.get(f"{url}/metrics", timeout=30).text.splitlines()
+    lines = httpx.get(f"{url}/metrics", timeout=30).text.splitlines()
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("vllm:prompt_tokens_total"))

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
-import requests
+import httpx
 import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, TrainerCallback
@@ -86,9 +86,9 @@ def model_logps(model: torch.nn.Module) -> torch.Tensor:
 
 def server_logps(url: str) -> torch.Tensor:
     """The same by the server."""
-    model = requests.get(f"{url}/v1/models", timeout=30).json()["data"][0]["id"]
+    model = httpx.get(f"{url}/v1/models", timeout=30).json()["data"][0]["id"]
     request = {"model": model, "prompt": PROBE, "max_tokens": 1, "prompt_logprobs": 0}
-    response = requests.post(f"{url}/v1/completions", json=request, timeout=60)
+    response = httpx.post(f"{url}/v1/completions", json=request, timeout=60)
     response.raise_for_status()
     entries = response.json()["choices"][0]["prompt_logprobs"][1:]
     return torch.tensor([entry[str(token)]["logprob"] for entry, token in zip(entries, PROBE[1:], strict=True)])

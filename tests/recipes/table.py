@@ -4,7 +4,7 @@ import functools
 from pathlib import Path
 from typing import NamedTuple
 
-from dapo_trl.estimation import Recipe, read_recipe
+from dapo_trl.estimation.estimate import Recipe, read_recipe
 
 
 ROOT = Path(__file__).resolve().parents[2]

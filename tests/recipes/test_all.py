@@ -6,7 +6,7 @@ import pytest
 import yaml
 from trl import TrlParser
 
-from dapo_trl.estimation import read_recipe
+from dapo_trl.estimation.estimate import read_recipe
 from dapo_trl.evaluation.config import EvaluateConfig
 from dapo_trl.generation.vllm.command import address
 from dapo_trl.train import load_rewards

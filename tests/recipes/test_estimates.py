@@ -2,8 +2,9 @@
 
 import pytest
 
-from dapo_trl.commands.estimate import read_question
-from dapo_trl.estimation import estimate, summarize
+from dapo_trl.commands.estimate import read_scenario
+from dapo_trl.estimation.estimate import estimate
+from dapo_trl.estimation.report import summarize
 
 from .headers import commands
 from .table import NUMBERS, RECIPES, ROOT
@@ -16,9 +17,9 @@ WITH_GPUS = [name for name in NUMBERS if name.startswith("Qwen")]
 def test_header(name, monkeypatch):
     monkeypatch.chdir(ROOT)
     (words,) = commands(name, "dapo-trl estimate")
-    question = read_question(words)
-    found = estimate(question)
+    scenario = read_scenario(words)
+    found = estimate(scenario)
     assert found.excess == 0
-    assert question.hardware.num_gpus == NUMBERS[name].num_processes
+    assert scenario.gpus == NUMBERS[name].num_processes
     lines = (RECIPES / name).read_text().splitlines()
-    assert f"Estimate:  {summarize(question, found)}" in " ".join(line.removeprefix("#").strip() for line in lines)
+    assert f"Estimate:  {summarize(scenario, found)}" in " ".join(line.removeprefix("#").strip() for line in lines)

@@ -3,10 +3,16 @@
 import math
 
 import pandas as pd
+import pytest
 
 from dapo_trl.reporting.runs import load_run
-from dapo_trl.reporting.samples import plain_text, reward_columns, samples, shorten
-from tests.reporting.made_up import rising_run, write_completions
+from dapo_trl.reporting.samples import plain_text, samples
+from tests.reporting.synthetic_runs import rising_run, write_completions
+
+
+@pytest.fixture
+def run(tmp_path):
+    return rising_run(tmp_path / "run", [0.1])
 
 
 def row(name: str, accuracy: float, advantage: float, **values) -> dict:
@@ -18,8 +24,7 @@ def kinds(run) -> dict[str, str]:
     return {sample.kind: sample.completion for sample in samples(load_run(run, "run"))}
 
 
-def test_every_kind_finds_its_completion(tmp_path):
-    run = rising_run(tmp_path / "run", [0.1])
+def test_every_kind_finds_its_completion(run):
     rows = [
         row("right, as most of its group", 1.0, 0.3, answer="2"),
         row("right alone", 1.0, 2.6, answer="2"),
@@ -27,43 +32,38 @@ def test_every_kind_finds_its_completion(tmp_path):
         row("wrong, as most of its group", -1.0, -0.3),
         row("long", -1.0, -0.3, num_tokens=90),
         row("cut off", -1.0, -0.3, num_tokens=80, is_truncated=True),
-        row("reads like the gold", -1.0, -0.3, answer="2."),
+        row("reads like the reference", -1.0, -0.3, answer="2."),
+        row("not trained on", 1.0, math.nan, answer="2"),
         row("an evaluation's", 9.0, 9.0, dynamic_sampling="evaluation"),
     ]
     write_completions(run, 2, rows)
     assert kinds(run) == {
-        "Best": "right alone",
-        "Worst": "wrong alone",
-        "Longest": "long",
+        "Verifier and text disagree": "reads like the reference",
         "Truncated": "cut off",
-        "Verifier and text disagree": "reads like the gold",
+        "Longest": "long",
+        "Highest advantage": "right alone",
+        "Lowest advantage": "wrong alone",
     }
 
 
-def test_weights_of_the_run_decide_what_is_best(tmp_path):
-    run = rising_run(tmp_path / "run", [0.1], {"reward_weights": [1.0, 0.0]})
-    rows = [row("right", 1.0, 0.3, answer="2"), row("stylish", -1.0, -0.3, style=5.0), row("wrong", -1.0, -0.4)]
-    write_completions(run, 2, rows + [row("long", -1.0, 0.0, num_tokens=99)])
-    assert kinds(run)["Best"] == "right"
-
-
-def test_what_is_shown_beside_a_completion(tmp_path):
-    run = rising_run(tmp_path / "run", [0.1])
-    rows = [row("a", 1.0, 0.3, answer="2", verdict="math_verify", num_tokens=1200), row("b", math.nan, math.nan)]
-    write_completions(run, 2, rows)
-    sample = samples(load_run(run, "run"))[-1]
-    assert sample.rewards == {"accuracy": 1.0, "style": 0.0} and sample.prompt == "1+1=" and sample.step == 2
+def test_what_is_shown_beside_a_completion(run):
+    write_completions(run, 2, [row("a", 1.0, 0.3, answer="2", verdict="math_verify", note=None, num_tokens=1200)])
+    (sample,) = samples(load_run(run, "run"))
+    assert (sample.kind, sample.completion, sample.prompt, sample.step) == ("Longest", "a", "1+1=", 2)
     assert sample.facts == {
+        "accuracy": "1",
+        "style": "0",
+        "answer": "2",
         "gold": "2",
-        "answer found": "2",
-        "verdict": "math verify",
-        "length": "1,200 tokens",
-        "group": "kept",
+        "num_tokens": "1200",
+        "is_truncated": "False",
+        "dynamic_sampling": "kept",
+        "verdict": "math_verify",
+        "advantage": "0.3",
     }
 
 
-def test_last_table_that_can_be_read_counts(tmp_path, caplog):
-    run = rising_run(tmp_path / "run", [0.1])
+def test_last_table_that_can_be_read_counts(run, caplog):
     write_completions(run, 2, [row("early", 1.0, 0.3)])
     write_completions(run, 100000, [row("late", 1.0, 0.3)])
     (run / "completions" / "completions_100002.parquet").write_bytes(b"PAR1")
@@ -71,31 +71,17 @@ def test_last_table_that_can_be_read_counts(tmp_path, caplog):
     assert "completions_100002.parquet cannot be read and is passed over" in caplog.text
 
 
-def test_tables_of_other_trainers_and_none_at_all(tmp_path):
-    run = rising_run(tmp_path / "run", [0.1])
+def test_tables_of_other_trainers_and_none_at_all(run):
     assert kinds(run) == {}
-    path = write_completions(run, 2, [{"completion": "aa", "r": 1.0}, {"completion": "b", "r": 0.5}])
-    assert path.exists() and kinds(run) == {"Longest": "aa", "Best": "b"}
+    rows = [{"completion": "aa", "r": 1.0, "advantage": 0.7}, {"completion": "b", "r": 0.5, "advantage": -0.7}]
+    write_completions(run, 2, rows)
+    assert kinds(run) == {"Longest": "aa", "Highest advantage": "b"}
     pd.DataFrame([{"text": "somebody else's"}]).to_parquet(run / "completions" / "completions_00004.parquet")
     assert kinds(run) == {}
 
 
-def test_columns_of_rewards_are_those_after_the_completion(tmp_path):
-    table = pd.DataFrame(
-        [{"step": 1, "prompt": "p", "completion": "c", "r": 1.0, "s": 0.5, "gold": "1", "advantage": 0.1}]
-    )
-    assert reward_columns(table) == ["r", "s"]
-
-
 def test_texts_of_conversations():
-    assert plain_text([{"role": "user", "content": "hello"}]) == "hello"
+    assert plain_text([{"role": "user", "content": "hello"}]) == "user: hello"
     turns = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hello"}]
     assert plain_text(turns) == "system: be brief\n\nuser: hello"
     assert plain_text(None) == ""
-
-
-def test_long_texts_lose_their_middle():
-    text = "a" * 5000 + "the answer"
-    assert len(shorten(text)) < 2500 and shorten(text).endswith("the answer")
-    assert "[... 2,610 characters left out ...]" in shorten(text)
-    assert shorten("a" * 2400) == "a" * 2400

@@ -7,7 +7,7 @@ import pytest
 
 from dapo_trl import DAPOConfig, DAPOTrainer
 from dapo_trl.checks.returned_rewards import RewardValueError
-from dapo_trl.reporting.samples import _choose
+from dapo_trl.reporting.samples import disagreements
 
 from ..helpers import BASE_CONFIG, train
 from ..scripted_groups import ScriptedGroups, deciding, prompts_of, read_table
@@ -120,5 +120,4 @@ def test_a_threshold_is_a_number(value):
 def test_the_report_reads_the_threshold():
     table = pd.DataFrame({"prompt": ["a"], "completion": ["1"], "judge": [0.4], "answer": ["7"], "gold": ["7"]})
     for threshold, disagrees in ((None, False), (0.3, False), (0.5, True)):
-        kinds = [kind for kind, *_ in _choose(table, ["judge"], {"correct_threshold": threshold})]
-        assert ("Verifier and text disagree" in kinds) == disagrees
+        assert len(disagreements(table, {"correct_threshold": threshold})) == disagrees

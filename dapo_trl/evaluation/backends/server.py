@@ -88,7 +88,8 @@ class ServerBackend:
             "seed": request.seed,
         }
         if self.config.server_api == "completions":
-            body["prompt"] = self.encoder(request.problem_id, request.prompt)
+            # A server makes tokens of a text itself.
+            body["prompt"] = self.encoder(request.problem_id, request.prompt) if self.encoder else request.prompt
         else:
             body["messages"] = as_messages(request.prompt)
             if self.config.chat_template_kwargs:

@@ -16,7 +16,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from ...data.batches import batches
+from ...data.records import batches
 from ...generation.compact import dropping_ended_rows
 from ..config import EvaluateConfig
 from ..model import ModelFiles

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -12,6 +13,9 @@ from peft.utils import AuxiliaryTrainingWrapper, ModulesToSaveWrapper, Trainable
 from peft.utils.integrations import dequantize_module_weight
 from torch import nn
 
+
+AdapterLayer = Any
+"""A `BaseTunerLayer` and an `nn.Module`, for which Python has no type."""
 
 QUANTIZED = ("Params4bit", "Int8Params")
 """Classes of parameters that hold packed integers, which a server cannot load."""
@@ -38,7 +42,7 @@ def merged_params(
         gather (`Callable`): context manager in which the given parameters are whole, on every process.
 
     Yields:
-        `tuple[str, torch.Tensor]`: name in the base model and value.
+        Name in the base model and value.
     """
     sent = set()
     for name, module, layers in base_modules(model.get_base_model()):
@@ -46,7 +50,7 @@ def merged_params(
             if parameter in sent:
                 continue  # tied
             sent.add(parameter)
-            with gather(_parameters_of([module, *layers])):
+            with gather(_parameters_of((module, *layers))):
                 if type(parameter).__name__ in QUANTIZED:
                     yield f"{name}.{attribute}", dequantized(module, layers).to(model.dtype)
                 elif layers and not _is_quantized(module):
@@ -56,21 +60,15 @@ def merged_params(
 
 
 def base_modules(
-    module: nn.Module, name: str = "", layers: tuple[BaseTunerLayer, ...] = ()
-) -> Iterator[tuple[str, nn.Module, tuple[BaseTunerLayer, ...]]]:
+    module: Any, name: str = "", layers: tuple[AdapterLayer, ...] = ()
+) -> Iterator[tuple[str, nn.Module, tuple[AdapterLayer, ...]]]:
     """
-    Modules of a model as if it had no adapters, with trained copies in place of what they replace.
-
-    Args:
-        module (`nn.Module`): the model.
-        name (`str`), layers (`tuple`): what is yielded with it.
-
-    Yields:
-        `tuple[str, nn.Module, tuple[BaseTunerLayer, ...]]`: name in the base model, module, and the adapter layers
-        around it, the outermost first.
+    Modules of a model as if it had no adapters, with trained copies in place of what they replace: name in the base
+    model, module, and the adapter layers around it, the outermost first. `name` and `layers` are those of `module`.
     """
+    adapter: Any = module
     if isinstance(module, BaseTunerLayer):
-        yield from base_modules(module.base_layer, name, (*layers, module))
+        yield from base_modules(adapter.base_layer, name, (*layers, module))
     elif isinstance(module, TrainableTokensWrapper):
         yield from base_modules(module.token_adapter, name, layers)
     elif isinstance(module, ModulesToSaveWrapper):
@@ -84,15 +82,8 @@ def base_modules(
             yield from base_modules(child, name if is_wrapped else f"{name}.{child_name}".removeprefix("."))
 
 
-def merged(module: nn.Module, layers: Sequence[BaseTunerLayer], name: str) -> torch.Tensor:
-    """
-    A parameter of a module with the adapters around it, as a tensor of its own.
-
-    Args:
-        module (`nn.Module`): keeps the very tensors that it holds.
-        layers (`Sequence[BaseTunerLayer]`): the adapter layers around it.
-        name (`str`): of the parameter.
-    """
+def merged(module: nn.Module, layers: Sequence[AdapterLayer], name: str) -> torch.Tensor:
+    """A parameter with the adapters around its module, as a tensor of its own; the module keeps its very tensors."""
     originals = {parameter: parameter.data for parameter in module.parameters(recurse=False)}
     with torch.no_grad():
         try:
@@ -115,10 +106,6 @@ def merged(module: nn.Module, layers: Sequence[BaseTunerLayer], name: str) -> to
 def check_adapters(model: nn.Module, mode: str) -> None:
     """
     Refuses adapters that vLLM could not be sent as weights of the base model. A model without adapters passes.
-
-    Args:
-        model (`nn.Module`): with or without adapters.
-        mode (`str`): `vllm_mode`.
 
     Raises:
         ValueError: for adapters that are no change of weights; that make two matrices of one; and on a quantized
@@ -155,7 +142,7 @@ def check_adapters(model: nn.Module, mode: str) -> None:
         )
 
 
-def dequantized(module: nn.Module, layers: Sequence[BaseTunerLayer]) -> torch.Tensor:
+def dequantized(module: nn.Module, layers: Sequence[AdapterLayer]) -> torch.Tensor:
     """Weight of a quantized module with its adapters, in float32."""
     weight = dequantize_module_weight(module).data.float()
     with torch.no_grad():
@@ -204,11 +191,12 @@ def _has_one_embedding(model: PeftModel) -> bool:
     return len({frozenset(module.parameters()) for module in ends}) == 1
 
 
-def _base_of(module: nn.Module) -> nn.Module:
+def _base_of(module: Any) -> nn.Module:
     """What a module was before it got adapters or a trained copy."""
     if isinstance(module, AuxiliaryTrainingWrapper):
         return _base_of(module.original_module)
-    return _base_of(module.base_layer) if isinstance(module, BaseTunerLayer) else module
+    layer: Any = module
+    return _base_of(layer.base_layer) if isinstance(module, BaseTunerLayer) else module
 
 
 def _is_quantized(module: nn.Module) -> bool:
@@ -217,7 +205,7 @@ def _is_quantized(module: nn.Module) -> bool:
 
 def _parameters_of(modules: Iterable[nn.Module]) -> list[nn.Parameter]:
     """The modules' own parameters and those of their adapters, each once."""
-    parameters = {}
+    parameters: dict[nn.Parameter, None] = {}
     for module in modules:
         is_adapter = isinstance(module, BaseTunerLayer)
         for name, parameter in module.named_parameters(recurse=is_adapter):

@@ -8,19 +8,19 @@ weights, which it puts off.
 """
 
 import atexit
+import itertools
 import logging
 import os
 import socket
 import threading
 import time
 import uuid
-import weakref
 from collections.abc import Callable
 
-import requests
+import httpx
 from transformers import TrainerCallback
 
-from .preflight import PROBE_TIMEOUT, ServerMismatchError, UnreachableError
+from .preflight import BAD_ANSWERS, PROBE_TIMEOUT, ServerMismatchError, UnreachableError, http
 
 
 logger = logging.getLogger(__name__)
@@ -37,8 +37,6 @@ SETTLING_SECONDS = 0.5
 RUN = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
 """This process. Of its trainers, the latest has the server."""
 
-FREE = "free"
-
 LOCK = threading.Lock()
 """Held by who writes a mark, so that no claim of this process replaces the mark of another one."""
 
@@ -52,104 +50,85 @@ class Claim:
     The hold of a run on a server.
 
     The mark is `dapo-<run>-<weights>-<beat>`: who holds the server, which weights it was sent, and a number that
-    grows, or `free` when the run is over. A thread renews it until then, or until the process ends.
+    grows, or `free` when the run is over. A thread renews it until then.
 
     Args:
         url (`str`): the server's.
+
+    Attributes:
+        is_marked (`bool`): the server was marked, which old versions of vLLM cannot be.
+        has_weights (`bool`): since it was marked, it was sent weights by this run.
     """
 
     def __init__(self, url: str):
         self.url = url
+        self.is_marked = self.has_weights = False
         self._run = RUN
-        self._weights = uuid.uuid4().hex[:8]
-        self._beat = 0
+        self._prefix = self._new_prefix()
+        self._beats = itertools.count(1)
         self._over: threading.Event | None = None  # while the mark is renewed
-        self._is_released = False
 
     @property
     def is_taken(self) -> bool:
-        """Whether the server must bear a mark of this claim."""
+        """Whether the mark is renewed."""
         return self._over is not None
 
-    @property
-    def prefix(self) -> str:
-        """How marks begin as long as the server holds the weights that it was last sent by this run."""
-        return f"dapo-{self._run}-{self._weights}-"
-
-    def is_on(self, mark: str) -> bool:
+    def is_on(self, mark: str | None) -> bool:
         """Whether it is a mark of this claim, and the weights are the last that were marked."""
-        return mark.startswith(self.prefix)
+        return mark is not None and mark.startswith(self._prefix)
+
+    def is_on_server(self) -> bool:
+        """Whether the server holds the weights that were marked last."""
+        return self.is_on(self._read())
 
     def take(self) -> None:
         """
-        Marks the server as this run's, unless it is already.
-
-        If it bears another run's mark, that is watched for up to [`WATCHED_SECONDS`], in which the server answers:
-        nothing is compared with a clock of another machine. A server that cannot be marked is not.
+        Marks the server as this run's, unless it is already. A server that cannot be marked is not.
 
         Raises:
-            ServerInUseError: if the mark is renewed meanwhile, or the server does not keep ours.
+            ServerInUseError: if it bears the mark of another run, which is renewed, or does not keep ours.
             UnreachableError: if the server's engine does not answer.
-            RequestException: if the server does not answer properly.
+            httpx.HTTPError: if the server does not answer properly.
         """
         try:
             mark = self._read()
-        except requests.Timeout as error:
+        except httpx.TimeoutException as error:
             raise UnreachableError(
                 f"The engine of the vLLM server at {self.url} does not answer ({error}). It is dead, or takes the "
                 "weights of another run at this moment. Look at its log, or give this run a server of its own."
             ) from error
         if mark is None:
+            logger.warning(
+                "This version of vLLM cannot mark its weights: if the server is restarted between two requests, or "
+                "another run uses it, that goes unnoticed until the next optimizer step. Update vLLM."
+            )
             return
         if not self.is_on(mark):
-            if mark.startswith("dapo-") and not mark.startswith(f"dapo-{self._run}-"):
-                self._watch(mark)
-            self.mark_weights(self._write)
+            self.refuse_if_used(mark)
+            self._write_new()
+            self.has_weights = False
             time.sleep(SETTLING_SECONDS)
-            found = self._read()
-            if not self.is_on(found):
+            if not self.is_on(found := self._read()):
                 raise ServerInUseError(
                     f"The vLLM server at {self.url} was marked as this run's, but bears the mark {found!r}: another "
                     "run has begun to use it at this moment, or the address leads to several servers in turn. Give "
                     "every run a server of its own, and its own address, without a load balancer between."
                 )
-        self._keep_renewing()
-
-    def release(self) -> None:
-        """Lets the next run have the server at once. What is sent later takes it again."""
+        self.is_marked = True
         if self._over is None:
-            return
-        self._over.set()
-        self._over, self._is_released = None, True
-        try:
-            self.renew()  # for the last time
-        except OSError:
-            logger.debug("The server at %s is gone before its mark is released.", self.url)
+            self._over = threading.Event()
+            threading.Thread(target=self._keep_renewing, args=(self._over,), name="server-claim", daemon=True).start()
+            atexit.register(self.release)
 
-    def hold(self) -> None:
-        """Takes the server again if it was released."""
-        if self._is_released:
-            self.take()
+    def refuse_if_used(self, mark: str | None) -> None:
+        """
+        Watches another run's mark for up to [`WATCHED_SECONDS`], in which the server answers: nothing is compared with
+        a clock of another machine.
 
-    def mark_weights(self, write: Callable[[str], None]) -> None:
-        """Marks the weights that the server holds as new ones of this run, by a function that writes the mark."""
-        with LOCK:
-            weights = uuid.uuid4().hex[:8]
-            write(self._next_mark(weights))
-            self._weights = weights
-
-    def renew(self) -> None:
-        """A new mark, if the old one is still there: it may have been replaced, or the server restarted."""
-        with LOCK:
-            if self.is_on(self._read() or ""):
-                self._write(self._next_mark(self._weights) if self.is_taken else f"{self.prefix}{FREE}")
-
-    def _next_mark(self, weights: str) -> str:
-        self._beat += 1
-        return f"dapo-{self._run}-{weights}-{self._beat}"
-
-    def _watch(self, mark: str) -> None:
-        if mark.endswith(f"-{FREE}"):
+        Raises:
+            ServerInUseError: if the mark is renewed meanwhile.
+        """
+        if not self._is_of_another(mark):
             return
         logger.warning(
             f"The vLLM server at {self.url} bears the mark of another run, {mark!r}. Whether that is alive is watched "
@@ -158,35 +137,76 @@ class Claim:
         for _ in range(WATCHED_SECONDS):
             time.sleep(1)
             found = self._read()
-            if found != mark:
-                if found.endswith(f"-{FREE}") or not found.startswith("dapo-"):
-                    return
-                raise ServerInUseError(
-                    f"The vLLM server at {self.url} is used by another run, which renews its mark {found!r} "
-                    "(host, process, ...). Its engine would die, for both, because it takes no weights in the middle "
-                    "of a request. Use a server of your own (vllm_server_base_url, or vllm_server_host and "
-                    "vllm_server_port; the server_url of an evaluation), or wait until the other run has ended."
-                )
+            if found == mark:
+                continue
+            if not self._is_of_another(found):
+                return
+            raise ServerInUseError(
+                f"The vLLM server at {self.url} is used by another run, which renews its mark {found!r} "
+                "(host, process, ...). Its engine would die, for both, because it takes no weights in the middle "
+                "of a request. Use a server of your own (vllm_server_base_url, or vllm_server_host and "
+                "vllm_server_port; the server_url of an evaluation), or wait until the other run has ended."
+            )
 
-    def _keep_renewing(self) -> None:
-        self._is_released = False
+    def mark_weights(self) -> None:
+        """Marks the weights that the server holds as those that this run has just sent."""
+        if self.is_marked:
+            self._write_new()
+            self.has_weights = True
+
+    def release(self) -> None:
+        """Lets the next run have the server at once. What is sent later takes it again."""
         if self._over is None:
-            self._over = threading.Event()
-            arguments = (weakref.ref(self), self._over)
-            threading.Thread(target=_renew_until, args=arguments, name="server-claim", daemon=True).start()
-            atexit.register(_release, weakref.ref(self))
+            return
+        self._over.set()
+        self._over = None
+        try:
+            self._renew()  # for the last time
+        except BAD_ANSWERS:
+            logger.debug("The server at %s is gone before its mark is released.", self.url)
+
+    def hold(self) -> None:
+        """Takes the server again if it was released."""
+        if self.is_marked and not self.is_taken:
+            self.take()
+
+    def _keep_renewing(self, over: threading.Event) -> None:
+        while not over.wait(RENEWAL_SECONDS):
+            try:
+                self._renew()
+            except BAD_ANSWERS as error:  # it is asked again the next time
+                logger.debug("The mark on the server at %s could not be renewed: %s", self.url, error)
+
+    def _renew(self) -> None:
+        """A new mark, if the old one is still there: it may have been replaced, or the server restarted."""
+        with LOCK:
+            if self.is_on_server():
+                self._write(f"{self._prefix}{next(self._beats) if self.is_taken else 'free'}")
+
+    def _write_new(self) -> None:
+        with LOCK:
+            prefix = self._new_prefix()
+            self._write(f"{prefix}{next(self._beats)}")
+            self._prefix = prefix
+
+    def _new_prefix(self) -> str:
+        return f"dapo-{self._run}-{uuid.uuid4().hex[:8]}-"
+
+    def _is_of_another(self, mark: str | None) -> bool:
+        if mark is None or mark.startswith(f"dapo-{self._run}-"):
+            return False
+        return mark.startswith("dapo-") and not mark.endswith("-free")
 
     def _read(self) -> str | None:
         """The server's mark; None if this version of vLLM has none."""
-        response = requests.get(f"{self.url}/weight_info", timeout=PROBE_TIMEOUT)
+        response = http().get(f"{self.url}/weight_info", timeout=PROBE_TIMEOUT)
         if response.status_code == 404:
             return None
-        response.raise_for_status()
-        return response.json().get("weight_version")
+        return response.raise_for_status().json().get("weight_version")
 
     def _write(self, mark: str) -> None:
         body = {"new_version": mark}
-        requests.post(f"{self.url}/update_weight_version", json=body, timeout=PROBE_TIMEOUT).raise_for_status()
+        http().post(f"{self.url}/update_weight_version", json=body, timeout=PROBE_TIMEOUT).raise_for_status()
 
 
 def check_unused(url: str) -> None:
@@ -201,42 +221,16 @@ def check_unused(url: str) -> None:
     """
     claim = Claim(url)
     try:
-        mark = claim._read()
-        if mark is not None and mark.startswith("dapo-"):
-            claim._watch(mark)
-    except requests.RequestException:
+        claim.refuse_if_used(claim._read())
+    except BAD_ANSWERS:
         return  # whether it answers is for its user to find out
 
 
 class ReleaseCallback(TrainerCallback):
-    """
-    Lets go of the server when training ends: what follows needs none.
-
-    Args:
-        release (`Callable`): does so.
-    """
+    """Lets go of the server when training ends, by `release`: what follows needs none."""
 
     def __init__(self, release: Callable[[], None]):
         self._release = release
 
     def on_train_end(self, args, state, control, **kwargs):
         self._release()
-
-
-def _renew_until(reference: weakref.ref, over: threading.Event) -> None:
-    """Renews a claim until it is over, or gone. A server that does not answer is asked again the next time."""
-    while not over.wait(RENEWAL_SECONDS):
-        claim = reference()
-        if claim is None:
-            return
-        try:
-            claim.renew()
-        except OSError as error:
-            logger.debug("The mark on the server at %s could not be renewed: %s", claim.url, error)
-        del claim
-
-
-def _release(reference: weakref.ref) -> None:
-    claim = reference()
-    if claim is not None:
-        claim.release()

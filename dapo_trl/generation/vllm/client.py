@@ -5,60 +5,18 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, TypeVar
 
-import requests
 from accelerate.logging import get_logger
-from requests.adapters import HTTPAdapter
-from torch.distributed.constants import default_pg_timeout
-from trl.generation import vllm_generation
-from trl.generation.vllm_client import VLLMClient
 
-from ...checks.settings import check_waits
-from ...config import DAPOConfig
 from .claim import Claim, ServerInUseError
 from .groups import MAX_REQUESTS, generate_groups
-from .preflight import PROBE_TIMEOUT, check_running_server
+from .preflight import BAD_ANSWERS, PROBE_TIMEOUT, http
 
 
 logger = get_logger(__name__)
 
 Result = TypeVar("Result")
 
-NOTHING_GENERATED = {"prompt_ids": [], "completion_ids": [], "logprobs": None}
-
-
-def check_weight_transfer(args: DAPOConfig) -> None:
-    """
-    Refuses a run with a server that TRL's client could not send weights to, before anything is loaded.
-
-    Raises:
-        ImportError: if vLLM, whose code sends them, is not installed.
-        ValueError: if the trainer has no GPU with CUDA, which TRL's client sends them from; or if its processes do not
-            wait for as long as the server may take.
-        ServerMismatchError: if the server is up already and takes no weights.
-    """
-    # A client with a transfer of its own, in the place where TRL takes it from, has needs of its own.
-    is_trls = vllm_generation.VLLMClient.init_communicator is VLLMClient.init_communicator
-    if not (args.use_vllm and args.vllm_mode == "server"):
-        return
-    if args.use_cpu:  # `ddp_timeout` is ignored then
-        check_waits(args, default_pg_timeout.total_seconds())
-    if is_trls and args.device.type != "cuda":
-        raise ValueError(
-            f"vllm_mode='server' cannot train on the device {args.device.type!r}: weights are sent to the server over "
-            "NCCL, from a GPU with CUDA. Run the trainer on one (use_cpu: false), or set use_vllm to false."
-        )
-    if is_trls and not vllm_generation.is_vllm_available():
-        raise ImportError(
-            "use_vllm=True with vllm_mode='server' needs vLLM where the trainer runs too, because its code sends the "
-            "weights. Install it with `pip install trl[vllm]`, or set use_vllm to false."
-        )
-    if args.process_index == 0:
-        check_running_server(server_url(args))
-
-
-def server_url(args: DAPOConfig) -> str:
-    """Where the trainer looks for its server."""
-    return args.vllm_server_base_url or f"http://{args.vllm_server_host}:{args.vllm_server_port}"
+NOTHING_GENERATED: dict[str, Any] = {"prompt_ids": [], "completion_ids": [], "logprobs": None}
 
 
 class GuardedClient:
@@ -68,24 +26,21 @@ class GuardedClient:
     After a failure, calls do nothing until the fault is taken.
 
     Args:
-        client (`VLLMClient`): TRL's client, used as it is; only its session's own retries are switched off, which
-            would repeat half of a weight transfer, and its requests end after a time.
-        request_timeout (`float`): that time in seconds.
-        claim (`Claim`, *optional*): the run's hold on the server.
+        client (`VLLMClient`): TRL's client, used as it is but for its session: see [`limit_requests`].
+        request_timeout (`float`): seconds after which a request without an answer has failed.
+        claim (`Claim`): the run's hold on the server.
 
     Attributes:
         group_seed (`Callable[[int], int]`, *optional*): while set, every prompt is a request with its own seed.
     """
 
-    def __init__(self, client: Any, request_timeout: float, claim: Claim | None = None):
+    def __init__(self, client: Any, request_timeout: float, claim: Claim):
         self._client = client
-        self._claim = claim or Claim(getattr(client, "base_url", ""))
+        self._claim = claim
         self._fault: str | None = None
         self._is_sending = False
-        self._mark: str | None = None  # how the mark of the weights that were sent begins
         self.group_seed: Callable[[int], int] | None = None
-        for scheme in ("http://", "https://"):
-            client.session.mount(scheme, _TimeoutAdapter(request_timeout))
+        limit_requests(client.session, request_timeout)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
@@ -128,27 +83,18 @@ class GuardedClient:
 
     def mark_weights(self) -> None:
         """Marks the weights that the server holds as those of this run and moment."""
-
-        def mark():
-            try:
-                self._claim.mark_weights(self._write_mark)
-            except NotImplementedError as error:
-                logger.warning_once(str(error))
-                return
-            self._mark = self._claim.prefix
-
-        self.attempt("Marking weights", mark)
+        self.attempt("Marking weights", self._claim.mark_weights)
 
     def score(self, ids: list[int]) -> tuple[list[int], list[list[float]]] | None:
         """
-        Log-probabilities of a text at temperature 1, by each of the server's engines.
+        Log-probabilities of a text by every engine of the server.
 
         Args:
-            ids (`list[int]`): the text.
+            ids (`list[int]`): its tokens; those that the server takes are scored.
 
         Returns:
-            `tuple`: as much of the text as the server takes, and lists of the log-probabilities from its second token
-            on. None after a fault, or if the server does not score texts.
+            The tokens that were scored, and for each engine the log-probabilities of all but the first, in nats. None
+            after a fault, and if the server does not tell log-probabilities of prompts.
         """
 
         def score():
@@ -156,25 +102,21 @@ class GuardedClient:
             text = ids[: info["model_config"]["max_model_len"] - 1]
             if len(text) < 2:
                 return None
-            # Requests that come together are spread over the engines.
-            prompts = [text] * info["parallel_config"]["data_parallel_size"]
-            request = {"model": self._client.model, "prompt": prompts, "max_tokens": 1, "prompt_logprobs": 0}
-            response = self._client.session.post(f"{self._client.base_url}/v1/completions", json=request)
-            if 400 <= response.status_code < 500:
+            # Sequences that come together are spread over the engines.
+            num_engines = info["parallel_config"]["data_parallel_size"]
+            try:
+                answer = self._client.get_sequence_logprobs([text] * num_engines, [1] * num_engines, top_logprobs=1)
+            except Exception as error:
+                if not str(error).startswith("Request failed: 4"):
+                    raise
                 logger.warning_once(
                     "The vLLM server does not tell log-probabilities of a given text, so that it is not known whether "
                     "it computes what the trainer does. Watch sampling/sampling_logp_difference. Its answer: "
-                    f"{response.text[:200]}"
+                    f"{str(error):.200}"
                 )
                 return None
-            if response.status_code != 200:
-                raise ConnectionError(f"Request failed: {response.status_code}, {response.text[:500]}")
             self._check_mark()
-            answers = [choice["prompt_logprobs"][1:] for choice in response.json()["choices"]]
-            return text, [
-                [entry[str(token)]["logprob"] for entry, token in zip(answer, text[1:], strict=True)]
-                for answer in answers
-            ]
+            return text, [[logp for (logp,) in logps] for logps in answer["actual_logprobs"]]
 
         return self.attempt("Scoring a text", score)
 
@@ -184,20 +126,16 @@ class GuardedClient:
         def connect():
             if self._is_sending:
                 # A server that has lived through a transfer that was broken off still waits for its end.
-                with contextlib.suppress(requests.RequestException):
-                    requests.post(f"{self._client.base_url}/finish_weight_update", json={}, timeout=PROBE_TIMEOUT)
+                with contextlib.suppress(*BAD_ANSWERS):
+                    http().post(f"{self._client.base_url}/finish_weight_update", json={})
                 self._is_sending = False
-            if self._mark is None or not self._bears(self._mark):
+            if not (self._claim.has_weights and self._claim.is_on_server()):
                 self._client.model = self._client._get(f"{self._client.base_url}/v1/models")["data"][0]["id"]
                 self._client.close_communicator()
                 self._client.init_communicator(device=device)
-                self._mark = None
+                self._claim.has_weights = False
 
         self.attempt("Connecting", connect)
-
-    def release(self) -> None:
-        """Lets the next run have the server at once."""
-        self._claim.release()
 
     def take_fault(self) -> str | None:
         """What failed since the last call, if anything."""
@@ -212,39 +150,34 @@ class GuardedClient:
             return function()
         except Exception as error:
             # Besides errors of the connection, TRL raises nothing more specific.
-            if not isinstance(error, (OSError, ServerInUseError)) and type(error) not in (Exception, RuntimeError):
+            is_the_servers = isinstance(error, (OSError, *BAD_ANSWERS, ServerInUseError))
+            if not is_the_servers and type(error) not in (Exception, RuntimeError):
                 raise
             self._fault = f"{what} failed at {self._client.base_url}: {type(error).__name__}: {error}."
             return None
 
-    def _write_mark(self, mark: str) -> None:
-        url = f"{self._client.base_url}/update_weight_version"
-        response = self._client.session.post(url, json={"new_version": mark})
-        if response.status_code == 404:
-            raise NotImplementedError(
-                "This version of vLLM cannot mark its weights: if the server is restarted between two requests, or "
-                "another run uses it, that goes unnoticed until the next optimizer step. Update vLLM."
-            )
-        response.raise_for_status()
-
     def _check_mark(self) -> None:
-        expected = self._mark or (self._claim.prefix if self._claim.is_taken else None)
-        if expected is not None and not self._bears(expected):
+        if self._claim.is_marked and not self._claim.is_on_server():
             raise ConnectionResetError(
                 "the server holds other weights than it was sent: it has been restarted, or another run uses it"
             )
 
-    def _bears(self, mark: str) -> bool:
-        return self._client._get(f"{self._client.base_url}/weight_info")["weight_version"].startswith(mark)
 
+def limit_requests(session: Any, seconds: float) -> None:
+    """
+    Makes requests of TRL's session end after a time, questions sooner than work, and switches its own retries off,
+    which would repeat half of a weight transfer.
 
-class _TimeoutAdapter(HTTPAdapter):
-    """Requests without retries that end after a time, questions sooner than work."""
+    Args:
+        session (`requests.Session`): changed in place.
+        seconds (`float`): for work.
+    """
+    for prefix, adapter in list(session.adapters.items()):
+        session.mount(prefix, type(adapter)(pool_maxsize=MAX_REQUESTS))
+    request = session.request
 
-    def __init__(self, timeout: float):
-        self._timeout = timeout
-        super().__init__(pool_maxsize=MAX_REQUESTS)
+    def limited(method: str, url: str, **kwargs) -> Any:
+        longest = PROBE_TIMEOUT if method == "GET" else seconds
+        return request(method, url, **{"timeout": (PROBE_TIMEOUT, longest)} | kwargs)
 
-    def send(self, request, timeout=None, **kwargs):
-        longest = PROBE_TIMEOUT if request.method == "GET" else self._timeout
-        return super().send(request, timeout=timeout or (PROBE_TIMEOUT, longest), **kwargs)
+    session.request = limited

@@ -1,4 +1,4 @@
-"""Does the server compute what the trainer computes? Asked of one text, once the server has the trainer's weights."""
+"""Comparison of the server's log-probabilities with the trainer's: of one text, and of all trained tokens."""
 
 from typing import Any
 
@@ -29,25 +29,10 @@ with random weights, 0.5 and 0.1 for the first two.
 """
 
 USUAL_DIFFERENCES = {torch.float32: 2e-3, torch.float16: 0.02, torch.bfloat16: 0.1}
-"""
-The same for the tokens of a rollout. Means are 1e-6 in float32, and 0.01 to 0.04 in bfloat16.
-"""
+"""The same for the tokens of a rollout. Means are 1e-6 in float32, and 0.01 to 0.04 in bfloat16."""
 
 EIGHT_BIT = 0.5
 """Either of them for a model in 8 bits, whose layers round what goes into them, too; the server's do not."""
-
-
-def coarsest_dtype(model: nn.Module, mixed_precision: str) -> torch.dtype:
-    """
-    Type of the fewest bits, of those in which a model keeps its weights and computes.
-
-    Args:
-        model (`nn.Module`): the trainer's, maybe with adapters.
-        mixed_precision (`str`): the accelerator's: `"no"`, `"fp16"` or `"bf16"`.
-    """
-    dtypes = {parameter.dtype for parameter in model.parameters()}
-    dtypes.add({"fp16": torch.float16, "bf16": torch.bfloat16}.get(mixed_precision, torch.float32))
-    return max(dtypes & TOLERANCES.keys(), key=lambda dtype: torch.finfo(dtype).eps)
 
 
 def tolerance(model: nn.Module, mixed_precision: str, by_dtype: dict[torch.dtype, float] = TOLERANCES) -> float:
@@ -55,26 +40,26 @@ def tolerance(model: nn.Module, mixed_precision: str, by_dtype: dict[torch.dtype
     How far the log-probabilities of the server and of the trainer may be apart on average, in nats per token.
 
     Args:
-        model, mixed_precision: see [`coarsest_dtype`].
-        by_dtype (`dict`): [`TOLERANCES`] or [`USUAL_DIFFERENCES`].
+        model (`nn.Module`): the trainer's, maybe with adapters.
+        mixed_precision (`str`): the accelerator's: `"no"`, `"fp16"` or `"bf16"`.
+        by_dtype (`dict`): [`TOLERANCES`] or [`USUAL_DIFFERENCES`]. What counts is the type of the fewest bits, of
+            those in which the model keeps its weights and computes.
     """
-    is_eight_bit = any(type(parameter).__name__ == "Int8Params" for parameter in model.parameters())
-    return EIGHT_BIT if is_eight_bit else by_dtype[coarsest_dtype(model, mixed_precision)]
+    parameters = list(model.parameters())
+    if any(type(parameter).__name__ == "Int8Params" for parameter in parameters):
+        return EIGHT_BIT
+    dtypes = {parameter.dtype for parameter in parameters}
+    dtypes.add({"fp16": torch.float16, "bf16": torch.bfloat16}.get(mixed_precision, torch.float32))
+    return by_dtype[max(dtypes & by_dtype.keys(), key=lambda dtype: torch.finfo(dtype).eps)]
 
 
 def usual_difference(model: nn.Module, mixed_precision: str) -> float:
-    """The same for the tokens of a rollout: [`tolerance`] by [`USUAL_DIFFERENCES`]."""
+    """[`tolerance`] for the tokens of a rollout."""
     return tolerance(model, mixed_precision, USUAL_DIFFERENCES)
 
 
 def text_ids(processing_class: Any, vocab_size: int) -> list[int]:
-    """
-    The first tokens of [`TEXT`], as the tokenizer begins texts.
-
-    Args:
-        processing_class (`PreTrainedTokenizerBase` or `ProcessorMixin`): the trainer's.
-        vocab_size (`int`): tokens that the model knows; a tokenizer may have more.
-    """
+    """The first tokens of [`TEXT`] that a model of this vocabulary knows; a tokenizer may have more."""
     tokenizer = getattr(processing_class, "tokenizer", processing_class)
     return [token for token in tokenizer(text=TEXT)["input_ids"] if token < vocab_size][:MAX_TOKENS]
 
@@ -108,15 +93,12 @@ def score_text(model: nn.Module, accelerator: Accelerator, ids: list[int]) -> to
 
 def find_difference(served: list[list[float]], trained: list[float], allowed: float) -> str | None:
     """
-    What is wrong if the server's engines do not compute what the trainer does.
+    What is wrong if the server's engines do not compute what the trainer does, or None.
 
     Args:
         served (`list[list[float]]`): log-probabilities of the tokens by the server, once for each of its engines.
         trained (`list[float]`): those by the trainer.
         allowed (`float`): tolerance of their mean difference.
-
-    Returns:
-        `str`, or None.
     """
     differences = (torch.tensor(served, dtype=torch.float64) - torch.tensor(trained, dtype=torch.float64)).abs()
     means = differences.mean(dim=1)
@@ -128,3 +110,35 @@ def find_difference(served: list[list[float]], trained: list[float], allowed: fl
         f"{len(trained) + 1} tokens their log-probabilities differ by {means[worst]:.3g} nats per token (by up to "
         f"{differences[worst].max():.3g}), where rounding explains {allowed:g}"
     )
+
+
+def count_corrected(
+    scored: dict[str, torch.Tensor], is_trained: torch.Tensor, mode: str, lower: float | None, upper: float | None
+) -> torch.Tensor:
+    r"""
+    Trained tokens whose importance ratio was truncated or masked.
+
+    The ratio is $\pi_{\mathrm{trainer}} / \pi_{\mathrm{vLLM}}$ of a token, or in the modes `sequence_*` its product
+    over the sequence.
+
+    Args:
+        scored (`dict[str, torch.Tensor]`): holds `old_per_token_logps` and `sampling_per_token_logps`, of shape
+            `(B, T)`, in nats; NaN where vLLM did not tell.
+        is_trained (`torch.Tensor` of shape `(B, T)`): bool.
+        mode (`str`): `vllm_importance_sampling_mode`.
+        lower, upper (`float`, *optional*): bounds of the ratio; None: unbounded.
+
+    Returns:
+        `torch.Tensor` of shape `(2,)`: tokens whose ratio was out of bounds, and all trained tokens.
+    """
+    difference = scored["old_per_token_logps"] - scored["sampling_per_token_logps"]
+    difference = (difference * is_trained).nan_to_num(nan=0.0)
+    if mode.startswith("sequence"):
+        difference = difference.sum(dim=1, keepdim=True).expand_as(difference)
+    ratio = difference.exp()
+    is_out = torch.zeros_like(is_trained)
+    if lower is not None:
+        is_out |= ratio < lower
+    if upper is not None:
+        is_out |= ratio > upper
+    return torch.stack([(is_out & is_trained).sum(), is_trained.sum()])

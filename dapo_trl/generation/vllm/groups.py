@@ -1,6 +1,7 @@
 """One request for every group of completions, each with a seed of its own."""
 
 import hashlib
+import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,7 +13,7 @@ MAX_REQUESTS = 512
 
 def group_seed(*draw: str | int) -> int:
     """
-    Seed of a group of completions.
+    Seed of a group of completions: 62 bits, which leaves room for the number of the completion.
 
     vLLM gives the i-th of a request's completions the seed plus i, and draws its random numbers from nothing else.
     Without a seed they come from the engine, and all engines of a server start with the same: two of them answer the
@@ -20,9 +21,6 @@ def group_seed(*draw: str | int) -> int:
 
     Args:
         *draw (`str` or `int`): what tells the group from all others of the run, and from those of other runs.
-
-    Returns:
-        `int`: of 62 bits, which leaves room for the number of the completion.
     """
     digest = hashlib.blake2b(" ".join(map(str, draw)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 2
@@ -42,12 +40,8 @@ def generate_groups(
     prompts would get equal completions.
 
     Args:
-        generate (`Callable`): TRL's [`~trl.generation.vllm_client.VLLMClient.generate`].
+        generate (`Callable`): TRL's [`~trl.generation.vllm_client.VLLMClient.generate`], whose other arguments follow.
         seed_of (`Callable[[int], int]`): takes the number of a prompt and returns its seed.
-        prompts, features, generation_kwargs, **sampling: of `generate`. Nothing is changed but the seed.
-
-    Returns:
-        `dict[str, Any]`: as `generate` returns it.
     """
 
     def ask(number: int) -> dict[str, Any]:
@@ -61,8 +55,8 @@ def generate_groups(
 
     with ThreadPoolExecutor(min(MAX_REQUESTS, len(prompts))) as executor:
         answers = list(executor.map(ask, range(len(prompts))))
-    return {name: _joined([answer[name] for answer in answers]) for name in answers[0]}
-
-
-def _joined(parts: list[list | None]) -> list | None:
-    return None if parts[0] is None else [row for part in parts for row in part]
+    joined: dict[str, list | None] = {}
+    for name in answers[0]:
+        parts = [answer[name] for answer in answers]
+        joined[name] = None if parts[0] is None else list(itertools.chain.from_iterable(parts))
+    return joined

@@ -1,5 +1,6 @@
-"""Does the server fit the run? Asked before the first generation, and whenever the server may be another one."""
+"""Checks that the server fits the run: before the first generation, and whenever the server may be another one."""
 
+import functools
 import json
 import logging
 import os
@@ -8,10 +9,15 @@ import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlparse
 
-import requests
+import httpx
+from torch.distributed.constants import default_pg_timeout
+from trl.generation import vllm_generation
+from trl.generation.vllm_client import VLLMClient
+
+from ...checks.settings import check_waits
+from ...config import DAPOConfig
 
 
 logger = logging.getLogger(__name__)
@@ -28,6 +34,9 @@ NEWS_SECONDS = 30
 NO_ENDPOINTS = (
     "It does not offer the endpoints that take new weights. Start it with VLLM_SERVER_DEV_MODE=1 in its environment."
 )
+
+BAD_ANSWERS = (httpx.HTTPError, json.JSONDecodeError)
+"""What asking raises if there is no server, or if it does not answer properly."""
 
 HINT = "`dapo-trl vllm-command --config <recipe>` prints a command that does all of it."
 
@@ -64,6 +73,67 @@ class Requirements:
     gpus: tuple[str, ...]
 
 
+@functools.cache
+def http() -> httpx.Client:
+    """
+    For questions to servers. Made once, because every client reads all certificates; connections are not kept, so that
+    none is found closed by a server that was restarted.
+    """
+    return httpx.Client(timeout=PROBE_TIMEOUT, limits=httpx.Limits(max_keepalive_connections=0))
+
+
+def server_url(args: DAPOConfig) -> str:
+    """Where the trainer looks for its server."""
+    return args.vllm_server_base_url or f"http://{args.vllm_server_host}:{args.vllm_server_port}"
+
+
+def check_weight_transfer(args: DAPOConfig) -> None:
+    """
+    Refuses a run with a server that TRL's client could not send weights to, before anything is loaded.
+
+    Raises:
+        ImportError: if vLLM, whose code sends them, is not installed.
+        ValueError: if the trainer has no GPU with CUDA, which TRL's client sends them from; or if its processes do not
+            wait for as long as the server may take.
+        ServerMismatchError: if the server is up already and takes no weights.
+    """
+    if not (args.use_vllm and args.vllm_mode == "server"):
+        return
+    if args.use_cpu:  # `ddp_timeout` is ignored then
+        check_waits(args, default_pg_timeout.total_seconds())
+    # A client with a transfer of its own, in the place where TRL takes it from, has needs of its own.
+    is_trls = vllm_generation.VLLMClient.init_communicator is VLLMClient.init_communicator
+    if is_trls and args.device.type != "cuda":
+        raise ValueError(
+            f"vllm_mode='server' cannot train on the device {args.device.type!r}: weights are sent to the server over "
+            "NCCL, from a GPU with CUDA. Run the trainer on one (use_cpu: false), or set use_vllm to false."
+        )
+    if is_trls and not vllm_generation.is_vllm_available():
+        raise ImportError(
+            "use_vllm=True with vllm_mode='server' needs vLLM where the trainer runs too, because its code sends the "
+            "weights. Install it with `pip install trl[vllm]`, or set use_vllm to false."
+        )
+    if args.process_index == 0:
+        check_running_server(server_url(args))
+
+
+def check_running_server(url: str) -> None:
+    """
+    Fails if a server that is up takes no weights. One that is not is waited for when the run needs it.
+
+    Raises:
+        ServerMismatchError: as [`check_server`], which asks for everything else later.
+    """
+    try:
+        response = http().get(f"{url}/server_info?config_format=json", timeout=GLANCE_TIMEOUT)
+        if response.status_code == 404 and http().get(f"{url}/health", timeout=GLANCE_TIMEOUT).is_success:
+            _refuse(url, [NO_ENDPOINTS])
+        if response.is_success and response.json()["vllm_config"]["weight_transfer_config"] is None:
+            _refuse(url, [_transfer_problem(None)])
+    except BAD_ANSWERS:
+        return
+
+
 def wait_for_server(url: str, timeout: float) -> None:
     """
     Returns when the server answers. While it does not, the log says so every [`NEWS_SECONDS`].
@@ -78,11 +148,11 @@ def wait_for_server(url: str, timeout: float) -> None:
     deadline, next_news = time.monotonic() + timeout, time.monotonic()
     while True:
         try:
-            response = requests.get(f"{url}/health", timeout=min(PROBE_TIMEOUT, max(timeout, 1)))
-            if response.ok:
+            response = http().get(f"{url}/health", timeout=min(PROBE_TIMEOUT, max(timeout, 1)))
+            if response.is_success:
                 return
             reason = f"/health answers {response.status_code}"
-        except requests.RequestException as error:
+        except httpx.HTTPError as error:
             reason = type(error).__name__
         now = time.monotonic()
         if now >= deadline:
@@ -100,90 +170,28 @@ def wait_for_server(url: str, timeout: float) -> None:
         time.sleep(min(2, timeout))
 
 
-def check_server(url: str, requirements: Requirements) -> None:
+def check_server(url: str, needed: Requirements) -> None:
     """
     Fails if the server does not fit the run.
 
     Raises:
         ServerMismatchError: naming everything that is wrong, and the flag that mends it.
+        httpx.HTTPError: if the server does not answer properly.
     """
-    _refuse(url, find_problems(url, requirements))
-
-
-def check_running_server(url: str) -> None:
-    """
-    Fails if a server that is up takes no weights, which can be told before the run has loaded anything.
-
-    Raises:
-        ServerMismatchError: as [`check_server`], which asks for everything else later.
-    """
-    try:
-        response = requests.get(f"{url}/server_info", params={"config_format": "json"}, timeout=GLANCE_TIMEOUT)
-        if response.status_code == 404 and requests.get(f"{url}/health", timeout=GLANCE_TIMEOUT).ok:
-            _refuse(url, [NO_ENDPOINTS])
-        if response.ok and response.json()["vllm_config"]["weight_transfer_config"] is None:
-            _refuse(url, [_transfer_problem(None)])
-    except requests.RequestException:
-        return  # it is waited for when the run needs it
+    served = http().get(f"{url}/v1/models").raise_for_status().json()["data"][0]
+    problems = _model_problems(served, _vocabulary_size(url, served["id"]), needed)
+    response = http().get(f"{url}/server_info?config_format=json")
+    if response.status_code == 404:
+        problems.append(NO_ENDPOINTS)
+    else:
+        problems += _configuration_problems(url, response.raise_for_status().json(), needed)
+    _refuse(url, problems)
 
 
 def _refuse(url: str, problems: list[str]) -> None:
     if problems:
         listed = "".join(f"\n- {problem}" for problem in problems)
         raise ServerMismatchError(f"The vLLM server at {url} does not fit this run:{listed}\n{HINT}")
-
-
-def find_problems(url: str, requirements: Requirements) -> list[str]:
-    """One sentence or two for each thing that is wrong."""
-    served = _get(url, "/v1/models")["data"][0]
-    problems = [_name_problem(served, requirements), _length_problem(served["max_model_len"], requirements)]
-    problems.append(_vocabulary_problem(url, served["id"], requirements))
-    response = requests.get(f"{url}/server_info", params={"config_format": "json"}, timeout=PROBE_TIMEOUT)
-    if response.status_code == 404:
-        problems.append(NO_ENDPOINTS)
-    else:
-        response.raise_for_status()
-        problems += _configuration_problems(url, response.json(), requirements)
-    return [problem for problem in problems if problem]
-
-
-def _get(url: str, path: str) -> Any:
-    response = requests.get(url + path, timeout=PROBE_TIMEOUT)
-    response.raise_for_status()
-    return response.json()
-
-
-def _name_problem(served: dict, requirements: Requirements) -> str | None:
-    names = {served["id"], served.get("root") or served["id"]}
-    wanted = requirements.model
-    # One model may lie in different directories on the server's machine and on the trainer's.
-    if not wanted or wanted in names or Path(wanted).name in {Path(name).name for name in names}:
-        return None
-    return (
-        f"It serves {' alias '.join(sorted(names))!r}, but the run trains {wanted!r}. Start it with `vllm serve "
-        f"{wanted}`; if it is the same model by another name, add `--served-model-name {wanted}`."
-    )
-
-
-def _length_problem(max_model_len: int, requirements: Requirements) -> str | None:
-    needed = requirements.num_prompt_tokens + requirements.num_completion_tokens
-    if max_model_len >= needed:
-        return None
-    return (
-        f"It takes at most {max_model_len} tokens, but the longest prompt has {requirements.num_prompt_tokens} and "
-        f"max_completion_length is {requirements.num_completion_tokens}. Start it with `--max-model-len {needed}` or "
-        "more."
-    )
-
-
-def _vocabulary_problem(url: str, model: str, requirements: Requirements) -> str | None:
-    size = _vocabulary_size(url, model)
-    if size is None or size == requirements.vocab_size:
-        return None
-    return (
-        f"Its model has a vocabulary of {size} tokens, but the trainer's has {requirements.vocab_size}. Start it with "
-        f"`vllm serve {requirements.model or '<the model of the run>'}`, the very files that the trainer loads."
-    )
 
 
 def _vocabulary_size(url: str, model: str) -> int | None:
@@ -193,30 +201,57 @@ def _vocabulary_size(url: str, model: str) -> int | None:
     Nothing is generated, because a server in the middle of a weight transfer would not survive it.
     """
     request = {"model": model, "prompt": [[0]], "max_tokens": 1, "logit_bias": {str(10**9): 0}}
-    response = requests.post(f"{url}/v1/completions", json=request, timeout=PROBE_TIMEOUT)
+    response = http().post(f"{url}/v1/completions", json=request)
     size = re.search(r"[Vv]ocabulary size: (\d+)", response.text)
     return int(size.group(1)) if response.status_code == 400 and size else None
 
 
-def _configuration_problems(url: str, info: dict, requirements: Requirements) -> list[str | None]:
-    config = info["vllm_config"]
-    transfer = config["weight_transfer_config"]
-    dtype = config["model_config"]["dtype"].removeprefix("torch.")
-    logprobs_mode = config["model_config"]["logprobs_mode"]
+def _model_problems(served: dict, vocab_size: int | None, needed: Requirements) -> list[str]:
     problems = []
-    if dtype != requirements.dtype:
+    names = {served["id"], served.get("root") or served["id"]}
+    # One model may lie in different directories on the server's machine and on the trainer's.
+    if needed.model and Path(needed.model).name not in {Path(name).name for name in names}:
         problems.append(
-            f"It computes in {dtype}, but the trainer in {requirements.dtype}. Start it with `--dtype "
-            f"{requirements.dtype}`."
+            f"It serves {' alias '.join(sorted(names))!r}, but the run trains {needed.model!r}. Start it with "
+            f"`vllm serve {needed.model}`; if it is the same model by another name, add `--served-model-name "
+            f"{needed.model}`."
         )
-    if requirements.needs_processed_logprobs and logprobs_mode != "processed_logprobs":
+    num_tokens = needed.num_prompt_tokens + needed.num_completion_tokens
+    if served["max_model_len"] < num_tokens:
+        problems.append(
+            f"It takes at most {served['max_model_len']} tokens, but the longest prompt has "
+            f"{needed.num_prompt_tokens} and max_completion_length is {needed.num_completion_tokens}. Start it with "
+            f"`--max-model-len {num_tokens}` or more."
+        )
+    if vocab_size not in (None, needed.vocab_size):
+        problems.append(
+            f"Its model has a vocabulary of {vocab_size} tokens, but the trainer's has {needed.vocab_size}. Start it "
+            f"with `vllm serve {needed.model or '<the model of the run>'}`, the very files that the trainer loads."
+        )
+    return problems
+
+
+def _configuration_problems(url: str, info: dict, needed: Requirements) -> list[str]:
+    problems, config = [], info["vllm_config"]
+    dtype = config["model_config"]["dtype"].removeprefix("torch.")
+    if dtype != needed.dtype:
+        problems.append(
+            f"It computes in {dtype}, but the trainer in {needed.dtype}. Start it with `--dtype {needed.dtype}`."
+        )
+    logprobs_mode = config["model_config"]["logprobs_mode"]
+    if needed.needs_processed_logprobs and logprobs_mode != "processed_logprobs":
         problems.append(
             f"Its log-probabilities are {logprobs_mode!r}, not those that tokens were sampled with. Start it with "
             "`--logprobs-mode processed_logprobs`."
         )
-    if transfer is None or (requirements.gpus and transfer["backend"] != "nccl"):
+    transfer = config["weight_transfer_config"]
+    if transfer is None or (needed.gpus and transfer["backend"] != "nccl"):
         problems.append(_transfer_problem(transfer))
-    problems.append(_gpu_problem(url, info, requirements))
+    if shared := _shared_gpus(url, info, needed.gpus):
+        problems.append(
+            f"It runs on GPU {', '.join(shared)}, which the trainer uses too. Set CUDA_VISIBLE_DEVICES to other GPUs "
+            "for the server than for the trainer."
+        )
     return problems
 
 
@@ -227,30 +262,19 @@ def _transfer_problem(transfer: dict | None) -> str:
     )
 
 
-def _gpu_problem(url: str, info: dict, requirements: Requirements) -> str | None:
-    """On this machine, the trainer and the server need GPUs of their own."""
-    if not requirements.gpus or info["vllm_config"]["device_config"]["device"] == "cpu" or not is_local(url):
-        return None
+def _shared_gpus(url: str, info: dict, gpus: tuple[str, ...]) -> list[str]:
+    """GPUs of this machine that both the server and the trainer use."""
+    config = info["vllm_config"]
+    if not gpus or config["device_config"]["device"] == "cpu" or not is_local(url):
+        return []
     lines = dict(line.partition("=")[::2] for line in (info["system_env"].get("env_vars") or "").splitlines())
-    parallel = info["vllm_config"]["parallel_config"]
+    parallel = config["parallel_config"]
     count = parallel["tensor_parallel_size"] * parallel["pipeline_parallel_size"] * parallel["data_parallel_size"]
-    shared = sorted(set(visible_gpus(lines.get("CUDA_VISIBLE_DEVICES"), count)) & set(requirements.gpus))
-    if not shared:
-        return None
-    return (
-        f"It runs on GPU {', '.join(shared)}, which the trainer uses too. Set CUDA_VISIBLE_DEVICES to other GPUs for "
-        "the server than for the trainer."
-    )
+    return sorted(set(visible_gpus(lines.get("CUDA_VISIBLE_DEVICES"), count)) & set(gpus))
 
 
 def visible_gpus(visible: str | None, count: int) -> tuple[str, ...]:
-    """
-    The first GPUs that a program sees.
-
-    Args:
-        visible (`str`, *optional*): its `CUDA_VISIBLE_DEVICES`; None: all.
-        count (`int`): how many it uses.
-    """
+    """The first `count` GPUs that a program sees with this `CUDA_VISIBLE_DEVICES`; None: all."""
     if visible is None:
         return tuple(str(i) for i in range(count))
     return tuple(gpu.strip() for gpu in visible.split(",") if gpu.strip())[:count]

@@ -1,4 +1,4 @@
-"""Runs that never took place, as they would lie on disk."""
+"""Synthetic runs, as they would lie on disk."""
 
 import json
 from pathlib import Path

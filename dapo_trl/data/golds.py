@@ -1,0 +1,62 @@
+"""Reference answers: read from a value of a data set, and compared with each other."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+from ..rewards import AccuracyReward
+from ..rewards.answers import find_gold
+from ..rewards.boxes import last_boxes
+
+
+_ROUNDED_FROM = 2**53
+
+
+def read_gold(value: Any, is_worked: bool = False) -> str | None:
+    r"""
+    The reference answer in a value of the solution column.
+
+    Args:
+        value:
+            A text, a number, or a list of one of these; NaN is none. Of a text with `####` (GSM8K) what follows the
+            last one is taken, of a text with `\boxed{}` what the `accuracy` reward reads in it, all different ones
+            (`3, 5`), else all of it.
+        is_worked (`bool`, *optional*, defaults to `False`):
+            The text is a worked solution (MATH): of its boxes the last counts, with those that are enumerated before
+            it, and without `####` or `\boxed{}` it has no reference answer that could be read.
+
+    Returns:
+        `str` or `None`: the reference answer, `None` if there is none.
+
+    Raises:
+        TypeError: if the value is something else, or a float so large that digits may be lost.
+    """
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if value is None or value != value:  # NaN
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
+        raise TypeError(f"a gold answer must be a text or a number, not {type(value).__name__}")
+    if isinstance(value, float) and abs(value) >= _ROUNDED_FROM:
+        raise TypeError(
+            f"the gold answer {value!r} is a number that was rounded to 53 bits. Write it as a text, in quotes"
+        )
+    text = str(value).strip()
+    if "####" in text:
+        return text.rpartition("####")[2].strip() or None
+    box = last_boxes(text)
+    if is_worked:
+        return box[1].strip() or None if box else None
+    return (find_gold(text) if box else text) or None
+
+
+def are_same_golds(pairs: Sequence[tuple[str, str]]) -> list[bool]:
+    """Whether two reference answers state the same: one, as an answer, is right if the other is the reference."""
+    if not pairs:
+        return []
+    are_equal = AccuracyReward().verifier.are_equal
+    there, back = are_equal(list(pairs)), are_equal([(second, first) for first, second in pairs])
+    return [
+        first.split() == second.split() or is_right or is_right_back
+        for (first, second), is_right, is_right_back in zip(pairs, there, back, strict=True)
+    ]

@@ -1,0 +1,119 @@
+"""Shapes of models, and their parameters counted without any weights."""
+
+import os
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from peft import PeftConfig, get_peft_model
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
+from trl import ModelConfig, get_peft_config
+
+
+_COLUMNS = "num_hidden_layers hidden_size intermediate_size num_attention_heads num_key_value_heads vocab_size"
+_COLUMNS += " tie_word_embeddings max_position_embeddings"
+# The recipes' models, so that their estimates need no Hub.
+_SHAPES: dict[str, tuple] = {
+    "Qwen/Qwen2.5-1.5B": ("qwen2", 28, 1536, 8960, 12, 2, 151936, True, 131072),
+    "Qwen/Qwen2.5-1.5B-Instruct": ("qwen2", 28, 1536, 8960, 12, 2, 151936, True, 32768),
+    "Qwen/Qwen2.5-7B": ("qwen2", 28, 3584, 18944, 28, 4, 152064, False, 131072),
+    "Qwen/Qwen2.5-7B-Instruct": ("qwen2", 28, 3584, 18944, 28, 4, 152064, False, 32768),
+    "Qwen/Qwen2.5-Math-7B": ("qwen2", 28, 3584, 18944, 28, 4, 152064, False, 4096),
+    "Qwen/Qwen2.5-32B": ("qwen2", 64, 5120, 27648, 40, 8, 152064, False, 131072),
+    "Qwen/Qwen3-0.6B": ("qwen3", 28, 1024, 3072, 16, 8, 151936, True, 40960),
+    "HuggingFaceTB/SmolLM2-135M-Instruct": ("llama", 30, 576, 1536, 9, 3, 49152, True, 8192),
+}
+
+
+class ModelSize(NamedTuple):
+    """Numbers of parameters of a model, tied ones counted once."""
+
+    config: PreTrainedConfig
+    num_parameters: int  # all of the base model
+    num_embedding: int  # of the input embedding and the language modelling head
+    num_projections: int  # of linear layers within the blocks, which can be quantized
+    num_trained: int  # with adapters, the adapters'
+
+    @property
+    def has_adapters(self) -> bool:
+        """Whether adapters are trained instead of the model."""
+        return self.num_trained != self.num_parameters
+
+    @property
+    def head_dim(self) -> int:
+        """Width of an attention head."""
+        return getattr(self.config, "head_dim", None) or self.config.hidden_size // self.config.num_attention_heads
+
+    @property
+    def query_width(self) -> int:
+        """Width of all queries of a token, d_q."""
+        return self.config.num_attention_heads * self.head_dim
+
+    @property
+    def num_multiplied(self) -> int:
+        """Parameters that a token is multiplied with: all but the input embedding."""
+        return self.num_parameters - self.num_embedding + self.config.vocab_size * self.config.hidden_size
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes of the keys and values of one token in two-byte numbers."""
+        return 2 * 2 * self.config.num_hidden_layers * self.config.num_key_value_heads * self.head_dim
+
+
+_measured: dict[tuple, ModelSize] = {}  # the search for a remedy asks for the same models many times
+
+
+def model_size(model_args: ModelConfig, trust_remote_code: bool) -> ModelSize:
+    """
+    The model of a recipe, with its adapters.
+
+    Raises:
+        ValueError: if none is named, or there is no such model here or on the Hub.
+    """
+    name, revision = model_args.model_name_or_path, model_args.model_revision
+    if name is None:
+        raise ValueError("model_name_or_path is not set. Set it to a model id on the Hub or a local directory.")
+    peft_config = get_peft_config(model_args)
+    key = (name, revision, str(peft_config))
+    if key not in _measured:
+        try:
+            config = load_config(name, revision, trust_remote_code)
+        except OSError as error:
+            raise ValueError(
+                f"model_name_or_path={name!r} is no directory with a config.json here, and the Hub did not give one. "
+                "Set model_name_or_path to a model that can be found, or make this one first."
+            ) from error
+        _measured[key] = measure(config, peft_config)
+    return _measured[key]
+
+
+def load_config(name: str, revision: str | None = None, trust_remote_code: bool = False) -> PreTrainedConfig:
+    """The shape of a model: of a local directory, of one of the recipes' models, or from the Hub."""
+    if name not in _SHAPES or os.path.isdir(name):
+        return AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
+    kind, *values = _SHAPES[name]
+    return AutoConfig.for_model(kind, **dict(zip(_COLUMNS.split(), values, strict=True)))
+
+
+def measure(config: PreTrainedConfig, peft_config: PeftConfig | None = None) -> ModelSize:
+    """Counts the parameters of a model, or of its adapters, on the meta device: without memory for its weights."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    embeddings = {model.get_input_embeddings().weight, model.get_output_embeddings().weight}
+    linear = [module.weight for module in model.modules() if isinstance(module, nn.Linear)]
+    num_parameters = _count(model.parameters())
+    num_projections = _count(weight for weight in linear if weight not in embeddings)
+    if peft_config is not None:
+        model = get_peft_model(model, peft_config)
+    return ModelSize(
+        config=config.get_text_config(),
+        num_parameters=num_parameters,
+        num_embedding=_count(embeddings),
+        num_projections=num_projections,
+        num_trained=_count(parameter for parameter in model.parameters() if parameter.requires_grad),
+    )
+
+
+def _count(parameters: Iterable[torch.Tensor]) -> int:
+    return sum(parameter.numel() for parameter in parameters)
