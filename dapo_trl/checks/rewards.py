@@ -14,9 +14,6 @@ from torch import nn
 from trl.trainer.utils import get_callable_name
 
 from ..config import DAPOConfig
-from ..rewards import AccuracyReward
-from ..rewards.overlong import SoftOverlongPunishment
-from ..rewards.registry import reward_names
 from .arguments import as_list
 from .data import columns_of
 from .returned_rewards import LARGEST
@@ -92,6 +89,8 @@ def _unwrapped(function: Callable) -> Callable:
 
 def _check_name(place: str, name: str) -> None:
     """A string is a reward model for TRL, but a function for the training command."""
+    from ..rewards.registry import reward_names  # a trainer does not need our rewards
+
     is_dotted = re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", name) is not None
     if (name in reward_names() or is_dotted) and not os.path.exists(name):
         raise ValueError(
@@ -196,6 +195,8 @@ def check_reward_weights(args: DAPOConfig, num_rewards: int) -> None:
 
 def add_overlong_punishment(args: DAPOConfig, reward_funcs: list, processing_classes: list | None) -> None:
     """Adds the soft overlong punishment (DAPO Eq. 13) to the task rewards, their weights and processing classes."""
+    from ..rewards import SoftOverlongPunishment
+
     assert args.max_completion_length is not None and args.soft_punish_cache is not None  # checked by DAPOConfig
     args.reward_weights = [*(args.reward_weights or [1.0] * len(reward_funcs)), args.overlong_weight]
     reward_funcs.append(SoftOverlongPunishment(args.max_completion_length, args.soft_punish_cache))
@@ -305,6 +306,8 @@ def check_best_metric(
 
 def _logs_metrics(reward: Callable) -> bool:
     """Whether a function of the user's may log metrics by any name."""
+    from ..rewards import AccuracyReward
+
     try:
         return not isinstance(reward, AccuracyReward) and "log_metric" in inspect.signature(reward).parameters
     except (TypeError, ValueError):

@@ -9,14 +9,13 @@ dapo-trl merge-adapter --adapter outputs/my-run --output outputs/my-run-merged
 import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from peft import AutoPeftModelForCausalLM, PeftConfig
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
-from transformers.utils.hub import cached_file
-
-from ..run.checkpoint import METADATA
 from .recipe_parser import StrictParser
+
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 
 def merge_adapter(adapter: str, output: str, dtype: str = "auto", base: str | None = None) -> None:
@@ -36,6 +35,13 @@ def merge_adapter(adapter: str, output: str, dtype: str = "auto", base: str | No
         ValueError: if there is no adapter, no base model, a base model that is stored quantized, or the output would
             overwrite one of them.
     """
+    import torch  # late, because these take seconds, which --help and mistakes need not wait for
+    from peft import AutoPeftModelForCausalLM, PeftConfig
+    from transformers import AutoTokenizer
+    from transformers.utils.hub import cached_file
+
+    from ..run.checkpoint import METADATA
+
     try:
         config = PeftConfig.from_pretrained(adapter)
     except ValueError as error:
@@ -56,7 +62,9 @@ def merge_adapter(adapter: str, output: str, dtype: str = "auto", base: str | No
         shutil.copyfile(metadata, Path(output, METADATA))
 
 
-def _load_base_config(base: str) -> PreTrainedConfig:
+def _load_base_config(base: str) -> "PreTrainedConfig":
+    from transformers import AutoConfig
+
     try:
         config = AutoConfig.from_pretrained(base)
     except (OSError, ValueError) as error:
