@@ -15,19 +15,12 @@ from collections.abc import Callable
 import torch
 from accelerate.logging import get_logger
 from accelerate.utils import broadcast_object_list
-from datasets import Dataset
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler, record
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from .checks.model import check_quantization
 from .commands.command_line import errors_in_one_line
-from .commands.recipe import (
-    DAPOScriptArguments,
-    check_model_is_named,
-    load_datasets,
-    load_tokenizer,
-    make_parser,
-)
+from .commands.recipe import DAPOScriptArguments, load_datasets, load_tokenizer, make_parser, read_recipe
 from .config import DAPOConfig
 from .data import check_dataset
 from .distributed.failed_rank import failing_after_other_ranks, follow_launcher
@@ -50,19 +43,6 @@ def load_rewards(script_args: DAPOScriptArguments) -> list[Callable]:
     """The reward functions by name or dotted path; `answer_rule` is an option of `accuracy`."""
     options = {"accuracy": {"answer_rule": script_args.answer_rule}}
     return [load_reward(name, **options.get(name, {})) for name in script_args.reward_funcs]
-
-
-def check_golds(dataset: Dataset, reward_funcs: list[Callable], num_rows: int) -> None:
-    """
-    Refuses data whose reference answers do not score by those rewards that are [`AccuracyReward`], in a sample of
-    `num_rows` (0: no check): a reward that is silently wrong ruins the run.
-
-    Raises:
-        CheckFailedError: if too few of the reference answers, written as completions, are right.
-    """
-    judges = [reward for reward in reward_funcs if isinstance(reward, AccuracyReward)]
-    if judges and num_rows:
-        check_dataset(dataset, judges, sample=num_rows)
 
 
 def checkpoint_to_resume(value: str | bool | None, output_dir: str) -> str | None:
@@ -110,8 +90,10 @@ def build_trainer(script_args: DAPOScriptArguments, training_args: DAPOConfig, m
     tokenizer = load_tokenizer(model_args, training_args)
     reward_funcs = load_rewards(script_args)
     train_dataset, eval_dataset = load_datasets(script_args, training_args, tokenizer.chat_template is not None)
-    if training_args.process_index == 0:
-        check_golds(train_dataset, reward_funcs, script_args.check_rows)
+    judges = [reward for reward in reward_funcs if isinstance(reward, AccuracyReward)]
+    if judges and script_args.check_rows and training_args.process_index == 0:
+        # A reward that calls the reference answers wrong would ruin the run.
+        check_dataset(train_dataset, judges, sample=script_args.check_rows)
     return DAPOTrainer(
         model=model_args.model_name_or_path,
         reward_funcs=reward_funcs,
@@ -187,9 +169,8 @@ def main(
     follow_launcher()
     argv = sys.argv[1:] if argv is None else argv
     with while_parsing():
-        script_args, training_args, model_args = make_parser().parse(argv)
+        script_args, training_args, model_args = read_recipe(make_parser(), argv)
         # What the settings alone show to be impossible is refused before anything is loaded.
-        check_model_is_named(model_args)
         check_weight_transfer(training_args)
         check_quantization(training_args, model_args)
     sys.argv[1:] = mask_words(sys.argv[1:])  # trackers publish it

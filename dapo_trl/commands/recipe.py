@@ -75,15 +75,17 @@ def make_parser(words: Sequence[str] = (), prog: str = "python -m dapo_trl.train
     return parser
 
 
-def check_model_is_named(model_args: ModelConfig) -> None:
+def read_recipe(parser: RecipeParser, words: Sequence[str]) -> tuple[DAPOScriptArguments, "DAPOConfig", ModelConfig]:
     """
-    A recipe names its model.
+    What a command line and its recipe say.
 
     Raises:
-        ValueError: if it does not.
+        ValueError: for what is unknown, impossible, or missing.
     """
+    script_args, training_args, model_args = parser.parse(words)
     if model_args.model_name_or_path is None:
         raise ValueError("model_name_or_path is not set. Set it to a model id on the Hub or a local directory.")
+    return script_args, training_args, model_args
 
 
 def load_tokenizer(model_args: ModelConfig, training_args: "DAPOConfig") -> "PreTrainedTokenizerBase":

@@ -1,10 +1,7 @@
 """The parsers of commands, strict ones; also of those whose settings may stand in a YAML file."""
 
 import argparse
-import contextlib
 import difflib
-import logging
-import os
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -14,10 +11,8 @@ from typing import Any, NoReturn
 import yaml
 from trl import TrlParser
 
-from ..run.secret_values import mask_text, mask_words, remember
+from ..run.secret_values import mask_text, remember
 
-
-logger = logging.getLogger(__name__)
 
 HELP = (["--help"], ["-h"])
 """Command lines that ask for the short help. `--help all` lists every field."""
@@ -44,9 +39,17 @@ class _Help(argparse.Action):
         parser.exit()
 
 
-class StrictParser(argparse.ArgumentParser):
+class CommandParser(argparse.ArgumentParser):
+    """A parser whose every mistake is a `ValueError`, without the usage of all flags."""
+
+    def error(self, message: str) -> NoReturn:
+        """As argparse's, but raises `ValueError`, without the usage of all flags."""
+        raise ValueError(mask_text(f"{message}. See {self.prog} --help."))
+
+
+class StrictParser(CommandParser):
     """
-    A parser that refuses unknown and abbreviated flags and names the likely one. Every mistake is a `ValueError`.
+    A parser that refuses unknown and abbreviated flags and names the likely one.
 
     An abbreviation that argparse would take for one flag today may mean another one tomorrow.
 
@@ -75,10 +78,6 @@ class StrictParser(argparse.ArgumentParser):
         about = [self.description, "\n".join(fields), self.epilog, "`--help all` describes every field."]
         return "\n\n".join([usage, *filter(None, about)]) + "\n"
 
-    def error(self, message: str) -> NoReturn:
-        """As argparse's, but raises `ValueError`, without the usage of all flags."""
-        raise ValueError(mask_text(f"{message}. See {self.prog} --help."))
-
     def parse_known_args(self, args=None, namespace=None):
         """As argparse's, but unknown words raise `ValueError`."""
         words = sys.argv[1:] if args is None else list(args)
@@ -90,8 +89,7 @@ class StrictParser(argparse.ArgumentParser):
         return known, unknown
 
     def parse(self, words: Sequence[str] | None = None) -> Any:
-        """The words of a user as a namespace; flags that are given twice are warned of."""
-        self.warn_of_repeated_flags(sys.argv[1:] if words is None else words)
+        """The words of a user, as a namespace."""
         return self.parse_args(words)
 
     @property
@@ -110,30 +108,6 @@ class StrictParser(argparse.ArgumentParser):
         flags = [word.partition("=")[0] for word in words if word.startswith("--") and word != "--"]
         unknown = [_name(flag) for flag in flags if flag not in known and " " not in flag]  # with a space: a value
         self._refuse(unknown, [*self.flags, *map(_name, others)])
-
-    def warn_of_repeated_flags(self, words: Sequence[str]) -> None:
-        """
-        Warns of flags that are given twice with different values: the last one counts.
-
-        They are not refused, because scripts put flags of their own before those that they pass on.
-        """
-        given: dict[str, list[list[str]]] = {}
-        values: list[str] = []  # of the latest flag
-        for word in mask_words(words):
-            flag, equals, value = word.partition("=")
-            action = self._option_string_actions.get(flag) if word.startswith("-") else None
-            if action is not None:
-                is_negated = flag.startswith(("--no_", "--no-")) and _name(flag) != action.dest
-                values = ["false"] if is_negated else [value] if equals else []
-                given.setdefault(action.dest, []).append(values)
-            elif word.startswith("--"):
-                values = []
-            else:
-                values.append(word)
-        for name, lists in given.items():
-            texts = [" ".join(one) or "true" for one in lists]
-            if len(set(texts)) > 1 and os.environ.get("RANK", "0") == "0":
-                logger.warning("--%s is given more than once: %s. The last one counts.", name, ", then ".join(texts))
 
     def _refuse(self, unknown: Iterable[str], known: Sequence[str]) -> None:
         messages = [self._describe(name, known) for name in unknown]
@@ -157,8 +131,7 @@ class RecipeParser(StrictParser, TrlParser):
     """
 
     def parse(self, words: Sequence[str] | None = None) -> tuple:
-        """The words of a user, and the file, as data classes; flags that are given twice are warned of."""
-        self.warn_of_repeated_flags(sys.argv[1:] if words is None else words)
+        """The words of a user, and the file, as data classes."""
         return self.parse_args_and_config(words)
 
     def parse_args_and_config(self, args=None, *other, **options):
@@ -173,8 +146,6 @@ class RecipeParser(StrictParser, TrlParser):
             text = Path(words[position]).read_text(encoding="utf-8")
             refuse_repeated_keys(text, words[position])
             remember(yaml.safe_load(text))  # also what the command line overrides: it may stand elsewhere in the file
-        for word in words:
-            _refuse_in_json(word.partition("=")[2] if word.startswith("--") else word, "the command line")
         return super().parse_args_and_config(words, *other, **options)
 
     def set_defaults_with_config(self, **kwargs) -> list[str]:
@@ -193,43 +164,30 @@ class RecipeParser(StrictParser, TrlParser):
 
 def refuse_repeated_keys(text: str, source: str) -> None:
     """
-    Refuses equal keys in one mapping of YAML or JSON, of which YAML silently takes the last one.
-
-    Args:
-        text (`str`): YAML, or JSON.
-        source (`str`): where it is from, for the message.
+    Refuses equal keys in one mapping of a YAML text, of which YAML silently takes the last one.
 
     Raises:
-        ValueError: if a key stands twice in one mapping, at any depth, also in JSON that stands in a text.
+        ValueError: naming the key, its lines, and the `source` of the text.
     """
     _refuse_in(yaml.compose(text, Loader=yaml.SafeLoader), source, "")
 
 
 def _refuse_in(node: yaml.Node | None, source: str, path: str) -> None:
-    if isinstance(node, yaml.MappingNode):
-        lines: dict[tuple[str, str], int] = {}
-        for key, value in node.value:
-            name = f"{path}.{key.value}".removeprefix(".")
-            line = key.start_mark.line + 1
-            if (key.tag, str(key.value)) in lines and key.tag != _MERGE:
-                first = lines[key.tag, str(key.value)]
-                raise ValueError(
-                    f"{source}: the key `{name}` is given twice, in lines {first} and {line}, and only the last one "
-                    "would count. Take one of them out."
-                )
-            lines[key.tag, str(key.value)] = line
-            _refuse_in(value, source, name)
-    elif isinstance(node, yaml.SequenceNode):
+    if isinstance(node, yaml.SequenceNode):
         for item in node.value:
             _refuse_in(item, source, path)
-    elif isinstance(node, yaml.ScalarNode):
-        _refuse_in_json(node.value, source)
-
-
-def _refuse_in_json(text: str, source: str) -> None:
-    if text.startswith("{"):
-        with contextlib.suppress(yaml.YAMLError):  # not JSON, such as a template that begins with `{problem}`
-            refuse_repeated_keys(text, source)
+    elif isinstance(node, yaml.MappingNode):
+        lines: dict[tuple[str, str], int] = {}
+        for key, value in node.value:
+            name, identity = f"{path}.{key.value}".removeprefix("."), (key.tag, str(key.value))
+            line = key.start_mark.line + 1
+            if identity in lines and key.tag != _MERGE:
+                raise ValueError(
+                    f"{source}: the key `{name}` is given twice, in lines {lines[identity]} and {line}, and only the "
+                    "last one would count. Take one of them out."
+                )
+            lines[identity] = line
+            _refuse_in(value, source, name)
 
 
 def _name(flag: str) -> str:

@@ -11,7 +11,7 @@ It takes the arguments of `dapo-trl train`, and runs on any machine, with or wit
 import sys
 
 from ..run.secret_values import mask_logs
-from .recipe import check_model_is_named, load_datasets, load_tokenizer, make_parser
+from .recipe import load_datasets, load_tokenizer, make_parser, read_recipe
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -25,10 +25,9 @@ def main(argv: list[str] | None = None) -> None:
     words = sys.argv[1:] if argv is None else argv
     parser = make_parser(words, prog="dapo-trl vllm-command")
     on_any_machine = [] if "--help" in words or "-h" in words else ["--use_cpu", "true"]  # without it, GPUs are needed
-    script_args, training_args, model_args = parser.parse([*words, *on_any_machine])
+    script_args, training_args, model_args = read_recipe(parser, [*words, *on_any_machine])
     from ..generation.vllm import format_command, longest_prompt, server_command
 
-    check_model_is_named(model_args)
     for name, needed in (("use_vllm", True), ("vllm_mode", "server")):
         value = getattr(training_args, name)
         if value != needed:
