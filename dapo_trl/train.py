@@ -40,8 +40,8 @@ logger = get_logger(__name__)
 
 
 def load_rewards(script_args: DAPOScriptArguments) -> list[Callable]:
-    """The reward functions by name or dotted path; `answer_rule` is an option of `accuracy`."""
-    options = {"accuracy": {"answer_rule": script_args.answer_rule}}
+    """The reward functions by name or dotted path; `answer_rule` and `thinking_tags` are options of `accuracy`."""
+    options = {"accuracy": {"answer_rule": script_args.answer_rule, "thinking_tags": script_args.thinking_tags}}
     return [load_reward(name, **options.get(name, {})) for name in script_args.reward_funcs]
 
 

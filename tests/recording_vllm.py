@@ -12,11 +12,36 @@ from dapo_trl.generation.vllm.client import GuardedClient
 from tests.packed_transfer import receive_packed
 
 
-SESSION = SimpleNamespace(adapters={}, request=None)
-"""Of a client that sends nothing."""
-
 ARGS = SimpleNamespace(vllm_max_retries=0, vllm_request_timeout=1.0, seed=42)
 """What [`Generation`] needs of the settings once it is built."""
+
+
+class FakeClient:
+    """Stands for TRL's client, and sends nothing."""
+
+    base_url, model, session = "http://server", "model", SimpleNamespace(adapters={}, request=None)
+
+    def __init__(self, **kwargs):
+        self.calls: list[str] = []
+
+    def init_communicator(self, device):
+        self.calls.append("connect")
+
+    def close_communicator(self):
+        self.calls.append("close")
+
+    def update_named_params(self, metadata, named_params):
+        self.calls.append("send")
+        receive_packed(metadata, named_params)
+
+    def reset_prefix_cache(self):
+        pass
+
+    def get_server_info(self):
+        return {"model_config": {"logprobs_mode": "processed_logprobs"}}
+
+    def _get(self, url):
+        return {"data": [{"id": "model"}]}
 
 
 class HeldClaim(Claim):
@@ -39,17 +64,14 @@ class HeldClaim(Claim):
         self.mark = mark
 
 
-class Recorder:
+class Recorder(FakeClient):
     """
     Takes weights as a client of a server does, which copies them last of all, or as vLLM's model, which does at once.
-
-    Attributes:
-        received (`dict[str, torch.Tensor]`): the latest weights by name.
+    The latest are `received`, by name.
     """
 
     def __init__(self):
         self.received: dict[str, torch.Tensor] = {}
-        self.session = SESSION
 
     def load_weights(self, weights) -> None:
         self.received |= {name: value.clone() for name, value in weights}
@@ -59,9 +81,6 @@ class Recorder:
         sent = (names.append(name) or (name, value) for name, value in named_params)
         self.received |= receive_packed(metadata, sent)
         assert names == [name for name, _, _ in metadata]
-
-    def reset_prefix_cache(self) -> None:
-        pass
 
 
 def recording_generation(mode: str, model: torch.nn.Module, accelerator: Accelerator) -> tuple[Generation, Recorder]:

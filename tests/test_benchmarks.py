@@ -38,6 +38,26 @@ def test_a_tiny_run(benchmark, tmp_path, monkeypatch):
     assert all("TRL 1.16.0" in line for line in table[2:])
 
 
+def test_golds_as_answers(tmp_path, monkeypatch, capsys):
+    rows = [
+        {"problem": "Square $x+5$, subtract $10x + 50$.", "answer": "x^2 - 25"},
+        {"problem": "Compute $3 \\cdot 4$.", "answer": "12"},
+        {"problem": "How long, if $y = 12$?", "answer": "12\\text{ cm}"},
+        {"problem": "If $t = 7$?", "answer": "7"},
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setattr(sys, "argv", ["agreement", str(path), "--workers", "1", "--results", str(tmp_path)])
+    importlib.import_module("benchmarks.rewards.agreement").main()
+    found = {row["check"]: row for row in json.loads((tmp_path / "rewards_agreement.json").read_text())["rows"]}
+    assert found["spellings"]["expected"] == found["spellings"]["cases"] > 40
+    # 12 and 12 cm, either way
+    assert [found["neighbours"][name] for name in ("cases", "expected", "same number")] == [6, 4, 2]
+    # y = 12 and t = 7
+    assert [found["echo"][name] for name in ("cases", "expected", "same number")] == [4, 2, 2]
+    assert "echo, same number" in capsys.readouterr().out
+
+
 def test_make_bench_runs_all_of_them():
     makefile = (ROOT / "Makefile").read_text()
     listed = re.search(r"^BENCH \?= ((?:.*\\\n)*.*)$", makefile, re.MULTILINE)[1]

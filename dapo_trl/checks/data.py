@@ -9,7 +9,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from ..config import DAPOConfig
-from ..generation.vllm.command import encode
+from ..data.tokens import prompt_ids
 from .model import check_token_id, max_positions, num_embeddings, num_tokens
 
 
@@ -213,7 +213,7 @@ def _check_tokens(
         rows = [] if limit is None else _maybe_longer(prompts, limit - num_new, tokenizer, template_kwargs)
     if not rows:
         return
-    ids = encode([prompts[row] for row in rows], tokenizer, template_kwargs)
+    ids = prompt_ids([prompts[row] for row in rows], tokenizer, template_kwargs)
     i = max(range(len(ids)), key=lambda i: max(ids[i], default=0))
     check_token_id(max(ids[i], default=0), f"{name}[{rows[i]}]['prompt']", tokenizer, model)
     i = max(range(len(ids)), key=lambda i: len(ids[i]))
@@ -235,7 +235,7 @@ def _maybe_longer(
     """Rows that may have more tokens: no more than they have bytes, and what is added to an empty prompt."""
     first = prompts[0]
     empty = "" if isinstance(first, str) else [dict(message) | {"content": ""} for message in first]
-    num_added = len(encode([empty], tokenizer, template_kwargs)[0])
+    num_added = len(prompt_ids([empty], tokenizer, template_kwargs)[0])
     return [i for i, prompt in enumerate(prompts) if _num_bytes(prompt) + num_added > max_tokens]
 
 

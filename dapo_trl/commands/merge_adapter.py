@@ -35,7 +35,7 @@ def merge_adapter(adapter: str, output: str, dtype: str = "auto", base: str | No
         ValueError: if there is no adapter, no base model, a base model that is stored quantized, or the output would
             overwrite one of them.
     """
-    import torch  # late, because these take seconds, which --help and mistakes need not wait for
+    import torch  # these take seconds, which --help need not wait for
     from peft import AutoPeftModelForCausalLM, PeftConfig
     from transformers import AutoTokenizer
     from transformers.utils.hub import cached_file

@@ -144,7 +144,8 @@ def _tokenizer(config: PrepareConfig) -> PreTrainedTokenizerBase | None:
 
 
 def _reward_funcs(config: PrepareConfig) -> list[Callable]:
-    options = {"answer_rule": config.answer_rule} if config.answer_rule else {}
+    given = {"answer_rule": config.answer_rule, "thinking_tags": config.thinking_tags}
+    options = {name: value for name, value in given.items() if value is not None}
     return [load_reward(name, **(options if name == "accuracy" else {})) for name in config.reward_funcs]
 
 

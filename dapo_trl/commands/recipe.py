@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from trl import ModelConfig
 
+from ..rewards.answers import THINKING_TAGS
 from .recipe_parser import HELP, RecipeParser
 
 
@@ -50,6 +51,13 @@ class DAPOScriptArguments:
     )
     answer_rule: str = field(
         default="auto", metadata={"help": "Rule by which the accuracy reward finds the answer in a completion."}
+    )
+    thinking_tags: list[str] = field(
+        default_factory=lambda: list(THINKING_TAGS),
+        metadata={
+            "help": "Beginning and end of the thinking, in which the accuracy reward reads no answer; an empty "
+            "beginning where the chat template writes it."
+        },
     )
     check_rows: int = field(
         default=256, metadata={"help": "Rows whose reference answers must score before the run starts; 0: no check."}

@@ -181,6 +181,9 @@ def _failures(
     completions = [
         gold_completion(prompt, gold, completion_template) for prompt, gold in zip(batch["prompt"], golds, strict=True)
     ]
+    begin, end = getattr(reward_func, "thinking_tags", None) or ("<think>", "")
+    if not begin:  # the chat template writes it, so every completion begins with thinking
+        completions = [f"{end}\n{completion}" for completion in completions]
     columns = {name: values for name, values in batch.items() if name != "prompt"}
     rewards = score(reward_func, batch["prompt"], completions, columns)
     failures = []

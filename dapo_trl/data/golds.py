@@ -5,8 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 from ..rewards import AccuracyReward
-from ..rewards.answers import find_gold
-from ..rewards.boxes import last_boxes
+from ..rewards.answers import find_auto, find_gold
 
 
 _ROUNDED_FROM = 2**53
@@ -44,10 +43,9 @@ def read_gold(value: Any, is_worked: bool = False) -> str | None:
     text = str(value).strip()
     if "####" in text:
         return text.rpartition("####")[2].strip() or None
-    box = last_boxes(text)
-    if is_worked:
-        return box[1].strip() or None if box else None
-    return (find_gold(text) if box else text) or None
+    if "\\boxed" in text or "\\fbox" in text:
+        return find_auto(text) if is_worked else find_gold(text)
+    return None if is_worked else text or None
 
 
 def are_same_golds(pairs: Sequence[tuple[str, str]]) -> list[bool]:

@@ -6,11 +6,11 @@ from typing import Any
 
 import fsspec
 import pyarrow as pa
-from datasets import Dataset, Features, IterableDataset, List, Value, load_dataset
+from datasets import Dataset, DownloadManager, Features, IterableDataset, List, Value, load_dataset
 from datasets.exceptions import DatasetGenerationError
 
 from .files import Row, json_rows, parquet_rows, with_text_column
-from .layouts import find_layout
+from .layouts import find_layout, get_column
 from .rows import make_reader
 from .sources import BUILDERS, check_path, file_suffix, find_files, with_both_readings
 from .templates import resolve_template
@@ -36,8 +36,10 @@ def load_prompts(
     r"""
     Loads a data set of problems with reference answers as columns `prompt` and `solution`; other columns are kept.
 
-    Reference answers keep their digits. Where they are numbers with a point, an exponent or many digits in a local
-    JSON file, the column they are from is text, too.
+    Reference answers keep their digits. Where they are numbers with a point, an exponent or many digits in a JSON
+    file, or numbers in a CSV file on the Hub, the column they are from is text, too. Of numbers in a parquet file, and
+    of those in JSON on the Hub when streaming, the value is kept (`1.5` for `1.50`); floats of 2^53 and more are
+    refused.
 
     Recognized by their columns: DAPO-Math-17k in its published layouts, GSM8K (`question`, and `answer` with the gold
     after `####`), MATH (`problem`, and `answer` or a worked `solution` with a `\boxed{}`), and plain files with
@@ -106,7 +108,7 @@ def open_source(
     """
     Opens a local file or directory, or a data set on the Hub, with the columns it has.
 
-    Reference answers that are numbers in a local JSON file become texts where digits would be lost.
+    Reference answers that are numbers in a JSON or CSV file become texts where digits would be lost.
 
     Raises:
         FileNotFoundError: if the source is neither a file that exists nor a data set on the Hub.
@@ -114,7 +116,8 @@ def open_source(
     """
     options: dict[str, Any] = {"split": split, "streaming": streaming}
     location = (source, config)
-    if check_path(source).exists():
+    is_local = check_path(source).exists()
+    if is_local:
         # Named file by file: `datasets` caches a directory with a data card by its name and card alone, and would
         # return the rows of an earlier directory of that name.
         name = split.partition("[")[0]
@@ -122,11 +125,43 @@ def open_source(
         location, options["data_files"] = (BUILDERS[file_suffix(files[0])], None), {name: files}
     try:
         with with_both_readings(source):
-            return load_dataset(*location, **options)
+            dataset = load_dataset(*location, **options)
+            if is_local:
+                return dataset
+            return _reread_with_exact_golds(dataset, source, config, options, prompt_column, solution_column)
     except (DatasetGenerationError, pa.ArrowInvalid) as error:
         raise ValueError(f"{source!r} cannot be read: {error.__cause__ or error}") from error
     except ValueError as error:  # such as an unknown split: it does not say of which data set
         raise ValueError(f"{source!r}, split {split!r}: {error}") from error
+
+
+def _reread_with_exact_golds(
+    dataset: Dataset | IterableDataset,
+    source: str,
+    config: str | None,
+    options: dict[str, Any],
+    prompt_column: str | None,
+    solution_column: str | None,
+) -> Dataset | IterableDataset:
+    """A data set of the Hub, read again if its golds may be numbers in CSV (007, 1.50), or are floats in JSON."""
+    try:
+        first = next(iter(dataset), {})
+        column = find_layout(first, source, prompt_column, solution_column).solution
+    except ValueError:  # it is said where the rows are read
+        return dataset
+    if dataset.info.builder_name == "csv":
+        return load_dataset(source, config, converters={column: str}, **options)
+    if (
+        dataset.info.builder_name == "json"
+        and isinstance(get_column(first, column), float)
+        and not options["streaming"]
+    ):
+        name = options["split"].partition("[")[0]
+        files = DownloadManager().download(find_files(source, name, config) or [])
+        if files:  # none: compressed ones
+            files = [with_text_column(file, column) for file in files]
+            return load_dataset("json", data_files={name: files}, **options)
+    return dataset
 
 
 def _with_exact_golds(
@@ -150,12 +185,12 @@ def iter_rows(dataset: Dataset | IterableDataset, source: str) -> Iterator[Row]:
         raise ValueError(f"{source!r} cannot be read: {error.__cause__ or error}") from error
 
 
-def stream_rows(source: str, split: str = "train", config: str | None = None) -> Iterator[Row]:
+def stream_rows(source: str, split: str = "train", config: str | None = None, **columns: str | None) -> Iterator[Row]:
     """
     The rows of a local file or directory, or of a data set on the Hub, one after another in little memory.
 
     Parquet and JSON-lines files are read in chunks, also from the Hub; a `.json` file with one big list is read
-    whole; anything else on the Hub is left to `datasets`.
+    whole; anything else on the Hub is left to `datasets`. `columns`: those named by the user, as in [`open_source`].
 
     Raises:
         FileNotFoundError: if the source is neither a file that exists nor a data set on the Hub.
@@ -163,7 +198,7 @@ def stream_rows(source: str, split: str = "train", config: str | None = None) ->
     """
     files = find_files(source, split, config)
     if files is None:
-        return iter_rows(open_source(source, split=split, config=config, streaming=True), source)
+        return iter_rows(open_source(source, split=split, config=config, streaming=True, **columns), source)
     return _file_rows(files)
 
 

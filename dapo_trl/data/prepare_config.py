@@ -78,6 +78,11 @@ class PrepareConfig:
         },
     )
     answer_rule: str | None = _option(None, "Answer rule of the `accuracy` reward: `auto`, `boxed` or `math_dapo`.")
+    thinking_tags: list[str] | None = _option(
+        None,
+        "Beginning and end of the thinking, in which the `accuracy` reward reads no answer. Default: <think> and "
+        "</think>.",
+    )
     check: bool = _option(False, "Score every gold as a completion; fail if fewer than `min_frac_right` are right.")
     check_sample: int | None = _option(None, "Check so many rows only. Default: all.")
     min_frac_right: float = _option(0.99, "Share of the golds that must score.")

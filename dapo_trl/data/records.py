@@ -94,13 +94,14 @@ class RecordReader:
     ):
         self.source = source
         self.counts = counts
-        rows = stream_rows(source, split, config)
+        named = {"prompt_column": prompt_column, "solution_column": solution_column}
+        columns = {name: column for name, column in named.items() if column is not None}
+        rows = stream_rows(source, split, config, **columns)
         first = list(islice(rows, 1))
         self._reader = make_reader(
             first[0] if first else None,
             source,
-            prompt_column=prompt_column,
-            solution_column=solution_column,
+            **columns,
             prompt_template=prompt_template,
             conversational=conversational,
         )

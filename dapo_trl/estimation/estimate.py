@@ -70,11 +70,11 @@ def estimate(scenario: Scenario) -> Estimate:
     recipe = read_recipe(scenario.recipe, scenario.gpus)
     script_args, args, model_args = recipe
     sharding = scenario.sharding or Sharding("none" if scenario.gpus == 1 else "ddp")
-    size = model_size(model_args, args.trust_remote_code)
-    states = model_states(size, args, model_args, sharding, scenario.gpus)
+    size = model_size(model_args, args)
+    states = model_states(size, sharding, scenario.gpus)
     rollout = plan_rollout(args, scenario)
     generator = plan_generator(size, args, script_args.vllm_data_parallel_size, rollout, scenario)
-    memory = budgets(size, args, model_args, states, sharding, generator, rollout, scenario)
+    memory = budgets(size, args, states, sharding, generator, rollout, scenario)
     seconds = rollout_seconds(size, args, generator, rollout, scenario)
     return Estimate(recipe, size, sharding, states, rollout, generator, memory, seconds)
 
@@ -95,11 +95,7 @@ def find_remedy(scenario: Scenario, first: Estimate) -> tuple[Changes, Estimate]
     Changes with which a recipe fits, and the estimate with them; None if no known change suffices.
 
     Those that leave the result of a training step as it is are tried first, then those that change what is learned.
-    Each is kept if it helps, and at last dropped if the others suffice.
-
-    Args:
-        scenario (`Scenario`): the recipe.
-        first (`Estimate`): what it takes.
+    Each is kept if it helps, and at last dropped if the others suffice. `first` is the estimate without any.
     """
     steps: list[Changes] = []
     excess = first.excess

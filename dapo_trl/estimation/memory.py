@@ -2,11 +2,9 @@
 
 from typing import NamedTuple
 
-from trl import ModelConfig
-
 from ..config import DAPOConfig
 from .model import ModelSize
-from .rollout import ENGINE_OVERHEAD, SERVER_UTILIZATION, Generator, Rollout, number_bytes
+from .rollout import ENGINE_OVERHEAD, SERVER_UTILIZATION, Generator, Rollout
 from .scenario import GIB, Scenario, Sharding
 
 
@@ -48,7 +46,6 @@ class States(NamedTuple):
 def budgets(
     size: ModelSize,
     args: DAPOConfig,
-    model_args: ModelConfig,
     states: States,
     sharding: Sharding,
     generator: Generator,
@@ -61,12 +58,11 @@ def budgets(
     generating, training = dict(lasting), lasting | {"gradients": states.gradients}
     if sharding.kind == "zero":  # DeepSpeed keeps its gradients
         generating["gradients"] = states.gradients
-    training["activations"] = activation_bytes(size, args, model_args, sharding, tokens)
+    training["activations"] = activation_bytes(size, args, sharding, tokens)
     if generator.kind == "transformers":
-        computed = number_bytes(args)
         generating["keys and values"] = generator.kv_bytes
         # With padded rows, attention holds a layer's keys and values once more, for each of the queries' heads.
-        generating["working memory"] = generator.max_rows * tokens * 2 * size.query_width * computed
+        generating["working memory"] = generator.max_rows * tokens * 2 * size.query_width * size.computed_bytes
         if sharding.spreads_weights:
             generating["gathered weights"] = generator.weight_bytes
     share = (SERVER_UTILIZATION if generator.kind == "server" else args.vllm_gpu_memory_utilization) * limit
@@ -90,33 +86,19 @@ def budgets(
 # Weights, gradients and optimizer
 
 
-def weight_bytes(args: DAPOConfig, model_args: ModelConfig, size: ModelSize) -> int:
-    """Bytes per number in which the weights are loaded."""
-    init_kwargs = args.model_init_kwargs
-    dtype = init_kwargs.get("dtype", model_args.dtype) if isinstance(init_kwargs, dict) else model_args.dtype
-    if dtype in (None, "auto"):
-        dtype = size.config.dtype or "float32"
-    return {"float32": 4, "bfloat16": 2, "float16": 2}[str(dtype).removeprefix("torch.")]
-
-
-def model_states(
-    size: ModelSize, args: DAPOConfig, model_args: ModelConfig, sharding: Sharding, num_gpus: int
-) -> States:
+def model_states(size: ModelSize, sharding: Sharding, num_gpus: int) -> States:
     """Memory of weights, gradients and optimizer on each of R = `num_gpus` GPUs."""
     if sharding.kind == "zero":
-        return _zero_states(size, args, model_args, sharding, num_gpus)
+        return _zero_states(size, sharding, num_gpus)
     is_spread = sharding.kind == "fsdp"
     share = num_gpus if is_spread else 1
-    per_weight = weight_bytes(args, model_args, size)
     if size.has_adapters:  # PEFT keeps adapters in float32, TRL those of a quantized model in bfloat16
-        quantized = quantized_bytes(size, model_args)
-        per_trained = 4 if quantized is None else 2
-        base = per_weight * size.num_parameters if quantized is None else quantized
-        weights = base + per_trained * size.num_trained
+        per_trained = 2 if size.is_quantized else 4
+        weights = size.base_bytes + per_trained * size.num_trained
     else:  # accelerate keeps trained weights in float32 with FSDP
-        per_trained = 4 if is_spread else per_weight
+        per_trained = 4 if is_spread else size.weight_bytes
         weights = per_trained * size.num_parameters
-    copies = 2 * size.num_trained if per_trained == 4 and number_bytes(args) == 2 and not is_spread else 0
+    copies = 2 * size.num_trained if per_trained == 4 and size.computed_bytes == 2 and not is_spread else 0
     buffers = per_trained * size.num_trained if sharding.kind == "ddp" else 0.0
     if is_spread:  # the embeddings and two blocks are gathered at a time
         per_block = (size.num_parameters - size.num_embedding) / size.config.num_hidden_layers
@@ -137,14 +119,12 @@ def zero_bytes(num_parameters: int, num_trained: int, stage: int, num_gpus: int)
     return weights, gradients, 12 * num_trained / (num_gpus if stage >= 1 else 1)
 
 
-def _zero_states(
-    size: ModelSize, args: DAPOConfig, model_args: ModelConfig, sharding: Sharding, num_gpus: int
-) -> States:
+def _zero_states(size: ModelSize, sharding: Sharding, num_gpus: int) -> States:
     num_weights = size.num_parameters + (size.num_trained if size.has_adapters else 0)
     weights, gradients, optimizer = zero_bytes(num_weights, size.num_trained, sharding.stage, num_gpus)
-    weights, gradients = weights * number_bytes(args) / 2, gradients * number_bytes(args) / 2
-    quantized = quantized_bytes(size, model_args)
-    weights = weights if quantized is None else quantized
+    weights, gradients = weights * size.computed_bytes / 2, gradients * size.computed_bytes / 2
+    if size.is_quantized:
+        weights = size.base_bytes
     buffers = 2 * min(BUCKET_ELEMENTS, size.num_trained)
     if sharding.stage >= 3:
         buffers += 2 * min(LIVE_ELEMENTS, size.num_parameters)
@@ -156,30 +136,10 @@ def _zero_states(
     return States(weights, gradients, optimizer, buffers, host)
 
 
-def quantized_bytes(size: ModelSize, model_args: ModelConfig) -> float | None:
-    r"""
-    Memory of a model whose projections are quantized (https://huggingface.co/papers/2305.14314); None if they are not.
-
-    A scale for each block of 64 numbers costs 4 bytes, or with nested quantization 1 byte and 4 for each 256 scales:
-    0.5 or 0.127 bits per parameter. Embeddings, the head and norms keep two bytes.
-    """
-    if model_args.load_in_8bit:
-        per_projection = 1.0
-    elif not model_args.load_in_4bit:
-        return None
-    elif model_args.use_bnb_nested_quant:
-        per_projection = 0.5 + 1 / 64 + 4 / (64 * 256)
-    else:
-        per_projection = 0.5 + 4 / 64
-    return per_projection * size.num_projections + 2 * (size.num_parameters - size.num_projections)
-
-
 # One micro-batch
 
 
-def activation_bytes(
-    size: ModelSize, args: DAPOConfig, model_args: ModelConfig, sharding: Sharding, num_tokens: int
-) -> float:
+def activation_bytes(size: ModelSize, args: DAPOConfig, sharding: Sharding, num_tokens: int) -> float:
     """
     Peak of a forward and backward pass over a micro-batch of rows with T = `num_tokens` tokens each, padding included.
 
@@ -187,10 +147,10 @@ def activation_bytes(
     never worked on at once. No logits are kept.
     """
     config, total = size.config, args.per_device_train_batch_size * num_tokens
-    computed = number_bytes(args)
+    computed = size.computed_bytes
     # Numbers between the blocks have the type of the weights, unless DeepSpeed or FSDP casts them.
-    residual = computed if sharding.kind in ("zero", "fsdp") else weight_bytes(args, model_args, size)
-    block = block_bytes_per_token(size, residual, computed) * total
+    residual = computed if sharding.kind in ("zero", "fsdp") else size.weight_bytes
+    block = block_bytes_per_token(size, residual) * total
     working = total * (3 * computed * config.intermediate_size + 2 * residual * config.hidden_size)
     kept = config.num_hidden_layers * block
     if args.gradient_checkpointing:
@@ -200,27 +160,21 @@ def activation_bytes(
     if not size.has_adapters:
         head += 4 * config.vocab_size * config.hidden_size  # the head's gradient is summed in float32
     # The mask of padded rows, (B, T, T), as booleans and as numbers; FlashAttention needs none.
-    mask = 0 if "flash" in (model_args.attn_implementation or "") else 3 * total * num_tokens
+    mask = 0 if size.has_flash_attention else 3 * total * num_tokens
     return kept + max(working, head) + mask
 
 
-def block_bytes_per_token(size: ModelSize, residual_bytes: int, computed_bytes: int) -> float:
+def block_bytes_per_token(size: ModelSize, residual_bytes: int) -> float:
     """
     Bytes that one block keeps for its backward pass: two norms, attention that keeps no matrix of scores, a gated MLP.
 
     With float32 weights under autocast, or float32 adapters, each projection keeps a cast copy of its input; with
-    adapters the norms are not trained and keep less.
-
-    Args:
-        size (`ModelSize`): the model.
-        residual_bytes (`int`): bytes per number between the blocks.
-        computed_bytes (`int`): bytes per number that is computed with.
+    adapters the norms are not trained and keep less. Numbers between the blocks have `residual_bytes`.
     """
-    config = size.config
+    config, computed = size.config, size.computed_bytes
     keys = config.num_key_value_heads * size.head_dim
-    has_casts = computed_bytes == 2 and (residual_bytes == 4 or size.has_adapters)
+    has_casts = computed == 2 and (residual_bytes == 4 or size.has_adapters)
     norms = 2 * config.hidden_size * (4 + (0 if size.has_adapters else residual_bytes)) + 8
-    inputs = computed_bytes * config.hidden_size * (5 if has_casts else 2)
-    attention = computed_bytes * ((3 if size.has_adapters else 2) * size.query_width + 2 * keys)
-    attention += 4 * config.num_attention_heads
-    return norms + inputs + attention + computed_bytes * 4 * config.intermediate_size
+    inputs = computed * config.hidden_size * (5 if has_casts else 2)
+    attention = computed * ((3 if size.has_adapters else 2) * size.query_width + 2 * keys)
+    return norms + inputs + attention + 4 * config.num_attention_heads + computed * 4 * config.intermediate_size

@@ -10,6 +10,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 from trl import ModelConfig, get_peft_config
 
+from ..config import DAPOConfig
+
 
 _COLUMNS = "num_hidden_layers hidden_size intermediate_size num_attention_heads num_key_value_heads vocab_size"
 _COLUMNS += " tie_word_embeddings max_position_embeddings"
@@ -27,18 +29,34 @@ _SHAPES: dict[str, tuple] = {
 
 
 class ModelSize(NamedTuple):
-    """Numbers of parameters of a model, tied ones counted once."""
+    """Numbers of parameters of a model, tied ones counted once, and their precision."""
 
     config: PreTrainedConfig
     num_parameters: int  # all of the base model
     num_embedding: int  # of the input embedding and the language modelling head
     num_projections: int  # of linear layers within the blocks, which can be quantized
     num_trained: int  # with adapters, the adapters'
+    weight_bytes: int = 4  # of a number, as the weights are loaded
+    computed_bytes: int = 4  # of a number that is computed with
+    projection_bytes: float | None = None  # of a quantized number
+    has_flash_attention: bool = False
 
     @property
     def has_adapters(self) -> bool:
         """Whether adapters are trained instead of the model."""
         return self.num_trained != self.num_parameters
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether the projections have 4 or 8 bits."""
+        return self.projection_bytes is not None
+
+    @property
+    def base_bytes(self) -> float:
+        """Bytes of the base model as it is loaded; in a quantized one embeddings, head and norms keep two bytes."""
+        if self.projection_bytes is None:
+            return self.weight_bytes * self.num_parameters
+        return self.projection_bytes * self.num_projections + 2 * (self.num_parameters - self.num_projections)
 
     @property
     def head_dim(self) -> int:
@@ -57,16 +75,18 @@ class ModelSize(NamedTuple):
 
     @property
     def kv_bytes_per_token(self) -> int:
-        """Bytes of the keys and values of one token in two-byte numbers."""
-        return 2 * 2 * self.config.num_hidden_layers * self.config.num_key_value_heads * self.head_dim
+        """Bytes of the keys and values of one token."""
+        return (
+            2 * self.computed_bytes * self.config.num_hidden_layers * self.config.num_key_value_heads * self.head_dim
+        )
 
 
 _measured: dict[tuple, ModelSize] = {}  # the search for a remedy asks for the same models many times
 
 
-def model_size(model_args: ModelConfig, trust_remote_code: bool) -> ModelSize:
+def model_size(model_args: ModelConfig, args: DAPOConfig) -> ModelSize:
     """
-    The model of a recipe, with its adapters.
+    The model of a recipe, with its adapters and precision.
 
     Raises:
         ValueError: if none is named, or there is no such model here or on the Hub.
@@ -78,14 +98,36 @@ def model_size(model_args: ModelConfig, trust_remote_code: bool) -> ModelSize:
     key = (name, revision, str(peft_config))
     if key not in _measured:
         try:
-            config = load_config(name, revision, trust_remote_code)
+            config = load_config(name, revision, args.trust_remote_code)
         except OSError as error:
             raise ValueError(
                 f"model_name_or_path={name!r} is no directory with a config.json here, and the Hub did not give one. "
                 "Set model_name_or_path to a model that can be found, or make this one first."
             ) from error
         _measured[key] = measure(config, peft_config)
-    return _measured[key]
+    init_kwargs = args.model_init_kwargs if isinstance(args.model_init_kwargs, dict) else {}
+    dtype = init_kwargs.get("dtype", model_args.dtype)
+    if dtype in (None, "auto"):
+        dtype = _measured[key].config.dtype or "float32"
+    return _measured[key]._replace(
+        weight_bytes={"float32": 4, "bfloat16": 2, "float16": 2}[str(dtype).removeprefix("torch.")],
+        computed_bytes=2 if args.bf16 or args.fp16 else 4,
+        projection_bytes=_projection_bytes(model_args),
+        has_flash_attention="flash" in (model_args.attn_implementation or ""),
+    )
+
+
+def _projection_bytes(model_args: ModelConfig) -> float | None:
+    """
+    Bytes of a quantized number, with its share of the scales (https://huggingface.co/papers/2305.14314).
+
+    A scale for each block of 64 numbers has 4 bytes, or with nested quantization 1 byte and 4 for each 256 scales.
+    """
+    if model_args.load_in_8bit:
+        return 1.0
+    if model_args.load_in_4bit:
+        return 0.5 + (1 / 64 + 4 / (64 * 256) if model_args.use_bnb_nested_quant else 4 / 64)
+    return None
 
 
 def load_config(name: str, revision: str | None = None, trust_remote_code: bool = False) -> PreTrainedConfig:

@@ -57,11 +57,6 @@ class Generator(NamedTuple):
         return max(1, min(self.max_rows, self.kv_tokens // tokens_per_row))
 
 
-def number_bytes(args: DAPOConfig) -> int:
-    """Bytes of the numbers that are computed with: 2 in half precision, otherwise 4."""
-    return 2 if args.bf16 or args.fp16 else 4
-
-
 def plan_rollout(args: DAPOConfig, scenario: Scenario) -> Rollout:
     """
     The rollout of a recipe. Without dynamic sampling the acceptance rate does not matter.
@@ -103,8 +98,7 @@ def plan_generator(
     """What generates the rollouts of a recipe; `num_server_copies` is its `vllm_data_parallel_size`."""
     assert args.steps_per_generation  # GRPOConfig sets it
     rows_per_process = args.per_device_train_batch_size * args.steps_per_generation
-    weight_bytes = number_bytes(args) * size.num_parameters
-    kv_bytes_per_token = size.kv_bytes_per_token * number_bytes(args) // 2
+    weight_bytes, kv_bytes_per_token = size.computed_bytes * size.num_parameters, size.kv_bytes_per_token
     if not args.use_vllm:
         kv_bytes = rows_per_process * rollout.longest_row * kv_bytes_per_token
         return Generator(

@@ -81,6 +81,9 @@ def compare(first: dict[str, Any], second: dict[str, Any]) -> Comparison:
         values = [summary["sampling"].get(name) for summary in (first, second)]
         if values[0] != values[1]:
             logger.warning("The sampling differs: %s is %r in the first, %r in the second.", name, *values)
+    tags = [summary["judging"].get("thinking_tags") for summary in (first, second)]
+    if None not in tags and tags[0] != tags[1]:  # each may be right for its model
+        logger.warning("No answer was read between %r in the first, between %r in the second.", *tags)
     sent = [summary.get("prompts", {}).get("example", {}).get("sent") for summary in (first, second)]
     if None not in sent and sent[0] != sent[1]:
         logger.warning("The same messages reach the models as other texts: %r in the first, %r in the second.", *sent)

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..data.templates import resolve_template
-from ..rewards.answers import get_answer_rule
+from ..rewards.answers import THINKING_TAGS
+from ..rewards.verifier import Verifier
 from .presets import PRESETS
 
 
@@ -53,6 +54,11 @@ class EvaluateConfig:
     num_problems: int | None = _option(None, "Evaluate the first so many problems only.")
     answer_rule: str | None = _option(
         None, "`auto`, `boxed` or `math_dapo`. Default: the rule the model was trained with, else auto."
+    )
+    thinking_tags: list[str] | None = _option(
+        None,
+        "Beginning and end of the thinking, in which no answer is read. Default: those of the model's training, else "
+        "<think> and </think>.",
     )
     temperature: float = _option(1.0, "Sampling temperature; 0 takes the most likely token (with k = 1).")
     top_p: float = _option(0.7, "Nucleus sampling: the smallest set of tokens with this probability.")
@@ -127,8 +133,8 @@ def _check_choices(config: EvaluateConfig) -> None:
     for name, known in (("backend", BACKENDS), ("server_api", SERVER_APIS)):
         if getattr(config, name) not in known:
             raise ValueError(f"{name}={getattr(config, name)!r} must be one of {', '.join(known)}.")
-    if config.answer_rule is not None:
-        get_answer_rule(config.answer_rule)
+    tags = THINKING_TAGS if config.thinking_tags is None else config.thinking_tags
+    Verifier(config.answer_rule or "auto", thinking_tags=tags)
     if config.prompt_template is not None:
         resolve_template(config.prompt_template)
 

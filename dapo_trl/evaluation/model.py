@@ -155,3 +155,9 @@ def trained_rule(metadata: dict[str, Any] | None) -> str | None:
     if ANSWER_RULES[name].tag != tag:
         logger.warning("The model was trained with answer rule %s, which is now %s.", tag, ANSWER_RULES[name].tag)
     return name
+
+
+def trained_tags(metadata: dict[str, Any] | None) -> list[str] | None:
+    """What the thinking stood between when a model was rewarded, None if unknown."""
+    tags = (metadata or {}).get("thinking_tags", {})
+    return tags.get("accuracy") or next(filter(None, tags.values()), None)

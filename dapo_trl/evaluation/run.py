@@ -10,12 +10,13 @@ from tqdm.auto import tqdm
 
 from ..data.prompts import as_messages
 from ..rewards import AccuracyReward
+from ..rewards.answers import THINKING_TAGS
 from .asking import Asking, find_asking
 from .backends import PromptEncoder, check_length, make_backend
 from .completions_file import CompletionsFile
 from .config import EvaluateConfig
 from .judge import judge, vote_classes
-from .model import ModelFiles, find_model, has_tokenizer, load_tokenizer, read_metadata, trained_rule
+from .model import ModelFiles, find_model, has_tokenizer, load_tokenizer, read_metadata, trained_rule, trained_tags
 from .presets import find_source
 from .problems import Problems, digest, load_problems
 from .samples import Completion, Request, make_requests
@@ -168,7 +169,11 @@ def evaluate(config: EvaluateConfig) -> tuple[dict[str, Any], Path]:
         },
         "prompts": evaluation.prompts,
         "sampling": {"k": config.k, **evaluation.sampling},
-        "judging": {"answer_rule": reward.answer_rule, "answer_rule_from": rule_from},
+        "judging": {
+            "answer_rule": reward.answer_rule,
+            "answer_rule_from": rule_from,
+            "thinking_tags": reward.thinking_tags and list(reward.thinking_tags),
+        },
         "versions": versions(),
         **results(records, verdicts, vote_classes(verdicts, reward)),
         "completions_file": path.name,
@@ -200,12 +205,13 @@ def sample_missing(evaluation: Evaluation, file: CompletionsFile, requests: Sequ
 def make_reward(config: EvaluateConfig, metadata: dict[str, Any] | None) -> tuple[AccuracyReward, str]:
     """The reward that judges, and where its answer rule is from: `given`, `model`, `like` or `default`."""
     trained = trained_rule(metadata) if config.answer_rule is None else None
-    if config.answer_rule is not None:
-        reward, rule_from = AccuracyReward(config.answer_rule), "given"
-    else:
-        reward, rule_from = AccuracyReward(trained or "auto"), "default"
-        if trained:
-            rule_from = "like" if config.like else "model"
+    rule_from = "given" if config.answer_rule else "default"
+    if trained:
+        rule_from = "like" if config.like else "model"
+    reward = AccuracyReward(
+        config.answer_rule or trained or "auto",
+        thinking_tags=config.thinking_tags or trained_tags(metadata) or THINKING_TAGS,
+    )
     reasons = {"given": "as given", "model": "with which the model was trained", "default": "the default"}
     reasons["like"] = "as in the training of the model to be like"
     logger.info("Answer rule: %s, %s.", reward.answer_rule, reasons[rule_from])

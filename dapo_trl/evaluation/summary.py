@@ -11,7 +11,8 @@ The result of an evaluation as one JSON file, for people, report pages, model ca
   `like` (the training of another model) or `default`; `chat_template_kwargs`; `example`, what was sent for one
   problem: its `id`, and `sent`, the text with special tokens, or the messages for a server's chat
 - `sampling`: `k`, and every setting that completions depend on
-- `judging`: `answer_rule` with its version, `answer_rule_from` (as `form_from`)
+- `judging`: `answer_rule` with its version, `answer_rule_from` (as `form_from`); `thinking_tags`, between which no
+  answer was read (null: everything was read)
 - `versions`: of Python and of the libraries that matter
 - `interval`: `confidence`, `method`
 - `measures`: by name (`avg@32`, `maj@32`, `pass@1`, ...) `mean`, `low`, `high`; the ends are null for one problem

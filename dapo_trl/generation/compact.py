@@ -32,8 +32,6 @@ REDUCIBLE_LAYERS = (DynamicLayer, DynamicSlidingWindowLayer)
 """Layers of a cache that hold nothing but keys and values, from which rows can be taken out."""
 
 ROW_INPUTS = {"attention_mask", "position_ids"}
-"""Inputs of a language model that hold a row for each of the batch."""
-
 KNOWN_INPUTS = ROW_INPUTS | {"past_key_values", "use_cache", "logits_to_keep"}
 """What a language model is given beside tokens. Anything else (images, a state-space model's cache) may hold rows."""
 
@@ -50,12 +48,8 @@ ROW_PROCESSORS = (
 @contextlib.contextmanager
 def dropping_ended_rows(model: PreTrainedModel | PeftModel, generation_config: GenerationConfig) -> Iterator[None]:
     """
-    Inside, `model.generate` samples with [`sample_without_ended_rows`].
-
-    Args:
-        model (`PreTrainedModel` or `PeftModel`): what is generated with; neither weights nor dtype are touched.
-        generation_config (`GenerationConfig`): that of the calls. Other modes than sampling and greedy decoding, and
-            virtual tokens of prompt learning, are left alone.
+    Inside, `model.generate` samples with [`sample_without_ended_rows`]. Other modes than sampling and greedy decoding,
+    and virtual tokens of prompt learning, are left alone.
     """
     modes = {config.get_generation_mode() for config in (generation_config, model.generation_config)}
     has_virtual_tokens = isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning
@@ -73,12 +67,7 @@ def dropping_ended_rows(model: PreTrainedModel | PeftModel, generation_config: G
 
 
 class EndWhenWorthwhile(StoppingCriteriaList):
-    """
-    Ends a batch of B rows early, as soon as [`ENDED_SHARE`] of them have ended.
-
-    Attributes:
-        has_ended (`torch.Tensor` of shape `(B,)`): rows that a criterion has ended.
-    """
+    """Ends a batch early, as soon as [`ENDED_SHARE`] of its rows have ended: `has_ended`, of shape `(B,)`."""
 
     def __init__(self, criteria: StoppingCriteriaList, num_rows: int, device: torch.device):
         super().__init__(criteria)
@@ -107,7 +96,6 @@ def sample_without_ended_rows(
     What cannot be continued with fewer rows (see [`can_drop_rows`]) is sampled in one go.
 
     Args:
-        model (`GenerationMixin`): a model of Transformers.
         input_ids (`torch.Tensor` of shape `(B, T)`): prompts, padded on the left.
 
     Returns:

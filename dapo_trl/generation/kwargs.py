@@ -3,15 +3,11 @@
 import contextlib
 import copy
 from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from peft import PeftModel
 from torch import nn
 from transformers import GenerationConfig
-
-
-if TYPE_CHECKING:
-    from ..config import DAPOConfig
 
 
 FIELDS = {
@@ -74,11 +70,7 @@ REFUSED = {
         "eos_token_id": (None, "this is Transformers' name. vLLM calls further end tokens stop_token_ids"),
         "ignore_eos": (False, "completions would go on behind their end, and be trained on there"),
         "n": (None, "TRL asks for num_generations completions itself"),
-        "seed": (
-            None,
-            "equal prompts would get equal completions, in every round and rollout. With a server every group has a "
-            "seed of its own, made from the run's, which is the field seed",
-        ),
+        "seed": (None, "equal prompts would get equal completions. Groups of a server get theirs from the field seed"),
         "best_of": (None, NOT_SAMPLED),
         "use_beam_search": (False, NOT_SAMPLED),
         "logprobs": (0, "TRL takes the first value for that of the sampled token"),
@@ -90,12 +82,9 @@ REFUSED = {
 """Keys that would make training wrong, the value that does nothing, and the reason."""
 
 
-def check_generation_kwargs(config: "DAPOConfig") -> None:
+def check_generation_kwargs(config: Any) -> None:
     """
     Refuses keys of `generation_kwargs` that the trainer does not know of where it counts, scores and trains.
-
-    Args:
-        config (`DAPOConfig`): the configuration, at the end of its `__post_init__`.
 
     Raises:
         ValueError: the message names the key and says what to set instead.
@@ -127,7 +116,7 @@ def check_generation_kwargs(config: "DAPOConfig") -> None:
             _check_tokens(given, name, value)
 
 
-def _given(config: "DAPOConfig") -> dict[str, Any]:
+def _given(config: Any) -> dict[str, Any]:
     assert not isinstance(config.generation_kwargs, str)  # such a text has been read
     return config.generation_kwargs or {}
 
@@ -144,7 +133,7 @@ def _check_tokens(given: str, name: str, value: Any) -> None:
         raise ValueError(f"{given} must be a list. Set {name} to [{value}].")
 
 
-def end_tokens(config: "DAPOConfig", own: Collection[int], vocab_size: int) -> list[int]:
+def end_tokens(config: Any, own: Collection[int], vocab_size: int) -> list[int]:
     """
     The tokens at which generation ends a completion, without repetitions.
 
@@ -152,12 +141,9 @@ def end_tokens(config: "DAPOConfig", own: Collection[int], vocab_size: int) -> l
     at `stop_token_ids` and at the model's own.
 
     Args:
-        config (`DAPOConfig`): the configuration.
+        config (`DAPOConfig`): says which of them.
         own (`Collection[int]`): end tokens of the tokenizer and the model's generation configuration.
-        vocab_size (`int`): tokens that the model knows.
-
-    Raises:
-        ValueError: if a token is none of the model's.
+        vocab_size (`int`): of the model, which must know all.
     """
     name = "stop_token_ids" if config.use_vllm else "eos_token_id"
     given = _given(config).get(name)
@@ -186,11 +172,8 @@ DRAWING_KEYS = {name for name in vars(GenerationConfig()) if not name.startswith
 def own_settings(generation_config: GenerationConfig, given: dict[str, Any]) -> dict[str, Any]:
     """
     Settings of a model's generation configuration that Transformers would add to those of a call, and that are known
-    to change what is drawn. `max_length` does not beside `max_new_tokens`.
-
-    Args:
-        generation_config (`GenerationConfig`): the model's.
-        given (`dict[str, Any]`): what is given for every call; None counts as not given.
+    to change what is drawn. `max_length` does not beside `max_new_tokens`. `given` holds what every call gives, or
+    None.
     """
     known = SAMPLING_KEYS["transformers"] | REFUSED["transformers"].keys() | {"min_p"}
     names = (known & DRAWING_KEYS) - {"max_length"}

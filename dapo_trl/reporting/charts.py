@@ -32,8 +32,8 @@ STYLE: dict[Any, Any] = {
     "axes.titleweight": "bold",
     "font.size": 8.5,
     "grid.color": "#e3e6ea",
-    "legend.edgecolor": "none",
-    "legend.framealpha": 0.7,
+    "legend.columnspacing": 1.2,
+    "legend.frameon": False,
     "lines.linewidth": 1.3,
     "text.parse_math": False,  # runs may have a $ in their names
 }
@@ -112,17 +112,20 @@ def _smooth(values: pd.Series) -> pd.Series:
 
 
 def to_png(chart: Chart) -> bytes:
-    """A chart as a picture, of about the width of a column of a paper."""
+    """A chart as a picture, of about the width of a column of a paper, with a legend if it has several curves."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.2, 2.8), layout="constrained")
         draw(figure.subplots(), chart)
+        if len(chart.curves) > 1:
+            longest = max(map(len, chart.curves))
+            figure.legend(loc="outside lower left", ncols=max(1, 60 // (longest + 5)))  # about 60 letters are a row
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=150)
     return buffer.getvalue()
 
 
 def draw(axes: Axes, chart: Chart) -> None:
-    """Draws a chart, with a legend if it has several curves."""
+    """Draws a chart, without a legend."""
     for number, (name, values) in enumerate(chart.curves.items()):
         if len(values):
             marker = "o" if len(values) <= 12 else ""
@@ -135,5 +138,3 @@ def draw(axes: Axes, chart: Chart) -> None:
     axes.set_xlabel({"rollout": "Rollout", "step": "Optimizer step"}[chart.x])
     axes.set_ylabel(chart.unit)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    if len(chart.curves) > 1:
-        axes.legend()

@@ -1,6 +1,7 @@
 """Which curves a report shows. `docs/metrics.md` says what each metric means, and what is healthy."""
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from ..monitoring.timer import PHASES
@@ -85,11 +86,21 @@ SECTIONS = {
 """All charts by heading, but for those of evaluations."""
 
 
+def evaluation_metrics(runs: Iterable[Run]) -> list[str]:
+    """`eval_avg@k`, and `eval_<set>_avg@k` of named evaluation sets."""
+    metrics = {str(metric) for run in runs for metric in run.evaluations}
+    return sorted(metric for metric in metrics if re.fullmatch(r"eval_(.+_)?avg@\d+", metric))
+
+
 def evaluation_panels(groups: dict[str, list[Run]]) -> list[Panel]:
-    """One for each `eval_avg@k`, of each evaluation data set."""
-    metrics = {str(metric) for runs in groups.values() for run in runs for metric in run.evaluations}
-    return [
-        Panel(f"Evaluation: {metric.removeprefix('eval_').replace('_', ' ')}", "mean over problems", {metric: ""})
-        for metric in sorted(metrics)
-        if re.fullmatch(r"eval_(.+_)?avg@\d+", metric)
-    ]
+    """A chart for each metric of evaluations."""
+    metrics = evaluation_metrics(run for runs in groups.values() for run in runs)
+    return [Panel(evaluation_name(metric), "mean over problems", {metric: ""}) for metric in metrics]
+
+
+def evaluation_name(metric: str) -> str:
+    """
+    >>> evaluation_name("eval_aime24_avg@32")
+    'Evaluation: aime24 avg@32'
+    """
+    return f"Evaluation: {metric.removeprefix('eval_').replace('_', ' ')}"

@@ -14,6 +14,7 @@ import pandas as pd
 
 from ..evaluation.compare import NotComparableError, compare
 from ..evaluation.summary import SummaryError, read_summary
+from .panels import evaluation_metrics, evaluation_name
 from .runs import Run
 
 
@@ -32,8 +33,8 @@ def key_figures(runs: list[Run]) -> dict[str, str]:
     """
     The most important figures of the seeds of one setting: their means, with the range over the seeds in brackets.
 
-    Final values are means over the last tenth of the rollouts, the others over the whole run. Unknown ones are left
-    out.
+    Final values are means over the last tenth of the rollouts, evaluations are the last ones, the others are over the
+    whole run. Unknown ones are left out.
     """
     table = pd.DataFrame([_figures(run) for run in runs]).dropna(axis="columns", how="all")
     return {str(name): _mean_and_range(table[name], _FORMATS.get(str(name), "{:.3f}".format)) for name in table}
@@ -48,7 +49,7 @@ _FORMATS: dict[str, Callable[[float], str]] = {
 
 
 def _figures(run: Run) -> dict[str, float]:
-    """NaN where a metric was not logged."""
+    """NaN where a metric was not logged; of evaluations during training, the last ones."""
     whole, final = run.training.mean(), run.training.tail(max(1, len(run.training) // 10)).mean()
     return {
         "Rollouts": run.num_rollouts,
@@ -57,7 +58,7 @@ def _figures(run: Run) -> dict[str, float]:
         "Acceptance": whole.get("dynamic_sampling/acceptance_rate", np.nan),
         "Generated per trained": whole.get("dynamic_sampling/generated_per_trained", np.nan),
         "Time": whole.get("time/rollout", np.nan) * run.num_rollouts,
-    }
+    } | {evaluation_name(name): run.evaluations[name].dropna().iloc[-1] for name in evaluation_metrics([run])}
 
 
 def _mean_and_range(values: pd.Series, form: Callable[[float], str]) -> str:

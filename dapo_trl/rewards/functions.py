@@ -85,6 +85,11 @@ class AccuracyReward:
         """Name and version of the answer rule, such as `"auto-2"`."""
         return self.verifier.rule.tag
 
+    @property
+    def thinking_tags(self) -> tuple[str, str] | None:
+        """What the thinking stands between; `None` for a rule that reads all of a text."""
+        return None if self.verifier.rule.equals else self.verifier.thinking_tags
+
     def __call__(
         self,
         completions: list,

@@ -7,7 +7,7 @@ from functools import lru_cache
 _FULL_WIDTH = {chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
 _CHARACTERS = str.maketrans(
     {"−": "-", "–": "-", "—": "-", "×": r"\times ", "÷": "/", "·": r"\cdot ", "π": r"\pi ", "∞": r"\infty "}
-    | {"≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∪": r"\cup ", "∈": r"\in ", "∅": r"\emptyset ", "√": r"\sqrt "}
+    | {"≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∪": r"\cup ", "∈": r"\in ", "∅": r"\emptyset "}
     | {"²": "^{2}", "³": "^{3}", "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "°": r"\degree "}
     | {"\u00a0": " ", "\u2009": " ", "\u202f": " ", "\x00": " ", "“": "", "”": "", '"': "", "`": "", "’": "'"}
     | {"£": "", "€": "", "¥": ""}
@@ -22,7 +22,7 @@ def _braced(text: str) -> str:
 _REWRITES = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
-        (r"(?<!\\)\\! *|(?<=,)\{\}", ""),
+        (r" *(?<!\\)\\! *|(?<=,)\{\}", ""),
         (r" ?\{ ?, ?\}(?=[0-9])", ","),
         # Not the spaces after \\, which ends the row of a matrix.
         (r"(?<!\\)\\(?:left|right|displaystyle|limits|[Bb]igg?[lr]?)(?![A-Za-z])|(?<!\\)\\(?:[,;:> ]|q?quad)|~", " "),
@@ -31,6 +31,9 @@ _REWRITES = tuple(
             r"\\frac *(\{[^{}]*\}|[0-9]|\\pi) *(\{[^{}]*\}|[0-9])",
             lambda match: rf"\frac{_braced(match[1])}{_braced(match[2])}",
         ),
+        (r"√ *(?:([0-9]+)|\(([^()]*)\))", lambda match: rf"\sqrt{{{match[1] or match[2]}}}"),
+        (r"√", r"\\sqrt "),
+        (r"(?<![/.0-9])([0-9.]+) *(?:\\cdot|\*) *i(?![A-Za-z])", r"\1i"),
         (r"(?<![A-Za-z\\])pi(?![A-Za-z])", r"\\pi "),
         (r"\\sqrt *([0-9])", r"\\sqrt{\1}"),
         (r"\\(?:textbf|textit|textrm|textnormal|mbox|mathrm|mathbf|mathit|text) *\{\s*([^{}]*?)\s*\}", r" \\text{\1}"),

@@ -53,10 +53,11 @@ class Verifier:
     ):
         if not timeout > 0:
             raise ValueError(f"`timeout` is {timeout}, but it must be a positive number of seconds.")
-        if isinstance(thinking_tags, str) or len(thinking_tags) != 2 or not thinking_tags[1]:
+        is_pair = isinstance(thinking_tags, list | tuple) and [type(tag) for tag in thinking_tags] == [str, str]
+        if not is_pair or not thinking_tags[1] or thinking_tags[0] == thinking_tags[1]:
             raise ValueError(
                 f"`thinking_tags` is {thinking_tags!r}, but it must be two texts, the beginning (which may be empty, "
-                "where the chat template writes it) and the end of the thinking."
+                "where the chat template writes it) and the end of the thinking, which must differ and not be empty."
             )
         self.rule = get_answer_rule(answer_rule)
         self.timeout = timeout

@@ -39,20 +39,23 @@ def save_metadata(
     chat_template_kwargs: dict[str, Any] | None = None,
 ) -> None:
     """
-    Writes `dapo_trl.json` beside the weights: the version of this package, the rule by which rewards read answers, and
-    how problems are asked.
+    Writes `dapo_trl.json` beside the weights: the version of this package, the rule by which rewards read answers and
+    the thinking that they leave out, and how problems are asked.
 
     Args:
         directory (`str`): directory of the checkpoint or the final model.
-        rewards (`dict[str, Callable]`): reward functions by name; those with an `answer_rule` tell it.
+        rewards (`dict[str, Callable]`):
+            Reward functions by name; those with an `answer_rule` and `thinking_tags` tell them.
         prompt_form (`str` or `list[dict]`, *optional*): see [`~dapo_trl.data.prompt_form.find_form`]; None: unknown.
         chat_template_kwargs (`dict`, *optional*): arguments of the chat template.
     """
     rules = {name: function.answer_rule for name, function in rewards.items() if hasattr(function, "answer_rule")}
+    tags = {name: function.thinking_tags for name, function in rewards.items() if hasattr(function, "thinking_tags")}
     metadata = {
         "dapo_trl_version": __version__,
         "rewards": list(rewards),
         "answer_rules": rules,
+        "thinking_tags": tags,
         PROMPT_FORM: prompt_form,
         CHAT_TEMPLATE_KWARGS: chat_template_kwargs or {},
     }

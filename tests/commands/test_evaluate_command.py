@@ -85,7 +85,11 @@ def test_from_a_model_to_a_summary(arguments, base, tmp_path, capsys):
     assert (summary["data"]["num_problems"], summary["data"]["num_rows"]) == (6, 20)
     assert list(summary["measures"]) == ["avg@3", "maj@3", "pass@1", "pass@2", "pass@3"]
     assert summary["sampling"] | {"k": 3, "top_p": 1.0, "seed": 42, "backend": "transformers"} == summary["sampling"]
-    assert summary["judging"] == {"answer_rule": "auto-2", "answer_rule_from": "default"}
+    assert summary["judging"] == {
+        "answer_rule": "auto-2",
+        "answer_rule_from": "default",
+        "thinking_tags": ["<think>", "</think>"],
+    }
     assert sum(summary["verifier"].values()) == 18
     assert {"python", "dapo_trl", "torch", "transformers"} <= summary["versions"].keys()
     assert len(rows(completions)) == 18
@@ -224,9 +228,23 @@ def test_the_rule_of_the_training_is_the_default(arguments, tmp_path, caplog):
     caplog.set_level("INFO")
     main(arguments(model=model, k=1))
     summary = read_summary(files(tmp_path / "out", "summary-*")[0])
-    assert summary["judging"] == {"answer_rule": "math_dapo-1", "answer_rule_from": "model"}
+    assert summary["judging"] == {
+        "answer_rule": "math_dapo-1",
+        "answer_rule_from": "model",
+        "thinking_tags": None,
+    }
     assert summary["model"]["metadata"] == {"answer_rules": {"accuracy": "math_dapo-1"}}
     assert "Answer rule: math_dapo-1, with which the model was trained." in caplog.text
+
+
+@pytest.mark.parametrize(("given", "used"), [({}, ["<t>", "</t>"]), ({"thinking_tags": "[T] [/T]"}, ["[T]", "[/T]"])])
+def test_the_thinking_tags_of_the_training_are_the_default(arguments, tmp_path, given, used):
+    model = save_model(tmp_path / "model")
+    (tmp_path / "model" / "dapo_trl.json").write_text('{"thinking_tags": {"accuracy": ["<t>", "</t>"]}}')
+    words = arguments(model=model, k=1)
+    main([*words, "--thinking_tags", *given["thinking_tags"].split()] if given else words)
+    summary = read_summary(files(tmp_path / "out", "summary-*")[0])
+    assert summary["judging"]["thinking_tags"] == used
 
 
 # The form of the prompts

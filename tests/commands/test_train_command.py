@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerState
 
 from dapo_trl import train as train_module
 from dapo_trl.commands.command_line import errors_in_one_line
-from dapo_trl.train import DAPOScriptArguments, checkpoint_to_resume, load_rewards, main, make_parser
+from dapo_trl.train import DAPOScriptArguments, check_golds, checkpoint_to_resume, load_rewards, main, make_parser
 
 from ..command import RECIPE, save_base, write_recipe
 from ..helpers import char_tokenizer, weights
@@ -145,6 +146,32 @@ def test_answer_rule_is_an_option_of_accuracy():
     (reward,) = load_rewards(DAPOScriptArguments(dataset_name="x", reward_funcs=["accuracy"], answer_rule="boxed"))
     by_boxed = reward(completions=["Answer: 3", r"\boxed{3}"], solution=["3", "3"])
     assert by_boxed == [-1.0, 1.0]
+
+
+TAGGED = ["[THINK]Answer: 3[/THINK] Answer: 4", "[THINK]Answer: 4[/THINK] Answer: 3", "<think>Answer: 3"]
+
+
+def test_thinking_tags_of_a_recipe(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text('dataset_name: x\nthinking_tags: ["[THINK]", "[/THINK]"]\n')
+    for words in (["--config", str(path)], ["--dataset_name", "x", "--thinking_tags", "[THINK]", "[/THINK]"]):
+        script_args, *_ = make_parser().parse([*words, "--output_dir", str(tmp_path / "out"), "--bf16", "false"])
+        (reward,) = load_rewards(script_args)
+        assert reward.thinking_tags == ("[THINK]", "[/THINK]")
+        assert reward(completions=TAGGED, solution=["3"] * 3) == [-1.0, 1.0, 1.0]
+
+
+def test_thinking_that_the_chat_template_begins():
+    (reward,) = load_rewards(DAPOScriptArguments(dataset_name="x", thinking_tags=["", "</think>"]))
+    dataset = Dataset.from_dict({"prompt": ["Q?"] * 2, "solution": ["3", "4"]})
+    assert reward(completions=["Answer: 3", "</think>Answer: 3"], solution=["3"] * 2) == [-1.0, 1.0]
+    check_golds(dataset, [reward], 2)  # golds are written after the end of a thinking
+
+
+@pytest.mark.parametrize("tags", [["<think>"], ["<think>", ""], ["<t>", "<t>"], ["a", "b", "c"], "ab", [1, 2], []])
+def test_thinking_tags_that_are_refused(tags):
+    with pytest.raises(ValueError, match=r"`thinking_tags` is .*, but it must be two texts, the beginning"):
+        load_rewards(DAPOScriptArguments(dataset_name="x", thinking_tags=tags))
 
 
 # What is refused

@@ -1,6 +1,7 @@
 import pytest
 
 from dapo_trl.data.golds import read_gold
+from dapo_trl.rewards import AccuracyReward, verifier
 
 
 @pytest.mark.parametrize(
@@ -16,6 +17,27 @@ from dapo_trl.data.golds import read_gold
 )
 def test_gold_of_a_worked_solution(text, expected):
     assert read_gold(text, is_worked=True) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\\boxed{3} and \\boxed{5}",
+        "Either \\boxed{3}, or after some thought \\boxed{5}.",
+        "$x = \\boxed{3}$",
+        "$34$",
+        "34",
+    ],
+)
+def test_the_reward_reads_a_gold_as_load_prompts_does(text):
+    assert verifier.read_gold(read_gold(text)) == verifier.read_gold(text)
+
+
+def test_gold_in_two_boxes():
+    assert read_gold("\\boxed{3} and \\boxed{5}") == "3, 5"
+    gold = [read_gold("so it is \\boxed{3} or \\boxed{5}", is_worked=True)] * 3
+    rewards = AccuracyReward()(completions=["\\boxed{5}", "\\boxed{3}", "\\boxed{5, 3}"], solution=gold)
+    assert rewards == [-1.0, -1.0, 1.0]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from datasets import load_dataset
 
 from dapo_trl.data import RowError, load_prompts
 from dapo_trl.data.records import Counts, RecordReader
@@ -227,6 +228,43 @@ def test_golds_keep_all_their_digits(tmp_path, suffix, streaming):
         assert [record.solution for record in records] == NUMBERS
     path.write_text('{"prompt": "What?", "answer": [1e400]}', encoding="utf-8")
     assert next(iter(load_prompts(str(path), streaming=streaming)))["solution"] == "1e400"
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """Writes a file that `load_dataset` finds as the data set `owner/name` on the Hub."""
+
+    def write(kind: str, text: str) -> str:
+        path = tmp_path / f"rows.{kind}"
+        path.write_text(text, encoding="utf-8")
+
+        def load(name, *config, data_files=None, **options):
+            if name == "owner/name":
+                name, data_files = kind, {"train": str(path)}
+            return load_dataset(name, data_files=data_files, **options)
+
+        monkeypatch.setattr("dapo_trl.data.load.load_dataset", load)
+        monkeypatch.setattr("dapo_trl.data.load.find_files", lambda *args: [str(path)] if kind == "json" else None)
+        return "owner/name"
+
+    return write
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("column", ["answer", "my_gold"])
+def test_golds_in_csv_on_the_hub_are_as_written(hub, column, streaming):
+    golds = ["007", "1.50", "1e3", "9007199254740993", "-123456789012345678901234567890", "34"]
+    source = hub("csv", f"problem,{column},level\n" + "".join(f"Q?,{gold},3\n" for gold in golds))
+    options = {} if column == "answer" else {"solution_column": column}
+    rows = list(load_prompts(source, streaming=streaming, **options))
+    assert [(row["solution"], row["level"]) for row in rows] == [(gold, 3) for gold in golds]
+    assert [record.solution for record in RecordReader(source, Counts(), **options)] == golds
+
+
+def test_golds_in_json_on_the_hub_are_as_written(hub):
+    golds = NUMBERS[:-1]  # pyarrow reads no number beyond those of a float
+    rows = [f'{{"problem": "Q?", "answer": {gold}}}' for gold in golds]
+    assert load_prompts(hub("json", "\n".join(rows)))["solution"][:] == golds
 
 
 def test_golds_in_texts_beside_numbers(tmp_path):

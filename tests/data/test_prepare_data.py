@@ -192,6 +192,7 @@ def test_settings_that_cannot_work(arguments, message):
     [
         (["--reward_funcs", "nope"], "There is no reward 'nope'"),
         (["--answer_rule", "nope"], "`answer_rule` is 'nope'"),
+        (["--thinking_tags", "<think>"], r"`thinking_tags` is \['<think>'\], but it must be two texts, the beginning"),
     ],
 )
 def test_unknown_rewards_are_refused_before_anything_is_written(arguments, message, dapo_file, tmp_path):

@@ -19,7 +19,7 @@ if __name__ == "__main__":
     watch(200)
 
 from dapo_trl import DAPOTrainer, exact_trainer
-from tests.distributed.scenarios import sampled, use_plain_cpu
+from tests.distributed.scenarios import PLAIN, sampled
 from tests.kill_worker import Countdown, before
 
 
@@ -31,18 +31,16 @@ LAST_CHECKPOINTS = {"ddp": "checkpoint-2", "zero3": "checkpoint-3"}
 
 
 def main(strategy: str, directory: str) -> None:
-    stage = 0
+    spread = PLAIN
     if strategy == "zero3":
-        from tests.distributed import zero
+        from tests.distributed.zero import ZeRO
 
-        zero.start()
-        stage = 3
-    else:
-        use_plain_cpu()
+        spread = ZeRO(3)
+    spread.start()
     owner, name, count = POINTS[strategy]
     if int(os.environ["RANK"]) == 1:
         before(owner, name, Countdown(count))
-    sampled(stage, output_dir=directory, save_strategy="steps", save_steps=1)
+    sampled(spread, output_dir=directory, save_strategy="steps", save_steps=1)
 
 
 if __name__ == "__main__":

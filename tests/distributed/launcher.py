@@ -5,6 +5,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import torch
 
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +31,12 @@ def torchrun(module: str, *arguments: str | Path, num_processes: int = 2, **opti
     """
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={num_processes}"]
     return run([*command, "-m", module, *map(str, arguments)], **options)
+
+
+def results_of(module: str, directory: Path) -> Any:
+    """What two processes of [`tests.distributed.worker`] write. One launch for all runs: imports take most of it."""
+    assert_success(torchrun("tests.distributed.worker", module, directory / "results.pt", directory))
+    return torch.load(directory / "results.pt", weights_only=False)
 
 
 def run(command: list[str], *, env: dict[str, str] | None = None, **options) -> subprocess.CompletedProcess:

@@ -5,17 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from accelerate import PartialState
-from accelerate.utils import DistributedType, gather_object
-from torch.distributed.fsdp import FSDPModule
-from torch.nn.parallel import DistributedDataParallel
+from accelerate.utils import gather_object
 
 from dapo_trl import DAPOTrainer
 from dapo_trl.monitoring import NonFiniteWeightsError
 from dapo_trl.run.checkpoint import last_complete_checkpoint
-from tests.distributed import fsdp
 from tests.distributed.recording import RecordingTrainer, lopsided_for
+from tests.distributed.spread import DDP
 from tests.helpers import (
     ScriptedRollouts,
     build,
@@ -23,11 +19,11 @@ from tests.helpers import (
     prompt_dataset,
     spare_garbage_collection,
     tiny_model,
-    weights,
 )
 from tests.non_finite import NonFiniteLoss, SpoiltWeights
 
 
+PLAIN = DDP()
 ROWS_PER_STEP = 24
 SGD = {"optim": "sgd", "learning_rate": 0.3, "max_steps": 4, "updates_per_rollout": 1}
 PARTIAL = {"max_rounds": 1, "max_oversampling": 1.0}
@@ -69,10 +65,8 @@ RESUMED = {
 def trained(
     config: dict[str, Any],
     num_processes: int = 1,
-    stage: int = 0,
+    spread: DDP = PLAIN,
     checkpoint: str | None = None,
-    *,
-    is_fsdp: bool = False,
     **arguments,
 ) -> dict[str, Any]:
     """
@@ -81,137 +75,74 @@ def trained(
     Args:
         config (`dict`): fields that differ from [`SGD`].
         num_processes (`int`): R, asserted.
-        stage (`int`): of DeepSpeed ZeRO; 0 is DDP, or one process.
+        spread (`DDP`): how the model is spread over processes, asserted, too.
         checkpoint (`str`, *optional*): resume from this one.
-        is_fsdp (`bool`): FSDP2 instead; see [`tests.distributed.fsdp`].
         **arguments: of the trainer; `rollout_func=None` generates with the model.
 
     Returns:
         `dict` of final weights, logged metrics, and prompts drawn and accepted.
     """
-    config = SGD | config
+    config = SGD | config | spread.fields(num_processes)
     accumulation = config.setdefault("gradient_accumulation_steps", 2)
     config["per_device_train_batch_size"] = ROWS_PER_STEP // accumulation // num_processes
-    if stage:
-        from tests.distributed import zero
-
-        config["deepspeed"] = zero.configuration(stage)
-    elif num_processes > 1:
-        config["ddp_backend"] = "gloo"
     defaults = {"model": tiny_model(), "train_dataset": prompt_dataset(60), "rollout_func": ScriptedRollouts()}
     trainer = build(RecordingTrainer, config, **defaults | arguments)
     trainer.train(resume_from_checkpoint=checkpoint)
     spare_garbage_collection()
-    assert_distributed(trainer, num_processes, stage, is_fsdp)
+    assert trainer.accelerator.num_processes == num_processes
+    spread.assert_used(trainer)
     result = {
-        "weights": gathered_weights(trainer.model, stage, is_fsdp),
+        "weights": spread.weights(trainer.model),
         "log_history": trainer.state.log_history,
         "drawn": trainer.drawn,
         "accepted": trainer.accepted,
         "drawn_by_process": gather_object([trainer.drawn]) if num_processes > 1 else [trainer.drawn],
     }
     del trainer
-    _reset(stage, is_fsdp)
+    spread.reset()
     return result
 
 
-def _reset(stage: int, is_fsdp: bool) -> None:
-    """Forgets the last run's way to spread the model, so that another can begin."""
-    if stage:
-        from tests.distributed import zero
-
-        zero.reset()
-    elif is_fsdp:
-        fsdp.reset()
-
-
-def gathered_weights(model: torch.nn.Module, stage: int, is_fsdp: bool) -> torch.Tensor:
-    """All parameters in one vector, on every process."""
-    if stage:
-        from tests.distributed import zero
-
-        return zero.gathered_weights(model, stage)
-    return fsdp.gathered_weights(model) if is_fsdp else weights(model)
-
-
-def use_plain_cpu() -> None:
-    """For several processes Accelerate says `cpu:0`, which torch.load does not know: no optimizer could be loaded."""
-    set_device = PartialState.set_device
-
-    def set_plain_device(self):
-        set_device(self)
-        self.device = torch.device("cpu")
-
-    PartialState.set_device = set_plain_device
-
-
-def assert_distributed(trainer: RecordingTrainer, num_processes: int, stage: int, is_fsdp: bool) -> None:
-    """The run was what it should be: nothing falls back to fewer processes or another way to spread the model."""
-    assert trainer.accelerator.num_processes == num_processes
-    if stage:
-        from tests.distributed import zero
-
-        assert trainer.accelerator.distributed_type == DistributedType.DEEPSPEED
-        assert type(trainer.model_wrapped).__name__ == "DeepSpeedEngine"
-        assert trainer.model_wrapped.zero_optimization_stage() == stage
-        zero.assert_partitioned(trainer.model, stage)
-    elif is_fsdp:
-        assert trainer.accelerator.is_fsdp2
-        assert isinstance(trainer.model_wrapped, FSDPModule)
-        fsdp.assert_partitioned(trainer.model)
-    else:
-        assert isinstance(trainer.model_wrapped, DistributedDataParallel) == (num_processes > 1)
-
-
-def sampled(stage: int = 0, checkpoint: str | None = None, *, is_fsdp: bool = False, **config) -> dict[str, Any]:
+def sampled(spread: DDP, checkpoint: str | None = None, **config) -> dict[str, Any]:
     """The model itself generates, on two processes; rewards make the second one's groups nearly worthless."""
     reward = lopsided_for(int(os.environ["RANK"]))
-    arguments = {"rollout_func": None, "reward_funcs": reward, "is_fsdp": is_fsdp}
-    return trained(SAMPLED | config, 2, stage, checkpoint, **arguments)
+    return trained(SAMPLED | config, 2, spread, checkpoint, rollout_func=None, reward_funcs=reward)
 
 
-def interrupted(output_dir: str, stage: int = 0, *, is_fsdp: bool = False) -> dict[str, Any]:
+def interrupted(output_dir: str, spread: DDP) -> dict[str, Any]:
     """A sampled run with checkpoints, and one that goes on from the middle of its second rollout."""
-    whole = sampled(stage, is_fsdp=is_fsdp, output_dir=output_dir, save_strategy="steps", save_steps=1)
-    resumed = sampled(stage, is_fsdp=is_fsdp, checkpoint=f"{output_dir}/checkpoint-3")
-    return {"whole": whole, "resumed": resumed}
+    whole = sampled(spread, output_dir=output_dir, save_strategy="steps", save_steps=1)
+    return {"whole": whole, "resumed": sampled(spread, f"{output_dir}/checkpoint-3")}
 
 
-def resumed_after_kill(output_dir: str, stage: int = 0) -> dict[str, Any]:
+def resumed_after_kill(output_dir: str, spread: DDP) -> dict[str, Any]:
     """Goes on where [`tests.distributed.killed_worker`] was killed."""
     checkpoint = last_complete_checkpoint(output_dir)
-    return sampled(stage, checkpoint=checkpoint) | {"checkpoint": Path(checkpoint).name}
+    return sampled(spread, checkpoint) | {"checkpoint": Path(checkpoint).name}
 
 
-def not_finite(stage: int = 0, *, is_fsdp: bool = False) -> list[dict[str, Any]]:
+def not_finite(spread: DDP) -> list[dict[str, Any]]:
     """What each of two processes ends with if a loss, or a weight, is NaN on the second one."""
     config = SGD | {"per_device_train_batch_size": 6}
-    if stage:
-        from tests.distributed import zero
-
-        config["deepspeed"] = zero.configuration(stage)
-    else:
-        config["ddp_backend"] = "gloo"
     cls = type("NonFiniteLoss", (NonFiniteLoss,), {"at_step": 3, "on_process": 1})
-    trainer = build(cls, config, train_dataset=prompt_dataset(60))
+    trainer = build(cls, config | spread.fields(2), train_dataset=prompt_dataset(60))
     trainer.train()
     result = {
         "steps": trainer.state.global_step,
         "raised": trainer._alarms.raised,
-        "is_finite": gathered_weights(trainer.model, stage, is_fsdp).isfinite().all().item(),
+        "is_finite": spread.weights(trainer.model).isfinite().all().item(),
     }
     del trainer
-    _reset(stage, is_fsdp)
-    if stage:
-        config["deepspeed"] = zero.configuration(stage)
-    trainer = build(DAPOTrainer, config, train_dataset=prompt_dataset(60), callbacks=[SpoiltWeights(2, on_process=1)])
+    spread.reset()
+    spoilt = [SpoiltWeights(2, on_process=1)]
+    trainer = build(DAPOTrainer, config | spread.fields(2), train_dataset=prompt_dataset(60), callbacks=spoilt)
     try:
         trainer.train()
     except NonFiniteWeightsError as error:
         result["error"] = str(error)
     results = gather_object([result])
     del trainer
-    _reset(stage, is_fsdp)
+    spread.reset()
     return results
 
 

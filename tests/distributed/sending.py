@@ -10,6 +10,7 @@ from transformers import TrainerCallback
 
 from dapo_trl.generation.vllm import score_text
 from tests.distributed.scenarios import trained
+from tests.distributed.spread import DDP
 from tests.helpers import tiny_model
 from tests.recording_vllm import recording_generation
 
@@ -36,16 +37,11 @@ class SendAtEnd(TrainerCallback):
         self.scores = score_text(model, Accelerator(), TEXT)
 
 
-def trained_and_sent(**spread: Any) -> dict[str, Any]:
-    """
-    What comes out of a LoRA run on two processes, and what was sent at its end.
-
-    Args:
-        **spread: `stage` or `is_fsdp`, see [`trained`].
-    """
+def trained_and_sent(spread: DDP) -> dict[str, Any]:
+    """What comes out of a LoRA run on two processes, and what was sent at its end."""
     callback = SendAtEnd()
     config = {"updates_per_rollout": 4, "learning_rate": 3.0}
-    result = trained(config, 2, peft_config=ADAPTER, callbacks=[callback], **spread)
+    result = trained(config, 2, spread, peft_config=ADAPTER, callbacks=[callback])
     return result | {"sent": callback.received, "scores": callback.scores}
 
 

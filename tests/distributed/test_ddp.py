@@ -3,13 +3,12 @@
 from pathlib import Path
 
 import pytest
-import torch
 
 from dapo_trl.monitoring import read_metrics
 from dapo_trl.run.checkpoint import last_complete_checkpoint
-from tests.distributed.ddp_worker import OF_DDP
+from tests.distributed.ddp_runs import OF_DDP
 from tests.distributed.killed_worker import LAST_CHECKPOINTS
-from tests.distributed.launcher import assert_success, torchrun
+from tests.distributed.launcher import results_of, torchrun
 from tests.distributed.scenarios import RESUMED, assert_not_finite, assert_same_run, trained
 from tests.helpers import ScriptedRollouts, is_correct, largest_difference, prompt_dataset
 
@@ -29,10 +28,8 @@ def alone(directory):
 
 @pytest.fixture(scope="module")
 def together(directory, alone):
-    """One launch for all runs: most of its time is spent on imports."""
     assert torchrun("tests.distributed.killed_worker", "ddp", directory / "killed").returncode != 0
-    assert_success(torchrun("tests.distributed.ddp_worker", directory / "results.pt", directory))
-    return torch.load(directory / "results.pt", weights_only=False)
+    return results_of("ddp_runs", directory)
 
 
 @pytest.mark.parametrize("name", OF_DDP)

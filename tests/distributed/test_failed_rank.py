@@ -20,7 +20,7 @@ from tests.distributed.launcher import ENVIRONMENT
         ({"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}, True),
     ],
 )
-def test_peers_are_those_of_the_launcher(env, is_lost):
+def test_the_other_ranks_are_those_of_the_launcher(env, is_lost):
     check = f"from dapo_trl.distributed.failed_rank import has_failed_rank; assert has_failed_rank() is {is_lost}"
     clean = {name: value for name, value in os.environ.items() if name not in ("LOCAL_RANK", "LOCAL_WORLD_SIZE")}
     finished = subprocess.run([sys.executable, "-c", check], env=clean | ENVIRONMENT | env)

@@ -1,10 +1,9 @@
 """FSDP2 on two processes trains what one process trains."""
 
 import pytest
-import torch
 
-from tests.distributed.fsdp_worker import OF_FSDP
-from tests.distributed.launcher import assert_success, torchrun
+from tests.distributed.fsdp_runs import OF_FSDP
+from tests.distributed.launcher import results_of
 from tests.distributed.scenarios import assert_not_finite, assert_same_run
 from tests.distributed.sending import assert_merged
 from tests.helpers import largest_difference
@@ -12,10 +11,7 @@ from tests.helpers import largest_difference
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory):
-    """One launch for all runs: most of its time is spent on imports."""
-    directory = tmp_path_factory.mktemp("fsdp")
-    assert_success(torchrun("tests.distributed.fsdp_worker", directory / "results.pt", directory))
-    return torch.load(directory / "results.pt", weights_only=False)
+    return results_of("fsdp_runs", tmp_path_factory.mktemp("fsdp"))
 
 
 @pytest.mark.parametrize("name", OF_FSDP)

@@ -1,14 +1,9 @@
 """Two processes train the same weights as one, and report the same."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
-import torch
 
-from tests.distributed.invariance_worker import SCENARIOS, run_scenarios
+from tests.distributed.invariance_runs import SCENARIOS, run_scenarios
+from tests.distributed.launcher import results_of
 from tests.helpers import exact_model, largest_difference, weights
 
 
@@ -19,17 +14,7 @@ def alone():
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory):
-    """One launch for all scenarios: most of its time is spent on imports."""
-    path = tmp_path_factory.mktemp("distributed") / "results.pt"
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    subprocess.run(
-        [*launch, "-m", "tests.distributed.invariance_worker", path],
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=True,
-        timeout=180,
-    )
-    return torch.load(path, weights_only=False)
+    return results_of("invariance_runs", tmp_path_factory.mktemp("distributed"))
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -61,7 +46,7 @@ def test_tokens_of_all_processes_count(name, alone, together):
 @pytest.mark.parametrize("name", [name for name, config in SCENARIOS.items() if config.get("log_completions")])
 def test_same_completions_table(name, alone, together):
     assert len(alone[name]["tables"]) == 6
-    assert {"kept", "all_wrong"} <= {fate for table in alone[name]["tables"] for fate in table["dynamic_sampling"]}
+    assert {"kept", "all_wrong"} <= {status for table in alone[name]["tables"] for status in table["dynamic_sampling"]}
     for expected, actual in zip(alone[name]["tables"], together[name]["tables"], strict=True):
         # Kept and dropped rows have the extra column that their reward function logged.
         assert [prompt.split("=")[0] for prompt in expected["prompt"]] == [f"p{n}" for n in expected["number"]]
@@ -76,6 +61,6 @@ def test_same_generation_calls(name, alone, together):
     assert alone[name]["num_rows"] == together[name]["num_rows"]
 
 
-def test_a_scenario_needs_fillers(alone):
-    fates = alone["partial with fillers"]["tables"][0]["dynamic_sampling"]
-    assert fates.count("kept") == 9
+def test_a_scenario_needs_padding_rows(alone):
+    statuses = alone["partial with padding rows"]["tables"][0]["dynamic_sampling"]
+    assert statuses.count("kept") == 9

@@ -4,20 +4,18 @@ import pytest
 import torch
 
 from tests.distributed.killed_worker import LAST_CHECKPOINTS
-from tests.distributed.launcher import assert_success, torchrun
+from tests.distributed.launcher import results_of, torchrun
 from tests.distributed.scenarios import SCENARIOS, assert_not_finite, assert_same_run
 from tests.distributed.sending import assert_merged
-from tests.distributed.zero_worker import trained_with_lora
+from tests.distributed.zero_runs import trained_with_lora
 from tests.helpers import largest_difference
 
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory):
-    """One launch for all runs: most of its time is spent on imports."""
     directory = tmp_path_factory.mktemp("zero")
     assert torchrun("tests.distributed.killed_worker", "zero3", directory / "killed").returncode != 0
-    assert_success(torchrun("tests.distributed.zero_worker", directory / "results.pt", directory))
-    return torch.load(directory / "results.pt", weights_only=False)
+    return results_of("zero_runs", directory)
 
 
 @pytest.mark.parametrize("stage", ["ZeRO-2", "ZeRO-3"])
@@ -27,8 +25,8 @@ def test_same_run_as_one_process(stage, name, together, scenarios_alone):
 
 
 def test_same_run_with_lora(together):
-    alone = trained_with_lora(num_processes=1)
-    untrained = trained_with_lora(num_processes=1, learning_rate=0.0)
+    alone = trained_with_lora()
+    untrained = trained_with_lora(learning_rate=0.0)
     assert largest_difference(alone["weights"], untrained["weights"]) > 5e-3
     assert_same_run(together["LoRA"], alone)
 

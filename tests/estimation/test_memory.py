@@ -4,7 +4,6 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, Qwen2Config
-from trl import ModelConfig
 
 from dapo_trl import DAPOConfig
 from dapo_trl.estimation.memory import (
@@ -38,10 +37,6 @@ def test_zero_as_published(stage, gigabytes):
     assert num_bytes / 1e9 == pytest.approx(gigabytes, abs=0.05)
 
 
-def states(size: ModelSize, sharding: Sharding, num_gpus: int, bf16: bool = True, **model) -> States:
-    return model_states(size, config(bf16=bf16), ModelConfig("x", **model), sharding, num_gpus)
-
-
 def test_one_process_in_float32_against_a_real_optimizer():
     model = AutoModelForCausalLM.from_config(tiny())
     optimizer = torch.optim.AdamW(model.parameters())
@@ -53,57 +48,37 @@ def test_one_process_in_float32_against_a_real_optimizer():
         optimizer=sum(state[name].nbytes for state in optimizer.state.values() for name in ("exp_avg", "exp_avg_sq")),
         buffers=0,
     )
-    assert states(measure(tiny()), Sharding("none"), 1, bf16=False, dtype="float32") == real
+    assert model_states(measure(tiny()), Sharding("none"), 1) == real
 
 
 # A billion parameters, 200 million of them in embeddings and norms; the same with ten million of adapters.
-SIZE = ModelSize(load_config("Qwen/Qwen2.5-1.5B"), 10**9, 2 * 10**8, 8 * 10**8, 10**9)
-ADAPTED = SIZE._replace(num_trained=10**7)
-HALF = {"dtype": "bfloat16", "use_peft": True}
+SIZE = ModelSize(load_config("Qwen/Qwen2.5-1.5B"), 10**9, 2 * 10**8, 8 * 10**8, 10**9, computed_bytes=2)
+ADAPTED = SIZE._replace(num_trained=10**7, weight_bytes=2)
 
 
 @pytest.mark.parametrize(
-    ("size", "sharding", "num_gpus", "model", "expected"),
+    ("size", "sharding", "expected"),
     [
         # autocast copies float32 weights
-        (SIZE, Sharding("none"), 1, {}, States(4e9 + 2e9, 4e9, 8e9, 0)),
+        (SIZE, Sharding("none"), States(4e9 + 2e9, 4e9, 8e9, 0)),
         # DDP has buckets of all gradients
-        (SIZE, Sharding("ddp"), 8, {}, States(4e9 + 2e9, 4e9, 8e9, 4e9)),
-        (SIZE, Sharding("zero", 2), 8, {}, States(2e9, 2e9 / 8, 12e9 / 8, 2 * 5e8)),
-        (SIZE, Sharding("zero", 3), 8, {}, States(2e9 / 8, 2e9 / 8, 12e9 / 8, 2 * 5e8 + 2 * 1e9)),
-        (SIZE, Sharding("zero", 2, True), 8, {}, States(2e9, 0, 0, 2 * 5e8, host=14e9 / 8)),
-        (SIZE, Sharding("zero", 3, True, True), 8, {}, States(0, 0, 0, 2 * 5e8 + 2 * 1e9, host=16e9 / 8)),
+        (SIZE, Sharding("ddp"), States(4e9 + 2e9, 4e9, 8e9, 4e9)),
+        (SIZE, Sharding("zero", 2), States(2e9, 2e9 / 8, 12e9 / 8, 2 * 5e8)),
+        (SIZE, Sharding("zero", 3), States(2e9 / 8, 2e9 / 8, 12e9 / 8, 2 * 5e8 + 2 * 1e9)),
+        (SIZE._replace(computed_bytes=4), Sharding("zero", 2), States(4e9, 4e9 / 8, 12e9 / 8, 2 * 5e8)),
+        (SIZE, Sharding("zero", 2, True), States(2e9, 0, 0, 2 * 5e8, host=14e9 / 8)),
+        (SIZE, Sharding("zero", 3, True, True), States(0, 0, 0, 2 * 5e8 + 2 * 1e9, host=16e9 / 8)),
         # FSDP keeps float32 shards and gathers the embeddings and two blocks in half precision
-        (
-            SIZE,
-            Sharding("fsdp"),
-            8,
-            {"dtype": "bfloat16"},
-            States(4e9 / 8, 4e9 / 8, 8e9 / 8, 2 * (2e8 + 2 * 8e8 / 28)),
-        ),
+        (SIZE, Sharding("fsdp"), States(4e9 / 8, 4e9 / 8, 8e9 / 8, 2 * (2e8 + 2 * 8e8 / 28))),
         # adapters in float32, copied by autocast, on a base in half precision
-        (ADAPTED, Sharding("none"), 1, HALF, States(2e9 + 4e7 + 2e7, 4e7, 8e7, 0)),
-        # QLoRA (arXiv 2305.14314, Sec. 3): 0.5 bits per parameter for the scales, nested 0.127
-        (
-            ADAPTED,
-            Sharding("none"),
-            1,
-            HALF | {"load_in_4bit": True},
-            States(8e8 * 4.5 / 8 + 2 * 2e8 + 2e7, 2e7, 4e7, 0),
-        ),
-        (
-            ADAPTED,
-            Sharding("none"),
-            1,
-            HALF | {"load_in_4bit": True, "use_bnb_nested_quant": True},
-            States(8e8 * (4 + 8 / 64 + 32 / (64 * 256)) / 8 + 2 * 2e8 + 2e7, 2e7, 4e7, 0),
-        ),
-        (ADAPTED, Sharding("none"), 1, HALF | {"load_in_8bit": True}, States(8e8 + 2 * 2e8 + 2e7, 2e7, 4e7, 0)),
+        (ADAPTED, Sharding("none"), States(2e9 + 4e7 + 2e7, 4e7, 8e7, 0)),
+        # those of a quantized model in bfloat16; its embeddings and norms keep two bytes
+        (ADAPTED._replace(projection_bytes=0.6), Sharding("none"), States(0.6 * 8e8 + 2 * 2e8 + 2e7, 2e7, 4e7, 0)),
     ],
-    ids=["autocast", "DDP", "ZeRO-2", "ZeRO-3", "ZeRO-2 offload", "offload", "FSDP", "LoRA", "4 bits", "nested", "8"],
+    ids=["autocast", "DDP", "ZeRO-2", "ZeRO-3", "float32", "ZeRO-2 offload", "offload", "FSDP", "LoRA", "quantized"],
 )
-def test_states_by_hand(size, sharding, num_gpus, model, expected):
-    assert states(size, sharding, num_gpus, **model) == pytest.approx(expected)
+def test_states_by_hand(size, sharding, expected):
+    assert model_states(size, sharding, 1 if sharding.kind == "none" else 8) == pytest.approx(expected)
 
 
 # Activations
@@ -165,38 +140,38 @@ def kept_bytes(num_layers: int, dtype: torch.dtype, is_autocast: bool, has_adapt
 def test_block_against_autograd(dtype, is_autocast, has_adapters, residual_bytes):
     one, three = (kept_bytes(num_layers, dtype, is_autocast, has_adapters) for num_layers in (1, 3))
     measured = (three - one) / 2 / NUM_TOKENS
-    size = measure(shape(1), lora() if has_adapters else None)
-    assert block_bytes_per_token(size, residual_bytes, 2) == pytest.approx(measured, rel=0.02)
+    size = measure(shape(1), lora() if has_adapters else None)._replace(computed_bytes=2)
+    assert block_bytes_per_token(size, residual_bytes) == pytest.approx(measured, rel=0.02)
 
 
 MASK = 3 * 2 * 100**2  # of 2 rows with 100 tokens
 
 
-def micro_batch_bytes(size: ModelSize, is_checkpointed: bool, attention: str | None = None) -> float:
+def in_half(num_layers: int, peft_config: LoraConfig | None = None, **fields) -> ModelSize:
+    config = shape(num_layers)
+    config.update(fields)
+    return measure(config, peft_config)._replace(weight_bytes=2, computed_bytes=2)
+
+
+def micro_batch_bytes(size: ModelSize, is_checkpointed: bool = True) -> float:
     args = config(gradient_checkpointing=is_checkpointed, per_device_train_batch_size=2, num_generations=2)
-    return activation_bytes(
-        size, args, ModelConfig("x", dtype="bfloat16", attn_implementation=attention), Sharding("none"), 100
-    )
+    return activation_bytes(size, args, Sharding("none"), 100)
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_micro_batch_by_hand():
-    size = measure(shape(6))
-    block = block_bytes_per_token(size, 2, 2)
+    size = in_half(6)
     head = 2 * HEAD_CHUNK + 200 * 128 * 6  # no logits are kept
     head_gradient = 4 * 50 * 128
-    assert micro_batch_bytes(size, False) == 6 * 200 * block + head + head_gradient + MASK
+    assert micro_batch_bytes(size, False) == 6 * 200 * block_bytes_per_token(size, 2) + head + head_gradient + MASK
     # Checkpointing keeps the inputs of the blocks.
-    assert micro_batch_bytes(size, True) == 6 * 200 * 2 * 128 + head + head_gradient + MASK
-    assert micro_batch_bytes(size, True, "flash_attention_2") == 6 * 200 * 2 * 128 + head + head_gradient
-    adapted = measure(shape(6), lora())
-    assert micro_batch_bytes(adapted, True) == 6 * 200 * 2 * 128 + head + MASK
+    assert micro_batch_bytes(size) == 6 * 200 * 2 * 128 + head + head_gradient + MASK
+    assert micro_batch_bytes(size._replace(has_flash_attention=True)) == micro_batch_bytes(size) - MASK
+    assert micro_batch_bytes(in_half(6, lora())) == micro_batch_bytes(size) - head_gradient
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_wide_block_needs_more_than_the_head():
-    wide = shape(6)
-    wide.intermediate_size = 10**6
-    size = measure(wide)
-    working = 200 * (block_bytes_per_token(size, 2, 2) + 3 * 2 * 10**6 + 2 * 2 * 128)
-    assert micro_batch_bytes(size, True) == 6 * 200 * 2 * 128 + working + MASK
+    size = in_half(6, intermediate_size=10**6)
+    working = 200 * (block_bytes_per_token(size, 2) + 3 * 2 * 10**6 + 2 * 2 * 128)
+    assert micro_batch_bytes(size) == 6 * 200 * 2 * 128 + working + MASK

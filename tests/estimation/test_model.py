@@ -5,7 +5,11 @@ from peft import LoraConfig
 from transformers import LlamaConfig
 from trl import ModelConfig
 
-from dapo_trl.estimation.model import load_config, measure, model_size
+from dapo_trl import DAPOConfig
+from dapo_trl.estimation.model import ModelSize, load_config, measure, model_size
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:balance_micro_batches")
 
 
 def tiny(**fields) -> LlamaConfig:
@@ -44,7 +48,7 @@ def test_parameters_of_the_published_weights(name, num_parameters):
     ],
 )
 def test_model_cards(name, billions_without_embeddings, kv_bytes):
-    size = measure(load_config(name))
+    size = measure(load_config(name))._replace(computed_bytes=2)
     assert (size.num_parameters - size.num_embedding) / 1e9 == pytest.approx(billions_without_embeddings, rel=0.01)
     assert size.kv_bytes_per_token == kv_bytes
 
@@ -52,7 +56,7 @@ def test_model_cards(name, billions_without_embeddings, kv_bytes):
 def test_keys_and_values_as_published():
     """The PagedAttention paper (arXiv 2309.06180, Sec. 3): 800 KB for a token of OPT-13B: 2 x 5120 x 40 x 2 bytes."""
     of_opt = tiny(hidden_size=5120, num_attention_heads=40, num_key_value_heads=40, num_hidden_layers=40)
-    assert measure(of_opt).kv_bytes_per_token == 800 * 1024
+    assert measure(of_opt)._replace(computed_bytes=2).kv_bytes_per_token == 800 * 1024
 
 
 def test_heads_may_be_wider_than_their_share():
@@ -84,19 +88,57 @@ def test_adapters_by_hand():
     assert size.num_parameters == measure(tiny()).num_parameters
 
 
-def test_a_local_model_and_the_recipe_s_adapters(tmp_path):
+# The model of a recipe
+
+
+@pytest.fixture
+def name(tmp_path) -> str:
     tiny().save_pretrained(tmp_path)
-    of_rank = {
-        rank: ModelConfig(str(tmp_path), use_peft=True, lora_r=rank, lora_target_modules=["q_proj", "down_proj"])
-        for rank in (2, 4)
-    }
-    assert model_size(of_rank[2], False).num_trained == 3 * 2 * ((8 + 8) + (16 + 8))
-    assert model_size(of_rank[4], False).num_trained == 3 * 4 * ((8 + 8) + (16 + 8))
-    assert not model_size(ModelConfig(str(tmp_path)), False).has_adapters
+    return str(tmp_path)
+
+
+def size_of(name: str | None, bf16: bool = False, **fields) -> ModelSize:
+    args = DAPOConfig(use_cpu=True, bf16=bf16, output_dir="out", model_init_kwargs=fields.pop("init", None))
+    return model_size(ModelConfig(name, **fields), args)
+
+
+def test_a_local_model_and_the_recipe_s_adapters(name):
+    lora = {"use_peft": True, "lora_target_modules": ["q_proj", "down_proj"]}
+    assert size_of(name, lora_r=2, **lora).num_trained == 3 * 2 * ((8 + 8) + (16 + 8))
+    assert size_of(name, lora_r=4, **lora).num_trained == 3 * 4 * ((8 + 8) + (16 + 8))
+    assert not size_of(name).has_adapters
+
+
+@pytest.mark.parametrize(
+    ("fields", "weight_bytes", "computed_bytes"),
+    [
+        ({}, 4, 4),
+        ({"bf16": True}, 4, 2),
+        ({"dtype": "bfloat16"}, 2, 4),
+        ({"dtype": "auto"}, 4, 4),  # as it is stored
+        ({"dtype": "bfloat16", "init": {"dtype": "float32"}}, 4, 4),
+    ],
+)
+def test_precision(name, fields, weight_bytes, computed_bytes):
+    size = size_of(name, **fields)
+    assert (size.weight_bytes, size.computed_bytes, size.is_quantized) == (weight_bytes, computed_bytes, False)
+
+
+@pytest.mark.parametrize(
+    ("fields", "bits"),
+    [
+        ({"load_in_8bit": True}, 8),
+        # QLoRA (arXiv 2305.14314, Sec. 3): 0.5 bits per parameter for the scales, nested 0.127
+        ({"load_in_4bit": True}, 4.5),
+        ({"load_in_4bit": True, "use_bnb_nested_quant": True}, 4 + 8 / 64 + 32 / (64 * 256)),
+    ],
+)
+def test_quantized(name, fields, bits):
+    assert size_of(name, use_peft=True, **fields).projection_bytes == pytest.approx(bits / 8)
 
 
 def test_a_model_that_is_not_named_or_cannot_be_found(tmp_path):
     with pytest.raises(ValueError, match="model_name_or_path is not set. Set it to a model id on the Hub or a local"):
-        model_size(ModelConfig(), False)
+        size_of(None)
     with pytest.raises(ValueError, match="is no directory with a config.json here, and the Hub did not give one. Set"):
-        model_size(ModelConfig(str(tmp_path / "none")), False)
+        size_of(str(tmp_path / "none"))

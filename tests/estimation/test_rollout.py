@@ -22,7 +22,7 @@ from dapo_trl.estimation.scenario import GIB, Scenario
 
 pytestmark = pytest.mark.filterwarnings("ignore:balance_micro_batches")
 
-SIZE = measure(load_config("Qwen/Qwen2.5-1.5B"))
+SIZE = measure(load_config("Qwen/Qwen2.5-1.5B"))._replace(computed_bytes=2)
 SCENARIO = Scenario((), gpus=2, peak=100, mfu=0.5, bandwidth=1000, bandwidth_utilization=0.5, prompt_length=100)
 ROLLOUT = Rollout(64, 100, prompt=100, completion=300, longest_prompt=200, longest_completion=1000)
 

@@ -80,6 +80,14 @@ def test_other_sampling_is_warned_about(caplog):
     assert "The sampling differs: dtype is None in the first, 'bfloat16' in the second." in caplog.text
 
 
+def test_other_thinking_tags_are_warned_about(caplog):
+    pair = [copy.deepcopy(FIRST), copy.deepcopy(SECOND)]
+    for one, tags in zip(pair, (["<think>", "</think>"], ["<t>", "</t>"]), strict=True):
+        one["judging"]["thinking_tags"] = tags
+    assert compare(*pair).differences["avg@2"].mean == pytest.approx(0.25)
+    assert "No answer was read between ['<think>', '</think>'] in the first, between ['<t>', '</t>']" in caplog.text
+
+
 def test_another_k_leaves_the_common_measures():
     other = summary("after", {"a": [1], "b": [1], "c": [1], "d": [0]})
     assert list(compare(FIRST, other).differences) == ["pass@1"]

@@ -44,6 +44,11 @@ def test_json_fields():
         ({"server_url": "http://s", "server_api": "x"}, "server_api='x' must be one of completions, chat"),
         ({"server_timeout": 0.0}, "server_timeout=0.0 must be a positive number of seconds"),
         ({"answer_rule": "x"}, "`answer_rule` is 'x', but the known rules are"),
+        (
+            {"thinking_tags": ["<t>", "<t>"]},
+            r"`thinking_tags` is \['<t>', '<t>'\], but it must be two texts, the beginning",
+        ),
+        ({"thinking_tags": []}, r"`thinking_tags` is \[\], but it must be two texts, the beginning"),
         ({"prompt_template": "x"}, "prompt_template='x' is neither the name of a template"),
         ({"chat_template_kwargs": "{"}, "chat_template_kwargs='{' is not JSON"),
         ({"server_extra": "[1]"}, r"server_extra='\[1\]' is a list. Write it as"),

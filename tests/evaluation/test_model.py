@@ -9,7 +9,7 @@ import pytest
 
 from dapo_trl.evaluation.backends import PromptEncoder
 from dapo_trl.evaluation.backends.transformers import load_model
-from dapo_trl.evaluation.model import find_model, load_tokenizer, read_metadata, trained_rule
+from dapo_trl.evaluation.model import find_model, load_tokenizer, read_metadata, trained_rule, trained_tags
 from dapo_trl.run.checkpoint import METADATA
 from tests.command import save_model
 from tests.helpers import CHAT_TEMPLATE, char_tokenizer
@@ -81,6 +81,13 @@ def test_no_metadata_of_a_name_on_a_server():
 @pytest.mark.parametrize("metadata", [None, {}, {"answer_rules": {}}, {"answer_rules": {"mine": "my-rule-3"}}])
 def test_an_unknown_rule_of_the_training(metadata):
     assert trained_rule(metadata) is None
+
+
+def test_the_thinking_tags_of_the_training():
+    tags = {"other": ["<a>", "</a>"], "accuracy": ["<t>", "</t>"]}
+    assert trained_tags({"thinking_tags": tags}) == ["<t>", "</t>"]
+    assert trained_tags({"thinking_tags": {"mine": None, "other": ["<a>", "</a>"]}}) == ["<a>", "</a>"]
+    assert trained_tags({"thinking_tags": {"accuracy": None}}) is trained_tags({}) is trained_tags(None) is None
 
 
 def test_a_rule_that_changed_since(caplog):

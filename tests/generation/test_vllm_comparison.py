@@ -22,7 +22,7 @@ from dapo_trl.generation.vllm.comparison import (
 )
 from dapo_trl.generation.vllm.generation import Generation
 from tests.helpers import FIRST_CHARACTER, VOCABULARY, build, char_tokenizer, tiny_model
-from tests.recording_vllm import SESSION, HeldClaim
+from tests.recording_vllm import FakeClient, HeldClaim
 
 
 # What is compared
@@ -94,10 +94,8 @@ def test_the_trainers_log_probabilities(trainer):
 # Both sides
 
 
-class ScoringClient(VLLMClient):
+class ScoringClient(FakeClient, VLLMClient):
     """TRL's client with a server that tells the log-probabilities of texts as vLLM does."""
-
-    base_url, model, session = "http://server", "model", SESSION
 
     def __init__(self, logps: dict[int, float], num_engines: int = 1, status: int = 200):
         self.logps, self.num_engines, self.status = logps, num_engines, status
@@ -168,7 +166,7 @@ def test_a_server_that_fails_meanwhile_is_a_fault_like_any_other():
 
 
 def test_after_the_first_weights_and_after_every_fault(monkeypatch):
-    """Not at every sync: what could differ is only found anew where the server may be another one."""
+    """Not at every sync: what could differ is only looked for where the server may be another one."""
     client = ScoringClient(LOGPS)
     made = generation_with(client)
     monkeypatch.setattr("trl.generation.vllm_generation.VLLMGeneration.sync_weights", lambda self: None)

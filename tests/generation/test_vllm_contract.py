@@ -5,6 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from requests import Response, Session
+from requests.adapters import HTTPAdapter
 from trl import GRPOTrainer
 from trl.generation import vllm_generation
 from trl.generation.vllm_client import VLLMClient
@@ -13,16 +15,17 @@ from trl.trainer import grpo_trainer
 
 from dapo_trl import DAPOTrainer
 from dapo_trl.generation.vllm import Generation, check_weight_transfer
-from dapo_trl.generation.vllm.client import NOTHING_GENERATED
+from dapo_trl.generation.vllm.client import NOTHING_GENERATED, limit_requests
 from tests.helpers import EOS, FIRST_CHARACTER, build
 from tests.packed_transfer import receive_packed
+from tests.recording_vllm import FakeClient
 
 
 SERVER = {"use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": "http://server", "max_steps": 3}
 
 
-class RecordingClient:
-    """Stands for TRL's client, and remembers its calls."""
+class RecordingClient(FakeClient):
+    """Remembers its calls."""
 
     def __init__(self, **kwargs):
         self.calls = [("connect", kwargs)]
@@ -30,13 +33,9 @@ class RecordingClient:
     def init_communicator(self, device):
         self.calls.append(("init_communicator", {"device": device}))
 
-    def get_server_info(self):
-        return {"model_config": {"logprobs_mode": "processed_logprobs"}}
-
     def update_named_params(self, metadata, named_params):
-        self.calls.append(
-            ("update_named_params", {"metadata": metadata, "received": receive_packed(metadata, named_params)})
-        )
+        received = receive_packed(metadata, named_params)
+        self.calls.append(("update_named_params", {"metadata": metadata, "received": received}))
 
     def reset_prefix_cache(self):
         self.calls.append(("reset_prefix_cache", {}))
@@ -216,6 +215,21 @@ def test_what_it_needs_is_asked_for_before_anything_is_loaded(monkeypatch):
 
 
 # VLLMClient
+
+
+def test_its_session_repeats_nothing_and_waits_for_a_time_only(monkeypatch):
+    session, sent = Session(), []
+    session.mount("http://", HTTPAdapter(max_retries=5))
+    limit_requests(session, 100.0)
+
+    def send(adapter, request, timeout, **kwargs):
+        sent.append((request.method, timeout, adapter.max_retries.total))
+        return Response()
+
+    monkeypatch.setattr(HTTPAdapter, "send", send)
+    session.get("http://server/v1/models")
+    session.post("http://server/v1/completions", json={})
+    assert sent == [("GET", (30, 30), 0), ("POST", (30, 100.0), 0)]
 
 
 @pytest.mark.parametrize(

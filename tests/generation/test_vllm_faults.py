@@ -9,25 +9,20 @@ from accelerate import Accelerator
 from dapo_trl.generation.vllm import ServerError, ServerMismatchError, UnreachableError, generation
 from dapo_trl.generation.vllm.client import NOTHING_GENERATED, GuardedClient
 from dapo_trl.generation.vllm.generation import Generation
-from tests.recording_vllm import SESSION, HeldClaim
+from tests.recording_vllm import FakeClient, HeldClaim
 
 
-class FailingClient:
-    """Stands for TRL's client: raises the given errors in turn, then works."""
-
-    base_url, session = "http://server", SESSION
+class FailingClient(FakeClient):
+    """Raises the given errors in turn, then works."""
 
     def __init__(self, *errors: Exception):
-        self.errors, self.calls = list(errors), []
-        self.claim = HeldClaim()
+        super().__init__()
+        self.errors, self.claim = list(errors), HeldClaim()
 
     def _do(self, what: str) -> None:
         self.calls.append(what)
         if self.errors:
             raise self.errors.pop(0)
-
-    def _get(self, url: str) -> dict:
-        return {"data": [{"id": "model"}]}
 
     def generate(self, **kwargs):
         self._do("generate")
@@ -35,15 +30,6 @@ class FailingClient:
 
     def update_named_params(self, metadata, named_params):
         self._do("send")
-
-    def reset_prefix_cache(self):
-        pass
-
-    def close_communicator(self):
-        self.calls.append("close")
-
-    def init_communicator(self, device):
-        self.calls.append("connect")
 
 
 @pytest.fixture

@@ -16,8 +16,7 @@ from dapo_trl.generation.vllm.client import GuardedClient
 from dapo_trl.generation.vllm.groups import generate_groups, group_seed
 from dapo_trl.monitoring.metrics import count_copies
 from tests.helpers import EOS, FIRST_CHARACTER, VOCABULARY, build, train, weights
-from tests.packed_transfer import receive_packed
-from tests.recording_vllm import SESSION, HeldClaim
+from tests.recording_vllm import FakeClient, HeldClaim
 
 
 SAMPLING = {
@@ -172,9 +171,9 @@ def test_without_a_draw_requests_are_trls():
 # A run
 
 
-class SeededServer:
+class SeededServer(FakeClient):
     """
-    Stands for TRL's client and a server: what it answers depends on prompt and seed alone, as vLLM's answers do.
+    What it answers depends on prompt and seed alone, as vLLM's answers do.
 
     Attributes:
         requests (`list[tuple[int, tuple[int, ...]]]`): seed and prompt of each.
@@ -183,28 +182,11 @@ class SeededServer:
         takes_seeds (`bool`): false samples the second half of every group as the first, as two engines do.
     """
 
-    base_url, session, num_tokens, takes_seeds = "http://server", SESSION, 8, True
+    num_tokens, takes_seeds = 8, True
 
     def __init__(self, **kwargs):
+        super().__init__()
         self.requests, self.num_faults, self.lock = [], 0, threading.Lock()
-
-    def init_communicator(self, device):
-        pass
-
-    def close_communicator(self):
-        pass
-
-    def reset_prefix_cache(self):
-        pass
-
-    def get_server_info(self):
-        return {"model_config": {"logprobs_mode": "processed_logprobs"}}
-
-    def _get(self, url):
-        return {"data": [{"id": "model"}], "weight_version": ""}
-
-    def update_named_params(self, metadata, named_params):
-        receive_packed(metadata, named_params)
 
     def generate(self, prompts, n, generation_kwargs, **kwargs):
         seed = generation_kwargs["seed"]

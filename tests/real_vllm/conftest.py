@@ -19,7 +19,7 @@ collect_ignore_glob = [] if os.environ.get("TEST_VLLM") else ["test_*.py"]
 
 if os.environ.get("TEST_VLLM"):
     os.environ["NO_PROXY"] = "127.0.0.1"
-    # Told to end, the servers are ended too, as by Ctrl-C.
+    # On SIGTERM, the servers are ended too, as by Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 

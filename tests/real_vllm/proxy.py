@@ -38,6 +38,7 @@ class Proxy:
         self.paths: list[str] = []
         self._is_closed, self._lock = threading.Event(), threading.Lock()
         self.num_waited_for = 0
+        self._client = httpx.Client(timeout=120, limits=httpx.Limits(max_keepalive_connections=0))
         self.port, self._holder = reserved_port()
         self.url = f"http://127.0.0.1:{self.port}"
 
@@ -112,9 +113,7 @@ class Proxy:
             return
         headers = {"Content-Type": handler.headers.get("Content-Type", "application/json")}
         try:
-            response = httpx.request(
-                handler.command, self.target + handler.path, content=body, headers=headers, timeout=120
-            )
+            response = self._client.request(handler.command, self.target + handler.path, content=body, headers=headers)
         except httpx.TransportError:
             self.drop(handler)
             return

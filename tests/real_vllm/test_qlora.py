@@ -63,7 +63,7 @@ def test_what_is_sent_is_an_ordinary_model_that_computes_the_same(models, name, 
 
 
 def test_base_weights_beside_a_bias_are_bit_equal_after_many_calls(tmp_path):
-    """Merging into a quantized weight, if only for its bias, would quantize it anew at every call."""
+    """Merging into a quantized weight, if only for its bias, would quantize it again at every call."""
     model = quantized(save_tiny(tmp_path, is_tied=True, attention_bias=True))
     model = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False))
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -76,8 +76,9 @@ def test_thousands_of_rollouts_make_a_small_page(tmp_path):
 
 
 def test_one_run_shows_what_is_not_default(tmp_path):
-    page = page_of([rising_run(tmp_path / "run", [0.1], {"beta": 0.04})], tmp_path)
-    assert "<th>beta</th>\n      <td>0.04</td>" in page
+    template = "{problem}" * 30
+    page = page_of([rising_run(tmp_path / "run", [0.1], {"beta": 0.04, "prompt_template": template})], tmp_path)
+    assert "<th>beta</th>\n      <td>0.04</td>" in page and template in page
     assert re.findall(r"<h2>(.*?)</h2>", page) == ["Learning", "Settings that are not the default"]
 
 

@@ -19,7 +19,8 @@ def long_run(path, final: float, num_rollouts: int = 20):
         for i in range(1, num_rollouts - 1)
     ]
     logs += [training_log(i, reward=final, **{"time/rollout": 30.0}) for i in (num_rollouts - 1, num_rollouts)]
-    return write_run(path, logs)
+    evaluations = [{"step": 2 * i, "rollout": i, "eval_avg@4": i * final / 10, "eval_reward": 1.0} for i in (5, 10)]
+    return write_run(path, [*logs, *evaluations])
 
 
 def test_key_figures_of_one_run(tmp_path):
@@ -29,6 +30,7 @@ def test_key_figures_of_one_run(tmp_path):
         "Final reward": "0.500",  # the last two of twenty rollouts
         "Acceptance": "0.475",
         "Time": "0:10:00",
+        "Evaluation: avg@4": "0.500",
     }
 
 
@@ -39,6 +41,7 @@ def test_key_figures_of_seeds_are_mean_and_range(tmp_path):
         "Final reward": "0.625 (0.500 to 0.750)",
         "Acceptance": "0.350 (0.225 to 0.475)",
         "Time": "0:07:30 (0:05:00 to 0:10:00)",
+        "Evaluation: avg@4": "0.625 (0.500 to 0.750)",
     }
 
 

@@ -16,6 +16,7 @@ from dapo_trl.rewards.spelling import neutral
         ("1,024", "1024"),
         ("1{,}024", "1024"),
         ("1,\\!024", "1024"),
+        ("111, \\! 111, \\! 111", "111111111"),
         ("1 024", "1024"),
         ("x = 540", "540"),
         ("540", "x=540"),
@@ -67,6 +68,11 @@ from dapo_trl.rewards.spelling import neutral
         ("evelyn", "\\text{Evelyn}"),
         ("C", "\\text{(C)}"),
         ("x \\neq 3", "x != 3"),
+        ("2√13", "2\\sqrt{13}"),
+        ("√(2x + 1)", "\\sqrt{2x+1}"),
+        ("√x", "\\sqrt x"),
+        ("6+9*i", "6 + 9i"),
+        ("6 + 9 \\cdot i", "6+9i"),
     ],
 )
 def test_equal(answer, gold):

@@ -224,6 +224,7 @@ def test_no_checkpoint_at_all(tmp_path):
 def test_metadata_names_the_rule_by_which_answers_are_read(tmp_path):
     class Judge:
         answer_rule = "boxed-1"
+        thinking_tags = ("<t>", "</t>")
 
     save_metadata(str(tmp_path), {"judge": Judge(), "length": len}, "{problem} =", {"think": False})
     metadata = json.loads((tmp_path / METADATA).read_text())
@@ -231,6 +232,7 @@ def test_metadata_names_the_rule_by_which_answers_are_read(tmp_path):
         "dapo_trl_version": dapo_trl.__version__,
         "rewards": ["judge", "length"],
         "answer_rules": {"judge": "boxed-1"},
+        "thinking_tags": {"judge": ["<t>", "</t>"]},
         "prompt": "{problem} =",
         "chat_template_kwargs": {"think": False},
     }

@@ -31,9 +31,6 @@ RENEWAL_SECONDS = 3.0
 WATCHED_SECONDS = 30
 """Seconds without renewal after which a mark counts as left behind; a process may be busy for some of them."""
 
-SETTLING_SECONDS = 0.5
-"""Pause before a mark is read again, in which another run that came at the same moment has written its own."""
-
 RUN = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
 """This process. Of its trainers, the latest has the server."""
 
@@ -51,20 +48,14 @@ class Claim:
 
     The mark is `dapo-<run>-<weights>-<beat>`: who holds the server, which weights it was sent, and a number that
     grows, or `free` when the run is over. A thread renews it until then.
-
-    Args:
-        url (`str`): the server's.
-
-    Attributes:
-        is_marked (`bool`): the server was marked, which old versions of vLLM cannot be.
-        has_weights (`bool`): since it was marked, it was sent weights by this run.
     """
 
     def __init__(self, url: str):
         self.url = url
-        self.is_marked = self.has_weights = False
+        self.is_marked = False  # which old versions of vLLM cannot be
+        self.has_weights = False  # of this run, since it was marked
         self._run = RUN
-        self._prefix = self._new_prefix()
+        self._prefix = f"dapo-{RUN}-none-"
         self._beats = itertools.count(1)
         self._over: threading.Event | None = None  # while the mark is renewed
 
@@ -73,20 +64,16 @@ class Claim:
         """Whether the mark is renewed."""
         return self._over is not None
 
-    def is_on(self, mark: str | None) -> bool:
-        """Whether it is a mark of this claim, and the weights are the last that were marked."""
-        return mark is not None and mark.startswith(self._prefix)
-
     def is_on_server(self) -> bool:
-        """Whether the server holds the weights that were marked last."""
-        return self.is_on(self._read())
+        """Whether the server bears the mark of this claim, and holds the weights that were marked last."""
+        return (self._read() or "").startswith(self._prefix)
 
     def take(self) -> None:
         """
         Marks the server as this run's, unless it is already. A server that cannot be marked is not.
 
         Raises:
-            ServerInUseError: if it bears the mark of another run, which is renewed, or does not keep ours.
+            ServerInUseError: if it bears the mark of another run, which is renewed.
             UnreachableError: if the server's engine does not answer.
             httpx.HTTPError: if the server does not answer properly.
         """
@@ -103,17 +90,10 @@ class Claim:
                 "another run uses it, that goes unnoticed until the next optimizer step. Update vLLM."
             )
             return
-        if not self.is_on(mark):
+        if not mark.startswith(self._prefix):
             self.refuse_if_used(mark)
             self._write_new()
             self.has_weights = False
-            time.sleep(SETTLING_SECONDS)
-            if not self.is_on(found := self._read()):
-                raise ServerInUseError(
-                    f"The vLLM server at {self.url} was marked as this run's, but bears the mark {found!r}: another "
-                    "run has begun to use it at this moment, or the address leads to several servers in turn. Give "
-                    "every run a server of its own, and its own address, without a load balancer between."
-                )
         self.is_marked = True
         if self._over is None:
             self._over = threading.Event()
@@ -122,11 +102,8 @@ class Claim:
 
     def refuse_if_used(self, mark: str | None) -> None:
         """
-        Watches another run's mark for up to [`WATCHED_SECONDS`], in which the server answers: nothing is compared with
-        a clock of another machine.
-
-        Raises:
-            ServerInUseError: if the mark is renewed meanwhile.
+        Raises [`ServerInUseError`] if it is another run's mark, and renewed within [`WATCHED_SECONDS`], in which the
+        server answers: nothing is compared with a clock of another machine.
         """
         if not self._is_of_another(mark):
             return
@@ -185,12 +162,9 @@ class Claim:
 
     def _write_new(self) -> None:
         with LOCK:
-            prefix = self._new_prefix()
+            prefix = f"dapo-{self._run}-{uuid.uuid4().hex[:8]}-"
             self._write(f"{prefix}{next(self._beats)}")
             self._prefix = prefix
-
-    def _new_prefix(self) -> str:
-        return f"dapo-{self._run}-{uuid.uuid4().hex[:8]}-"
 
     def _is_of_another(self, mark: str | None) -> bool:
         if mark is None or mark.startswith(f"dapo-{self._run}-"):
@@ -213,11 +187,8 @@ def check_unused(url: str) -> None:
     """
     Refuses a server that a run trains with: any request under way when weights arrive ends its engine.
 
-    Args:
-        url (`str`): the server's; one that is no vLLM, or offers no marks, passes.
-
     Raises:
-        ServerInUseError: if it bears a mark that is renewed.
+        ServerInUseError: if it bears a mark that is renewed. A server without marks passes.
     """
     claim = Claim(url)
     try:

@@ -87,14 +87,8 @@ class GuardedClient:
 
     def score(self, ids: list[int]) -> tuple[list[int], list[list[float]]] | None:
         """
-        Log-probabilities of a text by every engine of the server.
-
-        Args:
-            ids (`list[int]`): its tokens; those that the server takes are scored.
-
-        Returns:
-            The tokens that were scored, and for each engine the log-probabilities of all but the first, in nats. None
-            after a fault, and if the server does not tell log-probabilities of prompts.
+        As many of these tokens as the server takes, and by each of its engines the log-probabilities of all but the
+        first, in nats. None after a fault, and if the server does not tell log-probabilities of prompts.
         """
 
         def score():
@@ -167,10 +161,6 @@ def limit_requests(session: Any, seconds: float) -> None:
     """
     Makes requests of TRL's session end after a time, questions sooner than work, and switches its own retries off,
     which would repeat half of a weight transfer.
-
-    Args:
-        session (`requests.Session`): changed in place.
-        seconds (`float`): for work.
     """
     for prefix, adapter in list(session.adapters.items()):
         session.mount(prefix, type(adapter)(pool_maxsize=MAX_REQUESTS))

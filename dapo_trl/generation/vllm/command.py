@@ -8,13 +8,10 @@ from urllib.parse import urlparse
 from datasets import Dataset
 from transformers import AutoConfig
 from trl import ModelConfig
-from trl.data_utils import is_conversational
 
 from ...config import DAPOConfig
+from ...data.tokens import prompt_ids
 
-
-WEIGHT_TRANSFER = '{"backend": "nccl"}'
-"""How the trainer sends weights to the server."""
 
 THIS_MACHINE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 """Addresses that reach this machine, but make a server listen on every interface; and those that do not."""
@@ -34,19 +31,8 @@ def longest_prompt(datasets: Iterable[Any], processing_class: Any, template_kwar
     for dataset in datasets:
         if isinstance(dataset, Dataset) and "prompt" in dataset.column_names:
             for batch in dataset.select_columns("prompt").iter(1000):
-                ids = encode(batch["prompt"], tokenizer, template_kwargs or {})
-                longest = max(longest, *map(len, ids))
+                longest = max(longest, *map(len, prompt_ids(batch["prompt"], tokenizer, template_kwargs)))
     return longest
-
-
-def encode(prompts: list, tokenizer: Any, template_kwargs: dict[str, Any]) -> list[list[int]]:
-    """Token ids of prompts, as the trainer has them: texts, or messages through the chat template."""
-    if not is_conversational({"prompt": prompts[0]}):
-        return tokenizer(text=prompts)["input_ids"]
-    encoded: Any = tokenizer.apply_chat_template(
-        prompts, add_generation_prompt=True, tokenize=True, return_dict=True, **template_kwargs
-    )
-    return encoded["input_ids"]
 
 
 def server_command(
@@ -56,9 +42,8 @@ def server_command(
     The words of the command that starts the server of a recipe, its environment first.
 
     Args:
-        args (`DAPOConfig`): the recipe.
-        model_args (`ModelConfig`): its model.
-        num_prompt_tokens (`int`): tokens of the longest prompt; does not matter with `vllm_max_model_length`.
+        args (`DAPOConfig`), model_args (`ModelConfig`): the recipe.
+        num_prompt_tokens (`int`): of the longest prompt; does not matter with `vllm_max_model_length`.
         data_parallel_size (`int`): copies of the model, each on `vllm_tensor_parallel_size` GPUs.
     """
     host, port = address(args)
@@ -69,7 +54,7 @@ def server_command(
         "--data-parallel-size": data_parallel_size,
         "--logprobs-mode": "processed_logprobs",
         "--max-logprobs": -1,
-        "--weight-transfer-config": WEIGHT_TRANSFER,
+        "--weight-transfer-config": '{"backend": "nccl"}',
         "--host": host,
         "--port": port,
     }

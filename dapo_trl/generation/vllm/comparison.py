@@ -67,15 +67,9 @@ def text_ids(processing_class: Any, vocab_size: int) -> list[int]:
 @torch.no_grad()
 def score_text(model: nn.Module, accelerator: Accelerator, ids: list[int]) -> torch.Tensor:
     """
-    The trainer's log-probabilities of a text, in nats, at temperature 1 and without dropout.
+    The trainer's log-probabilities of a text from its second token on, in nats, at temperature 1, without dropout.
 
-    Args:
-        model (`nn.Module`): its model; if it is spread over processes, all of them must call.
-        accelerator (`Accelerator`): its accelerator.
-        ids (`list[int]`): tokens of the text.
-
-    Returns:
-        `torch.Tensor` of shape `(len(ids) - 1,)`: from the second token on.
+    If the model is spread over processes, all of them must call.
     """
     was_training = model.training
     input_ids = torch.tensor([ids], device=accelerator.device)
@@ -93,12 +87,8 @@ def score_text(model: nn.Module, accelerator: Accelerator, ids: list[int]) -> to
 
 def find_difference(served: list[list[float]], trained: list[float], allowed: float) -> str | None:
     """
-    What is wrong if the server's engines do not compute what the trainer does, or None.
-
-    Args:
-        served (`list[list[float]]`): log-probabilities of the tokens by the server, once for each of its engines.
-        trained (`list[float]`): those by the trainer.
-        allowed (`float`): tolerance of their mean difference.
+    What is wrong if one of the server's engines, whose log-probabilities of the tokens are `served`, does not compute
+    what the trainer does: their mean difference is above `allowed`.
     """
     differences = (torch.tensor(served, dtype=torch.float64) - torch.tensor(trained, dtype=torch.float64)).abs()
     means = differences.mean(dim=1)
@@ -116,7 +106,7 @@ def count_corrected(
     scored: dict[str, torch.Tensor], is_trained: torch.Tensor, mode: str, lower: float | None, upper: float | None
 ) -> torch.Tensor:
     r"""
-    Trained tokens whose importance ratio was truncated or masked.
+    Trained tokens whose importance ratio was truncated or masked, and all trained tokens, as a tensor of shape `(2,)`.
 
     The ratio is $\pi_{\mathrm{trainer}} / \pi_{\mathrm{vLLM}}$ of a token, or in the modes `sequence_*` its product
     over the sequence.
@@ -126,10 +116,7 @@ def count_corrected(
             `(B, T)`, in nats; NaN where vLLM did not tell.
         is_trained (`torch.Tensor` of shape `(B, T)`): bool.
         mode (`str`): `vllm_importance_sampling_mode`.
-        lower, upper (`float`, *optional*): bounds of the ratio; None: unbounded.
-
-    Returns:
-        `torch.Tensor` of shape `(2,)`: tokens whose ratio was out of bounds, and all trained tokens.
+        lower, upper (`float`, *optional*): bounds of the ratio.
     """
     difference = scored["old_per_token_logps"] - scored["sampling_per_token_logps"]
     difference = (difference * is_trained).nan_to_num(nan=0.0)

@@ -79,8 +79,7 @@ class Generation(VLLMGeneration):
     Args:
         args (`DAPOConfig`): the settings of the run.
         datasets (iterable): data that prompts are drawn from, of which the longest must fit.
-        global_step (`Callable`): optimizer steps taken so far.
-        **kwargs: see [`~trl.generation.vllm_generation.VLLMGeneration`].
+        global_step (`Callable`): tells the optimizer steps taken so far.
 
     Attributes:
         score (`Callable`, *optional*):
@@ -135,7 +134,7 @@ class Generation(VLLMGeneration):
     def generate(self, *args, **kwargs):
         if self.mode != "server":
             return super().generate(*args, **kwargs)
-        with self._seeded():
+        with self._seeded() if self.accelerator.is_main_process else contextlib.nullcontext():
             return self._repeated(partial(super().generate, *args, **kwargs))
 
     def release(self) -> None:
@@ -147,9 +146,6 @@ class Generation(VLLMGeneration):
         """Inside, groups have the seeds of this draw: the same if it is repeated, also by a run that is resumed."""
         moment = "training" if self.model.training else "evaluation", self._global_step()
         self._draw = (*moment, self._draw[-1] + 1 if self._draw[:2] == moment else 0)
-        if not self.accelerator.is_main_process:
-            yield
-            return
         self.vllm_client.group_seed = partial(group_seed, self._args.seed, *self._draw)
         try:
             yield
@@ -164,12 +160,7 @@ class Generation(VLLMGeneration):
             self._compare(self.score)
 
     def _compare(self, score: Callable[[list[int]], torch.Tensor]) -> None:
-        """
-        Compares what the server computes with what the trainer does; both have the same weights.
-
-        Raises:
-            ServerMismatchError: on every process, if they differ by more than [`TOLERANCES`].
-        """
+        """Fails on every process if the server does not compute what the trainer does; both have the same weights."""
         text = text_ids(self.processing_class, self.model.config.get_text_config().vocab_size)
         found = self._from_main_process(lambda: self.vllm_client.score(text))
         if found is None:
@@ -184,10 +175,8 @@ class Generation(VLLMGeneration):
 
     def _repeated(self, operation: Callable[[], Result]) -> Result:
         """
-        The result of an operation on the server, after as many attempts as it takes.
-
-        Raises:
-            ServerError: on every process, if no attempt succeeds or the server cannot serve this run any more.
+        The result of an operation on the server, after as many attempts as it takes; [`ServerError`] on every process
+        if none succeeds, or if the server cannot serve this run any more.
         """
         num_retries = self._args.vllm_max_retries
         result = operation()
@@ -207,10 +196,8 @@ class Generation(VLLMGeneration):
 
     def _recover(self) -> None:
         """
-        Waits for the server, checks that it fits, and sends it the weights. What fails meanwhile is a further fault.
-
-        Raises:
-            ServerError: on every process, if no server or another one comes back.
+        Waits for the server, checks that it fits, and sends it the weights. What fails meanwhile is a further fault;
+        if no server or another one comes back, it is a [`ServerError`] on every process.
         """
 
         def check_and_connect() -> Exception | None:
@@ -250,7 +237,6 @@ class Generation(VLLMGeneration):
         assert not isinstance(template_kwargs, str)  # such a text has been read
         return Requirements(
             model=getattr(config, "_name_or_path", ""),
-            vocab_size=config.get_text_config().vocab_size,
             dtype=precision or str(self.model.dtype).removeprefix("torch."),
             num_prompt_tokens=longest_prompt(self._datasets, self.processing_class, template_kwargs),
             num_completion_tokens=self.max_completion_length or 0,

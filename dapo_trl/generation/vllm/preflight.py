@@ -4,7 +4,6 @@ import functools
 import json
 import logging
 import os
-import re
 import socket
 import time
 from dataclasses import dataclass
@@ -24,9 +23,6 @@ logger = logging.getLogger(__name__)
 
 PROBE_TIMEOUT = 30
 """Seconds that one question to the server may take."""
-
-GLANCE_TIMEOUT = 5
-"""The same where the server need not be up yet."""
 
 NEWS_SECONDS = 30
 """Seconds between two messages that the server is still waited for."""
@@ -51,34 +47,19 @@ class UnreachableError(ConnectionError):
 
 @dataclass(frozen=True)
 class Requirements:
-    """
-    What a run needs of its server.
+    """What a run needs of its server."""
 
-    Args:
-        model (`str`): name or path of the model that is trained; empty if it has none.
-        vocab_size (`int`): tokens that the trainer's model knows.
-        dtype (`str`): type the trainer computes with, such as `"bfloat16"`.
-        num_prompt_tokens (`int`): tokens of the longest prompt.
-        num_completion_tokens (`int`): `max_completion_length`.
-        needs_processed_logprobs (`bool`): sampling log-probabilities are used.
-        gpus (`tuple[str]`): the trainer's GPUs on this machine; empty without any.
-    """
-
-    model: str
-    vocab_size: int
-    dtype: str
-    num_prompt_tokens: int
+    model: str  # name or path of the model that is trained; empty if it has none
+    dtype: str  # type the trainer computes with, such as "bfloat16"
+    num_prompt_tokens: int  # of the longest prompt
     num_completion_tokens: int
     needs_processed_logprobs: bool
-    gpus: tuple[str, ...]
+    gpus: tuple[str, ...]  # the trainer's on this machine
 
 
 @functools.cache
 def http() -> httpx.Client:
-    """
-    For questions to servers. Made once, because every client reads all certificates; connections are not kept, so that
-    none is found closed by a server that was restarted.
-    """
+    """For questions: made once, because it reads certificates; without connections that a restart would break."""
     return httpx.Client(timeout=PROBE_TIMEOUT, limits=httpx.Limits(max_keepalive_connections=0))
 
 
@@ -95,7 +76,6 @@ def check_weight_transfer(args: DAPOConfig) -> None:
         ImportError: if vLLM, whose code sends them, is not installed.
         ValueError: if the trainer has no GPU with CUDA, which TRL's client sends them from; or if its processes do not
             wait for as long as the server may take.
-        ServerMismatchError: if the server is up already and takes no weights.
     """
     if not (args.use_vllm and args.vllm_mode == "server"):
         return
@@ -113,37 +93,14 @@ def check_weight_transfer(args: DAPOConfig) -> None:
             "use_vllm=True with vllm_mode='server' needs vLLM where the trainer runs too, because its code sends the "
             "weights. Install it with `pip install trl[vllm]`, or set use_vllm to false."
         )
-    if args.process_index == 0:
-        check_running_server(server_url(args))
-
-
-def check_running_server(url: str) -> None:
-    """
-    Fails if a server that is up takes no weights. One that is not is waited for when the run needs it.
-
-    Raises:
-        ServerMismatchError: as [`check_server`], which asks for everything else later.
-    """
-    try:
-        response = http().get(f"{url}/server_info?config_format=json", timeout=GLANCE_TIMEOUT)
-        if response.status_code == 404 and http().get(f"{url}/health", timeout=GLANCE_TIMEOUT).is_success:
-            _refuse(url, [NO_ENDPOINTS])
-        if response.is_success and response.json()["vllm_config"]["weight_transfer_config"] is None:
-            _refuse(url, [_transfer_problem(None)])
-    except BAD_ANSWERS:
-        return
 
 
 def wait_for_server(url: str, timeout: float) -> None:
     """
     Returns when the server answers. While it does not, the log says so every [`NEWS_SECONDS`].
 
-    Args:
-        url (`str`): where it is.
-        timeout (`float`): seconds to wait for it.
-
     Raises:
-        UnreachableError: if it does not answer in time.
+        UnreachableError: if it does not answer in `timeout` seconds.
     """
     deadline, next_news = time.monotonic() + timeout, time.monotonic()
     while True:
@@ -179,34 +136,18 @@ def check_server(url: str, needed: Requirements) -> None:
         httpx.HTTPError: if the server does not answer properly.
     """
     served = http().get(f"{url}/v1/models").raise_for_status().json()["data"][0]
-    problems = _model_problems(served, _vocabulary_size(url, served["id"]), needed)
+    problems = _model_problems(served, needed)
     response = http().get(f"{url}/server_info?config_format=json")
     if response.status_code == 404:
         problems.append(NO_ENDPOINTS)
     else:
         problems += _configuration_problems(url, response.raise_for_status().json(), needed)
-    _refuse(url, problems)
-
-
-def _refuse(url: str, problems: list[str]) -> None:
     if problems:
         listed = "".join(f"\n- {problem}" for problem in problems)
         raise ServerMismatchError(f"The vLLM server at {url} does not fit this run:{listed}\n{HINT}")
 
 
-def _vocabulary_size(url: str, model: str) -> int | None:
-    """
-    The size, which no endpoint tells: it stands in the refusal of a token far outside. None if it does not.
-
-    Nothing is generated, because a server in the middle of a weight transfer would not survive it.
-    """
-    request = {"model": model, "prompt": [[0]], "max_tokens": 1, "logit_bias": {str(10**9): 0}}
-    response = http().post(f"{url}/v1/completions", json=request)
-    size = re.search(r"[Vv]ocabulary size: (\d+)", response.text)
-    return int(size.group(1)) if response.status_code == 400 and size else None
-
-
-def _model_problems(served: dict, vocab_size: int | None, needed: Requirements) -> list[str]:
+def _model_problems(served: dict, needed: Requirements) -> list[str]:
     problems = []
     names = {served["id"], served.get("root") or served["id"]}
     # One model may lie in different directories on the server's machine and on the trainer's.
@@ -222,11 +163,6 @@ def _model_problems(served: dict, vocab_size: int | None, needed: Requirements) 
             f"It takes at most {served['max_model_len']} tokens, but the longest prompt has "
             f"{needed.num_prompt_tokens} and max_completion_length is {needed.num_completion_tokens}. Start it with "
             f"`--max-model-len {num_tokens}` or more."
-        )
-    if vocab_size not in (None, needed.vocab_size):
-        problems.append(
-            f"Its model has a vocabulary of {vocab_size} tokens, but the trainer's has {needed.vocab_size}. Start it "
-            f"with `vllm serve {needed.model or '<the model of the run>'}`, the very files that the trainer loads."
         )
     return problems
 
@@ -246,20 +182,16 @@ def _configuration_problems(url: str, info: dict, needed: Requirements) -> list[
         )
     transfer = config["weight_transfer_config"]
     if transfer is None or (needed.gpus and transfer["backend"] != "nccl"):
-        problems.append(_transfer_problem(transfer))
+        problems.append(
+            f"Its weight transfer is {json.dumps(transfer)}. Start it with "
+            """`--weight-transfer-config '{"backend": "nccl"}'`."""
+        )
     if shared := _shared_gpus(url, info, needed.gpus):
         problems.append(
             f"It runs on GPU {', '.join(shared)}, which the trainer uses too. Set CUDA_VISIBLE_DEVICES to other GPUs "
             "for the server than for the trainer."
         )
     return problems
-
-
-def _transfer_problem(transfer: dict | None) -> str:
-    return (
-        f"Its weight transfer is {json.dumps(transfer)}. Start it with "
-        """`--weight-transfer-config '{"backend": "nccl"}'`."""
-    )
 
 
 def _shared_gpus(url: str, info: dict, gpus: tuple[str, ...]) -> list[str]:

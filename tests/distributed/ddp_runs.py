@@ -1,29 +1,14 @@
 """
-Trains with DDP on two processes, one run after the other, and writes what came out.
-
-```shell
-torchrun --nproc_per_node 2 -m tests.distributed.ddp_worker results.pt directory
-```
-
-The directory holds `alone/checkpoint-3`, written by one process, and `killed/`, left by two that were killed.
+Runs with DDP, on two processes. The directory holds `alone/checkpoint-3`, written by one process, and `killed/`, left
+by two that were killed.
 """
 
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import tests.conftest  # noqa: F401  sets the environment before Hugging Face libraries are imported
-from tests.distributed.launcher import watch
-
-
-if __name__ == "__main__":
-    watch(240)
-
-import torch
 from accelerate.utils import gather_object
-from torch.distributed.elastic.multiprocessing.errors import record
 
 from dapo_trl import DAPOTrainer
 from dapo_trl.checks.returned_rewards import RewardValueError
@@ -31,6 +16,7 @@ from dapo_trl.distributed.all_to_all import DisagreementError
 from dapo_trl.monitoring.alarms import Alarm
 from dapo_trl.sampling import AcceptanceRate
 from tests.distributed.scenarios import (
+    PLAIN,
     RESUMED,
     SCENARIOS,
     interrupted,
@@ -38,13 +24,12 @@ from tests.distributed.scenarios import (
     resumed_after_kill,
     sampled,
     trained,
-    use_plain_cpu,
 )
 from tests.helpers import build, correct, prompt_dataset
 
 
 OF_DDP = ("one micro-batch", "four micro-batches", "four micro-batches, group, unbalanced", "straddling groups")
-"""Those that differ from what the invariance worker runs under DDP."""
+"""Those that differ from what `invariance_runs.py` runs under DDP."""
 
 
 def run_disagreeing() -> list[dict[str, Any]]:
@@ -103,29 +88,17 @@ def _error_of_each_process(run) -> list[dict[str, Any]]:
 
 
 def run_all(directory: Path) -> dict[str, Any]:
+    PLAIN.start()
     results = {name: trained(SCENARIOS[name], 2) for name in OF_DDP}
-    results["sampled"] = sampled()
-    results["interrupted"] = interrupted(str(directory / "ddp"))
-    results["killed"] = resumed_after_kill(str(directory / "killed"))
+    results["sampled"] = sampled(PLAIN)
+    results["interrupted"] = interrupted(str(directory / "ddp"), PLAIN)
+    results["killed"] = resumed_after_kill(str(directory / "killed"), PLAIN)
     saving = {"save_strategy": "steps", "save_steps": 1, "output_dir": str(directory / "together")}
     results["whole"] = trained(RESUMED | saving, 2)
     results["resumed from one"] = trained(RESUMED, 2, checkpoint=f"{directory}/alone/checkpoint-3")
     results["disagreeing"] = run_disagreeing()
-    results["not finite"] = not_finite()
+    results["not finite"] = not_finite(PLAIN)
     results["alarm"] = run_with_an_alarm(directory)
     results["infinite"] = run_with_infinite_rewards(directory)
     results["other checkpoints"] = run_with_another_checkpoint(directory)
     return results
-
-
-@record
-def main(path: str, directory: str) -> None:
-    use_plain_cpu()
-    results = run_all(Path(directory))
-    if int(os.environ["RANK"]) == 0:
-        torch.save(results, path)
-    torch.distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

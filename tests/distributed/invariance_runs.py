@@ -1,25 +1,9 @@
-"""
-Trains some scenarios on however many processes there are, and writes what came out.
+"""Scenarios on however many processes there are, whose outcome must not depend on them."""
 
-```shell
-torchrun --nproc_per_node 2 -m tests.distributed.invariance_worker results.pt
-```
-"""
-
-import faulthandler
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
-import tests.conftest  # noqa: F401  sets the environment before Hugging Face libraries are imported
-
-
-if __name__ == "__main__":
-    faulthandler.dump_traceback_later(120, exit=True)
-
 import pandas as pd
-import torch
 from accelerate.utils import gather_object
 from torch.nn.parallel import DistributedDataParallel
 
@@ -35,13 +19,13 @@ SCENARIOS = {
     "group": {"token_normalization": "group", "soft_punish_cache": 12},
     "partial": {**PARTIAL, "log_completions": True},
     "partial group, unbalanced": {**PARTIAL, "token_normalization": "group", "balance_micro_batches": False},
-    # 3 groups of 3 do not spread evenly over 2 processes: TRL is handed fillers.
-    "partial with fillers": {**PARTIAL, "num_generations": 3, "log_completions": True},
+    # 3 groups of 3 do not spread evenly over 2 processes: TRL is handed padding rows.
+    "partial with padding rows": {**PARTIAL, "num_generations": 3, "log_completions": True},
     "partial dr_grpo": {**PARTIAL, "loss_type": "dr_grpo"},
     # TRL shuffles the rows of each process by themselves: with one update per rollout, it does not matter.
     "balanced only": {"dynamic_sampling": False, "updates_per_rollout": 1},
 }
-SEEDS = {"partial with fillers": 1}
+SEEDS = {"partial with padding rows": 1}
 ROWS_PER_MICRO_STEP = 4  # on all processes together
 
 
@@ -85,7 +69,5 @@ def correct_and_logged(completion_ids, number, log_extra, log_metric, **kwargs):
     return correct(completion_ids)
 
 
-if __name__ == "__main__":
-    results = run_scenarios(num_processes=2)
-    if int(os.environ["RANK"]) == 0:
-        torch.save(results, sys.argv[1])
+def run_all(directory: Path) -> dict[str, dict[str, Any]]:
+    return run_scenarios(num_processes=2)
