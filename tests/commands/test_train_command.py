@@ -17,7 +17,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerState
 
 from dapo_trl import train as train_module
 from dapo_trl.commands.command_line import errors_in_one_line
-from dapo_trl.train import DAPOScriptArguments, check_golds, checkpoint_to_resume, load_rewards, main, make_parser
+from dapo_trl.data import check_dataset
+from dapo_trl.train import DAPOScriptArguments, checkpoint_to_resume, load_rewards, main, make_parser
 
 from ..command import RECIPE, save_base, write_recipe
 from ..helpers import char_tokenizer, weights
@@ -165,7 +166,7 @@ def test_thinking_that_the_chat_template_begins():
     (reward,) = load_rewards(DAPOScriptArguments(dataset_name="x", thinking_tags=["", "</think>"]))
     dataset = Dataset.from_dict({"prompt": ["Q?"] * 2, "solution": ["3", "4"]})
     assert reward(completions=["Answer: 3", "</think>Answer: 3"], solution=["3"] * 2) == [-1.0, 1.0]
-    check_golds(dataset, [reward], 2)  # golds are written after the end of a thinking
+    check_dataset(dataset, [reward], sample=2)  # golds are written after the end of a thinking
 
 
 @pytest.mark.parametrize("tags", [["<think>"], ["<think>", ""], ["<t>", "<t>"], ["a", "b", "c"], "ab", [1, 2], []])
