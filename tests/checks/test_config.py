@@ -88,20 +88,19 @@ def test_everything_else_is_as_in_grpo():
 # How a rollout is divided
 
 
-def test_updates_per_rollout_sets_the_generation_batch():
-    args = config(updates_per_rollout=6)
-    # 6 updates of 2 micro-batches of 4 rows; 48 rows are 12 groups of 4.
-    assert (args.steps_per_generation, args.generation_batch_size, args.prompts_per_rollout) == (12, 48, 12)
-
-
-def test_steps_per_generation_overrides_updates_per_rollout():
-    args = config(updates_per_rollout=6, steps_per_generation=8)
-    assert (args.updates_per_rollout, args.generation_batch_size) == (4, 32)
-
-
-def test_generation_batch_size_overrides_updates_per_rollout():
-    args = config(updates_per_rollout=6, generation_batch_size=16)
-    assert (args.updates_per_rollout, args.steps_per_generation) == (2, 4)
+@pytest.mark.parametrize(
+    ("fields", "updates", "micro_steps", "rows"),
+    [
+        ({}, 6, 12, 48),  # 6 updates of 2 micro-batches of 4 rows
+        ({"steps_per_generation": 8}, 4, 8, 32),
+        ({"generation_batch_size": 16}, 2, 4, 16),
+    ],
+)
+def test_how_a_rollout_is_divided(fields, updates, micro_steps, rows):
+    args = config(updates_per_rollout=6, **fields)
+    divided = args.updates_per_rollout, args.steps_per_generation, args.generation_batch_size
+    assert divided == (updates, micro_steps, rows)
+    assert args.prompts_per_rollout == rows // 4  # groups of 4
 
 
 @pytest.mark.parametrize(
@@ -321,9 +320,18 @@ def test_other_losses_are_refused(loss_type, own):
         {"max_oversampling": 1.0},
         {"min_p": 0.0, "top_k": None},
         {"epsilon_high": 0.0, "epsilon": 0.0},
+        {},
+        {"updates_per_rollout": 1, "num_iterations": 2},
+        {"updates_per_rollout": 1, "epsilon_high": 0.2},
+        {"mask_truncated_completions": True},
+        {"soft_punish_cache": 8},
+        {"use_vllm": True, "max_completion_length": 1024},
+        {"use_vllm": True, "vllm_importance_sampling_mode": "sequence_mask", "max_completion_length": 1023},
+        {"vllm_importance_sampling_mode": "sequence_mask", "max_completion_length": 1024},
+        {"gradient_accumulation_steps": 1, "balance_micro_batches": False},
     ],
 )
-def test_what_can_be_combined(fields):
+def test_what_can_be_combined_without_a_warning(fields):
     assert not warnings_of(**fields)
 
 
@@ -381,24 +389,6 @@ def test_a_warning_is_given_once_and_points_to_the_caller(fields, message):
     (warning,) = warnings_of(**fields)
     assert message in str(warning.message)
     assert warning.filename == __file__
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {},
-        {"updates_per_rollout": 1, "num_iterations": 2},
-        {"updates_per_rollout": 1, "epsilon_high": 0.2},
-        {"mask_truncated_completions": True},
-        {"soft_punish_cache": 8},
-        {"use_vllm": True, "max_completion_length": 1024},
-        {"use_vllm": True, "vllm_importance_sampling_mode": "sequence_mask", "max_completion_length": 1023},
-        {"vllm_importance_sampling_mode": "sequence_mask", "max_completion_length": 1024},
-        {"gradient_accumulation_steps": 1, "balance_micro_batches": False},
-    ],
-)
-def test_no_needless_warning(fields):
-    assert not warnings_of(**fields)
 
 
 # What is counted in rollouts
