@@ -73,7 +73,7 @@ def _check_kind(place: str, reward: Any) -> None:
     elif not callable(reward):
         raise TypeError(
             f"{place} is {reward!r:.60} ({type(reward).__name__}), but a reward is a function, a reward model, or the "
-            "name of one. Pass one of them, or a list of them as reward_funcs."
+            "name of one. Pass one of them, or a list."
         )
     elif inspect.isasyncgenfunction(_unwrapped(reward)):
         raise TypeError(
@@ -178,13 +178,11 @@ def check_reward_weights(args: DAPOConfig, num_rewards: int) -> None:
     if not all(isinstance(weight, Real) and abs(weight) <= LARGEST for weight in weights):
         raise ValueError(
             f"reward_weights={given} and overlong_weight={overlong_weight} must be finite numbers of at most "
-            f"{LARGEST:g} in size: rewards are multiplied with them. Set them to the shares that the rewards are to "
-            "have, such as 1.0."
+            f"{LARGEST:g} in size. Set them to the shares that the rewards are to have, such as 1.0."
         )
     if given and not any(given) and (args.soft_punish_cache is None or not overlong_weight):
         raise ValueError(
-            f"reward_weights={given} are all zero: every reward would be zero, and nothing would be trained. Give the "
-            "reward that is to be trained on a weight above 0."
+            f"reward_weights={given} are all zero: nothing would be trained. Give a reward a weight above 0."
         )
     if given is not None and len(given) != num_rewards:
         raise ValueError(
@@ -208,10 +206,7 @@ def deciding_rewards(args: DAPOConfig, all_names: list[str], num_task_rewards: i
     """
     Indices of the filter rewards: they say whether a completion is right, and so which groups are informative.
 
-    Args:
-        args (`DAPOConfig`): `dynamic_sampling_metric` names them, or is None.
-        all_names (`list[str]`): names of all reward functions, the user's first.
-        num_task_rewards (`int`): how many are the user's.
+    `dynamic_sampling_metric` names them among the first `num_task_rewards` of `all_names`, which are the user's.
 
     Returns:
         `list[int]`: empty without dynamic sampling if nothing tells: accuracy is not reported then.
@@ -231,16 +226,16 @@ def deciding_rewards(args: DAPOConfig, all_names: list[str], num_task_rewards: i
         return []
     if not is_unique:
         raise ValueError(
-            f"The reward functions have the names {all_names}, one of them more than once: their metrics could not be "
-            "told apart. Give every function a name of its own."
+            f"The reward functions have the names {all_names}, one of them more than once. Give every function a name "
+            "of its own."
         )
     if metric is None and len(names) == 1:
         return [0]
     if metric is None:
         raise ValueError(
             f"dynamic_sampling_metric is not set, but there are {len(names)} reward functions: {names}. Set it to the "
-            "one that says whether a completion is right: groups are filtered on correctness, not on a sum of "
-            "rewards. If each scores the completions of its own task and returns None for the others, list them all."
+            "one that says whether a completion is right; if each scores a task of its own and returns None for the "
+            "others, list them all."
         )
     chosen = as_list(metric)
     if not chosen or any(name not in names for name in chosen):
@@ -262,13 +257,8 @@ def check_best_metric(
     """
     Refuses a `metric_for_best_model` that no evaluation will report: it would end the run after the first one.
 
-    With named evaluation sets there is no common metric: one set decides which model is best.
-
-    Args:
-        args (`DAPOConfig`): names the metric.
-        eval_dataset: as given to the trainer.
-        reward_funcs (`list`), reward_names (`list[str]`): all rewards.
-        has_accuracy (`bool`): whether avg@k is reported.
+    With named evaluation sets there is no common metric: one set decides which model is best. `has_accuracy` says
+    whether avg@k is reported.
 
     Raises:
         ValueError: with the names there are.
