@@ -4,7 +4,6 @@ Evaluate a model: k samples per problem, avg@k, maj@k and pass@j with 95% interv
 ```bash
 dapo-trl evaluate --model outputs/my-run --data aime24 --k 32
 dapo-trl evaluate --model my-model --data math500 --server_url http://localhost:8000/v1
-dapo-trl evaluate --compare before/summary.json after/summary.json
 ```
 
 Defaults are the paper's: k = 32, temperature 1.0, top_p 0.7, at most 20,480 tokens. Completions are written as they
@@ -14,13 +13,7 @@ come; the same command continues a stopped evaluation. Settings may also stand i
 import logging
 import sys
 
-from transformers.utils import logging as transformers_logging
-
-from ..evaluation.compare import compare
 from ..evaluation.config import EvaluateConfig
-from ..evaluation.run import evaluate, output_dir
-from ..evaluation.summary import read_summary
-from ..evaluation.tables import describe_comparison, describe_summary
 from ..run.secret_values import mask_logs
 from .recipe_parser import RecipeParser
 
@@ -30,29 +23,22 @@ INTERRUPTED = 130
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Parse, evaluate or compare, print."""
+    """Parse, evaluate, print."""
     (config,) = RecipeParser(EvaluateConfig, prog="dapo-trl evaluate").parse(argv)
+    from transformers.utils.logging import disable_progress_bar  # late: --help and mistakes in settings need no model
+
+    from ..evaluation.run import evaluate, output_dir
+    from ..evaluation.tables import describe_summary
+
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     mask_logs()
     for noisy in ("httpx", "datasets"):  # one line per request
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    transformers_logging.disable_progress_bar()
+    disable_progress_bar()
     try:
-        run(config)
+        summary, path = evaluate(config)
     except KeyboardInterrupt:
         sys.stderr.write(f"\nStopped. What is done is in {output_dir(config)}; the same command continues.\n")
         sys.exit(INTERRUPTED)
-
-
-def run(config: EvaluateConfig) -> None:
-    """What the command does, for settings already parsed."""
-    if config.compare is not None:
-        first, second = map(read_summary, config.compare)
-        _say(describe_comparison(compare(first, second), first, second))
-        return
-    summary, path = evaluate(config)
-    _say(f"{describe_summary(summary)}\n\nSummary: {path}\nCompletions: {path.with_name(summary['completions_file'])}")
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
+    completions = path.with_name(summary["completions_file"])
+    sys.stdout.write(f"{describe_summary(summary)}\n\nSummary: {path}\nCompletions: {completions}\n")

@@ -80,10 +80,10 @@ def _prepare(config: PrepareConfig, directory: Path, reward_funcs: list[Callable
 
 def _make_sampler(config: PrepareConfig, model: str, conversational: bool) -> Sampler:
     """Samples by the backends of `dapo-trl evaluate`: Transformers on this machine, or a server."""
-    from ..evaluation.backends import PromptEncoder, make_backend
+    from ..evaluation.backends import make_sampler
+    from ..evaluation.completions import Completion, Request, make_requests
     from ..evaluation.config import EvaluateConfig
     from ..evaluation.model import find_model, load_tokenizer
-    from ..evaluation.samples import Completion, Request, make_requests
 
     is_local = config.pass_rate_server is None
     evaluate_config = EvaluateConfig(
@@ -97,16 +97,16 @@ def _make_sampler(config: PrepareConfig, model: str, conversational: bool) -> Sa
         server_url=config.pass_rate_server,
         server_api="chat" if conversational else "completions",
     )
-    encoder = PromptEncoder(load_tokenizer(model)) if is_local else None
-    backend = make_backend(evaluate_config, find_model(model) if is_local else None, encoder)
+    tokenizer = load_tokenizer(model) if is_local else None
+    sample_all = make_sampler(evaluate_config, find_model(model) if is_local else None, tokenizer)
 
     def sample(records: Sequence[Record]) -> list[list[str]]:
         texts = {record.id: [""] * config.num_generations for record in records}
 
         def save(request: Request, completion: Completion) -> None:
-            texts[request.problem_id][request.sample] = completion.text
+            texts[request.problem][request.sample] = completion.text
 
-        backend.sample(make_requests(records, config.num_generations, config.seed), save)
+        sample_all(make_requests(records, config.num_generations, config.seed, tokenizer), save)
         return list(texts.values())
 
     return sample

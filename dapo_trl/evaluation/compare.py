@@ -18,13 +18,7 @@ class NotComparableError(ValueError):
 
 @dataclass(frozen=True)
 class Change:
-    """
-    How the pass rate of a problem changed.
-
-    Attributes:
-        id, problem (`str`): the problem.
-        first, second (`float`): its pass rates.
-    """
+    """A problem and its pass rates in two evaluations."""
 
     id: str
     problem: str
@@ -39,26 +33,10 @@ class Change:
 
 @dataclass(frozen=True)
 class Comparison:
-    """
-    Two evaluations of the same problems.
+    """Two evaluations of the same problems."""
 
-    Attributes:
-        differences (`dict[str, Estimate]`): second - first, by measure; only measures that both have.
-        changes (`list[Change]`): all problems, the largest gain first.
-    """
-
-    differences: dict[str, Estimate]
-    changes: list[Change]
-
-    @property
-    def gains(self) -> list[Change]:
-        """Problems with a higher pass rate, the largest gain first."""
-        return [change for change in self.changes if change.gain > 0]
-
-    @property
-    def losses(self) -> list[Change]:
-        """Problems with a lower pass rate, the largest loss first."""
-        return [change for change in reversed(self.changes) if change.gain < 0]
+    differences: dict[str, Estimate]  # second - first, by measure; only measures that both have
+    changes: list[Change]  # all problems, the largest gain first
 
 
 def compare(first: dict[str, Any], second: dict[str, Any]) -> Comparison:
@@ -70,27 +48,28 @@ def compare(first: dict[str, Any], second: dict[str, Any]) -> Comparison:
     Args:
         first, second (`dict`): summaries, as [`~dapo_trl.evaluation.summary.read_summary`] returns them.
 
-    Returns:
-        [`Comparison`]
-
     Raises:
-        NotComparableError: if problems, golds, answer rules or prompts differ.
+        NotComparableError: if problems, reference answers, answer rules or prompts differ.
     """
     _check_comparable(first, second)
     for name in sorted(first["sampling"].keys() | second["sampling"].keys()):
-        values = [summary["sampling"].get(name) for summary in (first, second)]
-        if values[0] != values[1]:
-            logger.warning("The sampling differs: %s is %r in the first, %r in the second.", name, *values)
+        settings = [summary["sampling"].get(name) for summary in (first, second)]
+        if settings[0] != settings[1]:
+            logger.warning("The sampling differs: %s is %r in the first, %r in the second.", name, *settings)
     tags = [summary["judging"].get("thinking_tags") for summary in (first, second)]
     if None not in tags and tags[0] != tags[1]:  # each may be right for its model
         logger.warning("No answer was read between %r in the first, between %r in the second.", *tags)
-    sent = [summary.get("prompts", {}).get("example", {}).get("sent") for summary in (first, second)]
-    if None not in sent and sent[0] != sent[1]:
+    sent = [summary["prompts"]["example"]["sent"] for summary in (first, second)]
+    if sent[0] != sent[1]:
         logger.warning("The same messages reach the models as other texts: %r in the first, %r in the second.", *sent)
-    values = [_measures(summary) for summary in (first, second)]
+    rows = [_scorable(summary) for summary in (first, second)]
+    values = [_measures(problems) for problems in rows]
     common = [name for name in values[0] if name in values[1]]
-    differences = {name: paired_difference(values[0][name], values[1][name]) for name in common}
-    return Comparison(differences, _changes(first, second))
+    changes = [Change(a["id"], a["problem"], a["pass_rate"], b["pass_rate"]) for a, b in zip(*rows, strict=True)]
+    return Comparison(
+        differences={name: paired_difference(values[0][name], values[1][name]) for name in common},
+        changes=sorted(changes, key=lambda change: -change.gain),
+    )
 
 
 def _check_comparable(first: dict[str, Any], second: dict[str, Any]) -> None:
@@ -101,41 +80,33 @@ def _check_comparable(first: dict[str, Any], second: dict[str, Any]) -> None:
             "rules. Evaluate one again with the other's --answer_rule: its completions are used again, nothing is "
             "sampled."
         )
-    if first["data"]["problems_hash"] != second["data"]["problems_hash"]:
-        data = [summary["data"] for summary in (first, second)]
+    data = [summary["data"] for summary in (first, second)]
+    if data[0]["problems_hash"] != data[1]["problems_hash"]:
         raise NotComparableError(
             f"The first has {data[0]['num_problems']} problems of {data[0]['name']}, the second "
-            f"{data[1]['num_problems']} of {data[1]['name']}, and problems or golds are not the same. Evaluate both "
-            "models on the same data, with the same --num_problems."
+            f"{data[1]['num_problems']} of {data[1]['name']}, and problems or reference answers are not the same. "
+            "Evaluate both models on the same data, with the same --num_problems."
         )
-    kwargs = [summary["sampling"].get("chat_template_kwargs") or {} for summary in (first, second)]
-    if first["data"]["prompts_hash"] != second["data"]["prompts_hash"]:
-        forms = [_form(summary) for summary in (first, second)]
-    elif kwargs[0] != kwargs[1]:
-        forms = [f"chat_template_kwargs {given}" for given in kwargs]
-    else:
+    prompts = [summary["prompts"] for summary in (first, second)]
+    kwargs = [summary["chat_template_kwargs"] for summary in prompts]
+    if data[0]["prompts_hash"] == data[1]["prompts_hash"] and kwargs[0] == kwargs[1]:
         return
+    remedy = (
+        ", with the same --prompt_template and --chat_template_kwargs, or with --like and a model that was trained"
+    )
+    for one, other in ((first, second), (second, first)):
+        if one["prompts"]["form_from"] == "model":
+            remedy = f": {other['model']['name']} with --like {one['model']['name']}"
+            break
     raise NotComparableError(
-        f"The first was asked with {forms[0]}, the second with {forms[1]}: a difference would be one of prompts. "
-        f"Evaluate one again as the other was asked{_way_out(first, second)}."
+        f"The first was asked with {_describe(prompts[0])}, the second with {_describe(prompts[1])}: a difference "
+        f"would be one of prompts. Evaluate one again as the other was asked{remedy}."
     )
 
 
-def _way_out(first: dict[str, Any], second: dict[str, Any]) -> str:
-    for one, other in ((first, second), (second, first)):
-        if one.get("prompts", {}).get("form_from") == "model":
-            return f": {other['model']['name']} with --like {one['model']['name']}"
-    return ", with the same --prompt_template and --chat_template_kwargs, or with --like and a model that was trained"
-
-
-def _form(summary: dict[str, Any]) -> str:
-    """How a summary's prompts are made, in a few words."""
-    prompts = summary.get("prompts", {})
-    form = prompts.get("form") or summary["data"].get("prompt_template")
-    if form is not None:
-        return f"prompts of the form {form!r}"
-    sent = prompts.get("example", {}).get("sent")
-    return "prompts as the data has them" + ("" if sent is None else f", such as {sent!r}")
+def _describe(prompts: dict[str, Any]) -> str:
+    form = f"of the form {prompts['form']!r}" if prompts["form"] else f"such as {prompts['example']['sent']!r}"
+    return f"prompts {form} and chat_template_kwargs {prompts['chat_template_kwargs']}"
 
 
 def _scorable(summary: dict[str, Any]) -> list[dict[str, Any]]:
@@ -143,13 +114,6 @@ def _scorable(summary: dict[str, Any]) -> list[dict[str, Any]]:
     return sorted((row for row in summary["problems"] if row["is_scorable"]), key=lambda row: row["id"])
 
 
-def _measures(summary: dict[str, Any]) -> dict[str, np.ndarray]:
-    problems = _scorable(summary)
-    majority = {f"maj@{summary['sampling']['k']}": np.array([problem["majority"] for problem in problems])}
-    return majority | measures(np.array([problem["correct"] for problem in problems]))
-
-
-def _changes(first: dict[str, Any], second: dict[str, Any]) -> list[Change]:
-    pairs = zip(_scorable(first), _scorable(second), strict=True)
-    changes = [Change(a["id"], a["problem"], a["pass_rate"], b["pass_rate"]) for a, b in pairs]
-    return sorted(changes, key=lambda change: -change.gain)
+def _measures(problems: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+    correct = np.array([problem["correct"] for problem in problems])
+    return {f"maj@{correct.shape[1]}": np.array([problem["majority"] for problem in problems])} | measures(correct)

@@ -1,19 +1,36 @@
-"""Settings of `dapo-trl evaluate`, and the checks on them."""
+"""Settings of `dapo-trl evaluate`, the checks on them, and the benchmarks by name."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from typing import Any
-
-from ..data.templates import resolve_template
-from ..rewards.answers import THINKING_TAGS
-from ..rewards.verifier import Verifier
-from .presets import PRESETS
 
 
 BACKENDS = ("transformers", "vllm", "server")
 SERVER_APIS = ("completions", "chat")
 # What a server may take from the model's own generation_config.json is sent with every request instead.
 PLAIN_SAMPLING = {"min_p": 0.0, "repetition_penalty": 1.0}
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Where problems are read from."""
+
+    name: str  # in results
+    source: str  # Hub id or local path
+    split: str
+    config: str | None = None  # of a data set on the Hub
+
+
+# Their columns are among the layouts that `load_prompts` recognises.
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        DataSource("aime24", "BytedTsinghua-SIA/AIME-2024", "train"),  # of the DAPO authors: each problem 32 times
+        DataSource("aime25", "math-ai/aime25", "test"),
+        DataSource("math500", "HuggingFaceH4/MATH-500", "test"),
+        DataSource("gsm8k", "openai/gsm8k", "test", "main"),
+    )
+}
 
 
 def _option(default: Any, help: str) -> Any:
@@ -29,20 +46,16 @@ class EvaluateConfig:
         ValueError: for values out of range and combinations that cannot work.
     """
 
-    model: str | None = _option(None, "Directory or Hub id of a model or LoRA adapter; its name on the server.")
-    data: str | None = _option(None, f"Preset ({', '.join(PRESETS)}), Hub id, .json(l) or .parquet file, directory.")
+    model: str = _option(MISSING, "Directory or Hub id of a model or LoRA adapter; its name on the server.")
+    data: str = _option(MISSING, f"Preset ({', '.join(PRESETS)}), Hub id, .json(l) or .parquet file, directory.")
     k: int = _option(32, "Samples per problem.")
     output_dir: str | None = _option(
         None, "Where results go. Default: `evaluation` in a local model's directory, else outputs/evaluation/<model>."
     )
-    compare: list[str] | None = field(
-        default=None, metadata={"help": "Two summaries to compare, and nothing else: --compare A.json B.json."}
-    )
-    data_file: str | None = _option(None, "Local file to read in place of the preset's data set on the Hub.")
     data_split: str | None = _option(None, "Split to read. Default: the preset's, else train.")
     data_config: str | None = _option(None, "Configuration (subset) of a data set on the Hub.")
     prompt_column: str | None = _option(None, "Column with the prompt or problem. Default: found by name.")
-    solution_column: str | None = _option(None, "Column with the gold answer. Default: found by name.")
+    solution_column: str | None = _option(None, "Column with the reference answer. Default: found by name.")
     prompt_template: str | None = _option(
         None,
         "`dapo`, `boxed`, `plain`, or text with {problem}. Default: as the model was trained; for models that this "
@@ -70,12 +83,14 @@ class EvaluateConfig:
         "Arguments of the chat template, as JSON: '{\"enable_thinking\": false}'. Default: those that the model was "
         "trained with; '{}' for none.",
     )
-    backend: str | None = _option(None, "transformers, vllm or server. Default: server with server_url.")
+    backend: str = _option("auto", "transformers, vllm, server, or auto: server with server_url, else transformers.")
     tokenizer: str | None = _option(None, "Directory or Hub id of the tokenizer. Default: the model's.")
     revision: str | None = _option(None, "Branch, tag or commit of a model on the Hub.")
     trust_remote_code: bool = _option(False, "Run the code that comes with a model; read it before.")
     dtype: str = _option("auto", "Type of the weights: auto, bfloat16, float16 or float32.")
-    batch_size: int = _option(32, "Completions generated at a time (transformers).")
+    batch_size: int = _option(
+        32, "Completions generated at a time (transformers). With a lower one an evaluation continues."
+    )
     tensor_parallel_size: int = _option(1, "GPUs that share the model (vllm).")
     gpu_memory_utilization: float = _option(0.9, "Share of the GPU's memory to use (vllm).")
     vllm_extra: dict | str | None = _option(
@@ -97,11 +112,8 @@ class EvaluateConfig:
             setattr(self, name, _read_json(name, getattr(self, name)))
         if self.server_extra is None:
             self.server_extra = {"top_k": self.top_k or -1, **PLAIN_SAMPLING}
-        self.backend = self.backend or ("server" if self.server_url else "transformers")
-        if self.compare is None:
-            _check_needed(self)
-        elif len(self.compare) != 2:
-            raise ValueError(f"compare={self.compare} must be two summaries: --compare A.json B.json.")
+        if self.backend == "auto":
+            self.backend = "server" if self.server_url else "transformers"
         _check_choices(self)
         _check_ranges(self)
 
@@ -118,47 +130,36 @@ def _read_json(name: str, value: dict | str | None) -> dict | None:
     return parsed
 
 
-def _check_needed(config: EvaluateConfig) -> None:
-    for name, example in (("model", "outputs/my-run"), ("data", "aime24")):
-        if getattr(config, name) is None:
-            raise ValueError(f"{name} is not set. Give --{name}, such as {example}.")
+def _check_choices(config: EvaluateConfig) -> None:
+    from ..data.templates import resolve_template  # late: --help need not wait for the libraries behind these
+    from ..rewards.answers import THINKING_TAGS
+    from ..rewards.verifier import Verifier
+
+    for name, known in (("backend", BACKENDS), ("server_api", SERVER_APIS)):
+        if getattr(config, name) not in known:
+            raise ValueError(f"{name}={getattr(config, name)!r} must be one of {', '.join(known)}.")
     if (config.backend == "server") != (config.server_url is not None):
         raise ValueError(
             f"backend={config.backend!r} with server_url={config.server_url!r}: a server needs its address, and only "
             "a server has one. Give --server_url (usually ending in /v1), or take it out."
         )
-
-
-def _check_choices(config: EvaluateConfig) -> None:
-    for name, known in (("backend", BACKENDS), ("server_api", SERVER_APIS)):
-        if getattr(config, name) not in known:
-            raise ValueError(f"{name}={getattr(config, name)!r} must be one of {', '.join(known)}.")
-    tags = THINKING_TAGS if config.thinking_tags is None else config.thinking_tags
-    Verifier(config.answer_rule or "auto", thinking_tags=tags)
+    tags: Any = THINKING_TAGS if config.thinking_tags is None else config.thinking_tags
+    Verifier(config.answer_rule or "auto", thinking_tags=tags)  # which checks both
     if config.prompt_template is not None:
         resolve_template(config.prompt_template)
 
 
 def _check_ranges(config: EvaluateConfig) -> None:
-    for name in (
-        "k",
-        "num_problems",
-        "max_completion_length",
-        "batch_size",
-        "tensor_parallel_size",
-        "server_requests",
+    counts = ("k", "num_problems", "max_completion_length", "batch_size", "tensor_parallel_size", "server_requests")
+    for names, is_allowed, rule in (
+        (counts, lambda value: value is None or value >= 1, "be at least 1"),
+        (("temperature", "top_k", "server_retries"), lambda value: value >= 0, "not be negative"),
+        (("top_p", "gpu_memory_utilization"), lambda value: 0 < value <= 1, "be above 0 and at most 1"),
+        (("server_timeout",), lambda value: value > 0, "be a positive number of seconds"),
     ):
-        value = getattr(config, name)
-        if value is not None and value < 1:
-            raise ValueError(f"{name}={value} must be at least 1.")
-    for name in ("temperature", "top_k", "server_retries"):
-        if getattr(config, name) < 0:
-            raise ValueError(f"{name}={getattr(config, name)} must not be negative.")
-    for name in ("top_p", "gpu_memory_utilization"):
-        if not 0 < getattr(config, name) <= 1:
-            raise ValueError(f"{name}={getattr(config, name)} must be above 0 and at most 1.")
-    if config.server_timeout <= 0:
-        raise ValueError(f"server_timeout={config.server_timeout} must be a positive number of seconds.")
+        for name in names:
+            if not is_allowed(getattr(config, name)):
+                raise ValueError(f"{name}={getattr(config, name)} must {rule}.")
     if config.temperature == 0 and config.k > 1:
         raise ValueError(
             f"temperature=0 with k={config.k}: all samples of a problem would be the same. Set k to 1, or raise the "

@@ -1,123 +1,173 @@
-"""Verdicts on completions, as arrays over problems and samples."""
+"""From completions to verdicts, and from verdicts to the measures, lengths and problems of a summary."""
 
 import logging
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from ..data.records import Record, batches
+from ..data.tokens import length_statistics
 from ..rewards import AccuracyReward
 from ..rewards.outcome import Reason
-from .votes import answer_classes
+from ..rewards.verifier import Verifier
+from .statistics import CONFIDENCE, NO_ANSWER, estimate, majority_at_k, measures
 
 
 logger = logging.getLogger(__name__)
 
-# Bounds the memory: texts that are held at a time.
-_ROWS_AT_A_TIME = 1000
+INTERVAL_METHOD = "clopper-pearson, effective number of problems"
+_ROWS_AT_A_TIME = 1000  # texts that are held in memory
+_COLUMNS = ["problem", "sample", "num_tokens", "is_truncated", "correct", "answer", "verdict"]
+_RIGHT = 0
+"""Class of the right answers: whatever equals the reference answer is equal to each other."""
 
 
-@dataclass
-class Verdicts:
+def judge(rows: Iterable[dict[str, Any]], records: Sequence[Record], k: int, reward: AccuracyReward) -> pd.DataFrame:
     """
-    What was found in the completions of P problems, K samples each.
+    Judges k completions of each problem.
 
-    Attributes:
-        correct (`np.ndarray` of shape `(P, K)`, bool): whether the sample is right.
-        num_tokens (`np.ndarray` of shape `(P, K)`, int): lengths in tokens.
-        is_truncated (`np.ndarray` of shape `(P, K)`, bool): whether the sample was cut off.
-        is_scorable (`np.ndarray` of shape `(P,)`, bool): whether the gold can be read.
-        answers (`list[list[str]]`, P of K): final answers, empty where there is none.
-        reasons (`Counter`): how verdicts were reached, by [`~dapo_trl.rewards.outcome.Reason`].
-    """
-
-    correct: np.ndarray
-    num_tokens: np.ndarray
-    is_truncated: np.ndarray
-    is_scorable: np.ndarray
-    answers: list[list[str]]
-    reasons: Counter = field(default_factory=Counter)
-
-    @classmethod
-    def empty(cls, num_problems: int, k: int) -> "Verdicts":
-        """Without any verdict yet."""
-        shape = (num_problems, k)
-        return cls(
-            correct=np.zeros(shape, dtype=bool),
-            num_tokens=np.zeros(shape, dtype=int),
-            is_truncated=np.zeros(shape, dtype=bool),
-            is_scorable=np.ones(num_problems, dtype=bool),
-            answers=[[""] * k for _ in range(num_problems)],
-        )
-
-
-def judge(rows: Iterable[dict[str, Any]], records: Sequence[Record], k: int, reward: AccuracyReward) -> Verdicts:
-    """
-    Judges completions.
-
-    A sample that the verifier failed on counts as wrong, as one that it could not decide in time does; both are
-    counted in `reasons`. A problem whose gold cannot be read is marked, to be left out.
+    A sample that the verifier failed on counts as wrong, as one that it could not decide in time does.
 
     Args:
-        rows (iterable of `dict`): as [`CompletionsFile.rows`] gives them; samples of other problems, and those beyond
+        rows (iterable of `dict`): as `CompletionsFile.rows` gives them; samples of other problems, and those beyond
             k, are passed over.
         records (`list[Record]` of length P): the problems.
         k (`int`): samples per problem.
         reward ([`AccuracyReward`]): judges.
 
     Returns:
-        [`Verdicts`]
+        `pd.DataFrame`: P * k rows by problem, in the order of `records`, and sample; columns `num_tokens`,
+        `is_truncated`, `correct`, `answer` (empty if there is none), `verdict` (a [`Reason`]).
 
     Raises:
         ValueError: if samples are missing.
         RuntimeError: if the verifier fails too often.
     """
-    verdicts = Verdicts.empty(len(records), k)
-    position = {record.id: number for number, record in enumerate(records)}
-    missing = {(number, sample) for number in range(len(records)) for sample in range(k)}
-    wanted = (row for row in rows if row["problem"] in position and row["sample"] < k)
+    golds = {record.id: record.solution for record in records}
+    judged: list[dict[str, Any]] = []
+    wanted = (row for row in rows if row["problem"] in golds and row["sample"] < k)
     for batch in batches(wanted, _ROWS_AT_A_TIME):
-        places = [(position[row["problem"]], row["sample"]) for row in batch]
-        _judge_batch(batch, places, [records[problem].solution for problem, _ in places], reward, verdicts)
-        missing.difference_update(places)
-    if missing:
-        raise ValueError(f"{len(missing)} of {len(records) * k} samples are missing, such as {min(missing)}.")
-    _warn(verdicts, records)
-    return verdicts
-
-
-def _judge_batch(
-    rows: list[dict[str, Any]],
-    places: list[tuple[int, int]],
-    golds: list[str],
-    reward: AccuracyReward,
-    verdicts: Verdicts,
-) -> None:
-    columns: dict[str, list] = {}
-    values = reward([row["completion"] for row in rows], solution=golds, log_extra=columns.__setitem__)
-    verdicts.reasons.update(columns["verdict"])
-    for row, place, value, answer, reason in zip(
-        rows, places, values, columns["answer"], columns["verdict"], strict=True
-    ):
-        problem, sample = place
-        verdicts.correct[place] = value == reward.correct
-        verdicts.num_tokens[place] = row["num_tokens"]
-        verdicts.is_truncated[place] = row["is_truncated"]
-        verdicts.answers[problem][sample] = answer
-        verdicts.is_scorable[problem] &= reason != Reason.GOLD_UNREADABLE
-
-
-def vote_classes(verdicts: Verdicts, reward: AccuracyReward) -> np.ndarray:
-    """Classes of equal answers, of shape `(P, K)`; see [`answer_classes`]."""
-    return answer_classes(verdicts.answers, verdicts.correct, reward.verifier)
-
-
-def _warn(verdicts: Verdicts, records: Sequence[Record]) -> None:
-    if num_errors := verdicts.reasons[Reason.ERROR]:
+        columns: dict[str, list] = {}
+        solutions = [golds[row["problem"]] for row in batch]
+        values = reward([row.pop("completion") for row in batch], solution=solutions, log_extra=columns.__setitem__)
+        correct = [value == reward.correct for value in values]
+        for row, *found in zip(batch, correct, columns["answer"], columns["verdict"], strict=True):
+            judged.append(row | dict(zip(("correct", "answer", "verdict"), found, strict=True)))
+    verdicts = pd.DataFrame(judged, columns=_COLUMNS).set_index(["problem", "sample"])
+    expected = pd.MultiIndex.from_product([list(golds), range(k)])
+    missing = expected[~expected.isin(verdicts.index)]
+    if len(missing):
+        raise ValueError(f"{len(missing)} of {len(expected)} samples are missing, such as {missing[0]}.")
+    if num_errors := (verdicts["verdict"] == Reason.ERROR).sum():
         logger.warning("The verifier failed on %d samples, which count as wrong.", num_errors)
-    if not verdicts.is_scorable.all():
-        golds = [record.solution for record, ok in zip(records, verdicts.is_scorable, strict=True) if not ok]
-        logger.warning("%d problems are left out: their golds cannot be read, such as %r.", len(golds), golds[0])
+    return verdicts.loc[expected]
+
+
+def answer_classes(answers: Sequence[Sequence[str]], correct: np.ndarray, verifier: Verifier) -> np.ndarray:
+    """
+    Numbers the different answers of every problem, as [`~dapo_trl.evaluation.statistics.majority_at_k`] needs them.
+
+    Right answers are one class. Wrong answers written differently are compared with one another, but only where that
+    can change the vote: not if no sample is right, nor if the right ones are more than half.
+
+    Args:
+        answers (`list[list[str]]`, P problems of K samples): final answers, empty where there is none.
+        correct (`np.ndarray` of shape `(P, K)`): whether each sample is right.
+        verifier ([`Verifier`]): compares answers.
+
+    Returns:
+        `np.ndarray` of shape `(P, K)`, integers.
+    """
+    classes: list[dict[str, int]] = []  # of the wrong answers of each problem
+    pairs: list[tuple[int, str, str]] = []
+    for problem, (row, marks) in enumerate(zip(answers, correct, strict=True)):
+        votes = [bool(is_right) for answer, is_right in zip(row, marks, strict=True) if answer]
+        wrong = dict.fromkeys(answer for answer, is_right in zip(row, marks, strict=True) if answer and not is_right)
+        classes.append({answer: number for number, answer in enumerate(wrong, start=_RIGHT + 1)})
+        if 0 < sum(votes) <= len(votes) / 2:
+            pairs += [(problem, *pair) for pair in combinations(wrong, 2)]
+    # All problems at once: the processes of math-verify work on many pairs at a time.
+    verdicts = verifier.are_equal([(first, second) for _, first, second in pairs])
+    for (problem, first, second), is_equal in zip(pairs, verdicts, strict=True):
+        if is_equal:
+            old, new = classes[problem][second], classes[problem][first]
+            classes[problem] |= {answer: new for answer, number in classes[problem].items() if number == old}
+    return np.array(
+        [
+            [
+                NO_ANSWER if not answer else _RIGHT if is_right else wrong[answer]
+                for answer, is_right in zip(row, marks, strict=True)
+            ]
+            for row, marks, wrong in zip(answers, correct, classes, strict=True)
+        ]
+    )
+
+
+def results(records: Sequence[Record], verdicts: pd.DataFrame, verifier: Verifier) -> dict[str, Any]:
+    """
+    The part of a summary that is computed from verdicts: `interval`, `measures`, `lengths`, `verifier`, `problems`.
+
+    Args:
+        records (`list[Record]` of length P): the problems.
+        verdicts (`pd.DataFrame`): on K samples of each, as [`judge`] returns them.
+        verifier ([`Verifier`]): says which answers are equal, for the vote.
+
+    Raises:
+        ValueError: if no problem can be scored.
+    """
+    arrays = {name: verdicts[name].to_numpy().reshape(len(records), -1) for name in verdicts}  # of shape (P, K)
+    kept = (arrays["verdict"] != Reason.GOLD_UNREADABLE).all(axis=1)
+    unreadable = [record.solution for record, is_kept in zip(records, kept, strict=True) if not is_kept]
+    if not kept.any():
+        raise ValueError(
+            f"None of the {len(records)} reference answers can be read, such as {unreadable[0]!r}. Name the column "
+            "with the answers by --solution_column."
+        )
+    if unreadable:
+        logger.warning(
+            "%d problems are left out: their reference answers cannot be read, such as %r.",
+            *(len(unreadable), unreadable[0]),
+        )
+    correct, answers = arrays["correct"].astype(bool), arrays["answer"].tolist()
+    classes = answer_classes(answers, correct, verifier)
+    majority = majority_at_k(correct, classes)
+    values = measures(correct[kept], classes[kept])
+    return {
+        "interval": {"confidence": CONFIDENCE, "method": INTERVAL_METHOD},
+        "measures": {name: estimate(value).as_dict() for name, value in values.items()},
+        "lengths": _lengths(verdicts[np.repeat(kept, correct.shape[1])]),
+        "verifier": {reason.value: int((verdicts["verdict"] == reason).sum()) for reason in Reason},
+        "problems": [
+            {
+                "id": record.id,
+                "problem": record.problem,
+                "gold": record.solution,
+                "is_scorable": bool(kept[row]),
+                "correct": correct[row].astype(int).tolist(),
+                "answers": answers[row],
+                "pass_rate": float(correct[row].mean()) if kept[row] else None,
+                "majority": float(majority[row]) if kept[row] else None,
+                "mean_tokens": float(arrays["num_tokens"][row].mean()),
+                "num_truncated": int(arrays["is_truncated"][row].sum()),
+            }
+            for row, record in enumerate(records)
+        ],
+    }
+
+
+def _lengths(verdicts: pd.DataFrame) -> dict[str, float | int | None]:
+    correct = verdicts["correct"].astype(bool)
+    means = {
+        "mean": verdicts["num_tokens"],
+        "mean_correct": verdicts["num_tokens"][correct],
+        "mean_wrong": verdicts["num_tokens"][~correct],
+        "frac_truncated": verdicts["is_truncated"],
+        "frac_truncated_wrong": verdicts["is_truncated"][~correct],
+    }
+    return {
+        **length_statistics(verdicts["num_tokens"].tolist()),
+        **{name: float(values.mean()) if len(values) else None for name, values in means.items()},
+    }

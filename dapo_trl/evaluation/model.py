@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from peft import PeftConfig
+from peft import LoraConfig, PeftConfig
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils.hub import cached_file, extract_commit_hash
 
@@ -25,29 +25,21 @@ _MODEL_FILES = ("*.safetensors", "*.bin", "*config.json", "tokenizer*", "chat_te
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """
-    A model directory or Hub id: a whole model, or a LoRA adapter on a base model.
+    """A whole model, or a LoRA adapter on a base model."""
 
-    Attributes:
-        name (`str`): directory or Hub id.
-        revision (`str`, *optional*): branch, tag or commit on the Hub.
-        adapter ([`~peft.PeftConfig`], *optional*): configuration of the adapter, if it is one.
-        trust_remote_code (`bool`): whether code that comes with the model may run.
-    """
-
-    name: str
-    revision: str | None = None
-    adapter: PeftConfig | None = None
-    trust_remote_code: bool = False
+    name: str  # directory or Hub id
+    revision: str | None = None  # branch, tag or commit on the Hub
+    adapter: LoraConfig | None = None
+    trust_remote_code: bool = False  # whether code that comes with the model may run
 
     @property
     def base(self) -> str:
         """Where the weights of the whole model are."""
-        return self.name if self.adapter is None else self.adapter.base_model_name_or_path
+        return self.name if self.adapter is None else str(self.adapter.base_model_name_or_path)
 
     @property
     def base_revision(self) -> str | None:
-        """Revision of [`base`]."""
+        """Its revision."""
         return self.revision if self.adapter is None else self.adapter.revision
 
     def identity(self) -> str:
@@ -56,10 +48,8 @@ class ModelFiles:
         if directory.is_dir():
             files = sorted({file for pattern in _MODEL_FILES for file in directory.glob(pattern)})
             return digest([[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files])
-        file = cached_file(
-            self.name, "config.json" if self.adapter is None else _ADAPTER_CONFIG, revision=self.revision
-        )
-        return extract_commit_hash(file, None) or "unknown"
+        config = "config.json" if self.adapter is None else _ADAPTER_CONFIG
+        return extract_commit_hash(cached_file(self.name, config, revision=self.revision), None) or "unknown"
 
     def context_window(self) -> int | None:
         """Longest sequence in tokens, None if the configuration does not say."""
@@ -75,11 +65,17 @@ def find_model(name: str, revision: str | None = None, trust_remote_code: bool =
 
     Raises:
         FileNotFoundError: if there is neither.
+        ValueError: if the adapter is not LoRA.
     """
     is_found = partial(cached_file, revision=revision, _raise_exceptions_for_missing_entries=False)
     try:
         if is_found(name, _ADAPTER_CONFIG):
             adapter = PeftConfig.from_pretrained(name, revision=revision)
+            if not isinstance(adapter, LoraConfig):
+                raise ValueError(
+                    f"model={name!r} is an adapter of type {adapter.peft_type}, but only LoRA can be evaluated. Merge "
+                    "it into its base model, and name the result."
+                )
             return ModelFiles(name, revision, adapter, trust_remote_code)
         if is_found(name, "config.json"):
             return ModelFiles(name, revision, None, trust_remote_code)
@@ -94,19 +90,13 @@ def find_model(name: str, revision: str | None = None, trust_remote_code: bool =
 
 def load_tokenizer(name: str, revision: str | None = None, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
     """
-    A tokenizer as generation needs it: padding on the left, with a padding token.
+    A tokenizer with a padding token.
 
     Raises:
         FileNotFoundError: if there is none.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            name,
-            revision=revision,
-            trust_remote_code=trust_remote_code,
-            padding_side="left",
-            truncation_side="left",
-        )
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         raise FileNotFoundError(
             f"There is no tokenizer at {name!r}. Give its directory or Hub id with --tokenizer. ({error})"
@@ -114,11 +104,6 @@ def load_tokenizer(name: str, revision: str | None = None, trust_remote_code: bo
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
-
-
-def has_tokenizer(name: str) -> bool:
-    """Whether a local directory holds a tokenizer; of a Hub id it is assumed."""
-    return not Path(name).is_dir() or (Path(name) / "tokenizer_config.json").exists()
 
 
 def read_metadata(model: str, revision: str | None = None, *, is_on_hub: bool = True) -> dict[str, Any] | None:

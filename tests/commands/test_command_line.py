@@ -12,7 +12,7 @@ from dapo_trl.__main__ import COMMANDS
 from dapo_trl.commands.command_line import errors_in_one_line
 from dapo_trl.commands.recipe_parser import RecipeParser, refuse_repeated_keys
 from dapo_trl.data.prepare_config import PrepareConfig
-from dapo_trl.evaluation.completions_file import CompletionsFileError
+from dapo_trl.evaluation.completions import CompletionsFileError
 from dapo_trl.evaluation.config import EvaluateConfig
 from dapo_trl.hub.publisher import PushError
 from dapo_trl.train import DAPOScriptArguments, make_parser

@@ -13,11 +13,12 @@ import pytest
 import yaml
 
 from dapo_trl import train as train_module
+from dapo_trl.commands import compare
 from dapo_trl.commands.evaluate import main
 from dapo_trl.commands.merge_adapter import merge_adapter
 from dapo_trl.evaluation import run as run_module
 from dapo_trl.evaluation.compare import NotComparableError
-from dapo_trl.evaluation.completions_file import CompletionsFile
+from dapo_trl.evaluation.completions import CompletionsFile
 from dapo_trl.evaluation.summary import read_summary
 
 from ..command import save_model, write_problems, write_recipe
@@ -55,16 +56,13 @@ def arguments(base, tmp_path):
 @pytest.fixture
 def sampled(monkeypatch) -> list:
     """The requests that backends were asked for."""
-    asked = []
+    asked, make = [], run_module.make_sampler
 
-    def make_backend(*args):
-        backend = build(*args)
-        sample = backend.sample
-        backend.sample = lambda requests, save: (asked.extend(requests), sample(requests, save))
-        return backend
+    def make_sampler(*args):
+        sample = make(*args)
+        return lambda requests, save: (asked.extend(requests), sample(requests, save))
 
-    build = run_module.make_backend
-    monkeypatch.setattr(run_module, "make_backend", make_backend)
+    monkeypatch.setattr(run_module, "make_sampler", make_sampler)
     return asked
 
 
@@ -151,9 +149,17 @@ def test_a_larger_k_adds_to_what_is_there(arguments, sampled, tmp_path):
     assert len(files(tmp_path / "out", "summary-*")) == 2
 
 
+def test_long_prompts_come_first(arguments, sampled, tmp_path):
+    data = tmp_path / "lengths.jsonl"
+    data.write_text("".join(json.dumps({"problem": "1" * size, "answer": "1"}) + "\n" for size in (2, 5, 3)))
+    main(arguments(data=str(data), k=2))
+    order = [(len(request.prompt_ids), request.sample) for request in sampled]
+    assert order == [(5, 0), (5, 1), (3, 0), (3, 1), (2, 0), (2, 1)]
+
+
 def test_a_finished_evaluation_loads_no_model_again(arguments, sampled, monkeypatch):
     main(arguments())
-    monkeypatch.setattr(run_module, "make_backend", None)
+    monkeypatch.setattr(run_module, "make_sampler", None)
     main(arguments(answer_rule="boxed"))
     assert len(sampled) == 18
 
@@ -234,7 +240,7 @@ def test_the_rule_of_the_training_is_the_default(arguments, tmp_path, caplog):
         "thinking_tags": None,
     }
     assert summary["model"]["metadata"] == {"answer_rules": {"accuracy": "math_dapo-1"}}
-    assert "Answer rule: math_dapo-1, with which the model was trained." in caplog.text
+    assert "Answer rule (model): math_dapo-1." in caplog.text
 
 
 @pytest.mark.parametrize(("given", "used"), [({}, ["<t>", "</t>"]), ({"thinking_tags": "[T] [/T]"}, ["[T]", "[/T]"])])
@@ -303,8 +309,8 @@ def test_a_base_model_is_asked_like_a_trained_one_and_compared(arguments, traine
     assert prompts | {"form_from": "model"} == prompts_of(tmp_path / "A") and prompts["form_from"] == "like"
     (a,), (b,), (c,) = (files(tmp_path / name, "summary-*") for name in "ABC")
     with pytest.raises(NotComparableError, match=f"{trained_run['base']} with --like {trained_run['adapter']}[.]$"):
-        main(["--compare", str(b), str(a)])
-    main(["--compare", str(c), str(a)])
+        compare.main([str(b), str(a)])
+    compare.main([str(c), str(a)])
 
 
 def test_a_given_template_is_warned_of(arguments, trained_run, tmp_path, caplog):
@@ -319,6 +325,19 @@ def test_dialogues_stay_as_they_are(arguments, trained_run, tmp_path, caplog):
     data = str(tmp_path / "dialogues.jsonl")
     main(arguments(model=trained_run["adapter"], data=data, prompt_template=None, num_problems=1, k=1))
     assert "1 of the 1 prompts are conversations of several turns, and stay as they are" in caplog.text
+
+
+# What need not be loaded
+
+
+@pytest.mark.parametrize("command", ["evaluate", "compare"])
+def test_help_and_comparing_need_no_model(command):
+    code = (
+        f"import sys, dapo_trl.__main__ as cli\ntry: cli.main(['{command}', '--help'])\nfinally: print(*sys.modules)"
+    )
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert finished.stdout.startswith(f"usage: dapo-trl {command}")
+    assert not {"torch", "transformers", "datasets", "peft"} & set(finished.stdout.splitlines()[-1].split())
 
 
 # What is refused
@@ -353,7 +372,7 @@ def test_compare(arguments, base, tmp_path, capsys):
     main(arguments(seed=1))
     paths = files(tmp_path / "out", "summary-*")
     capsys.readouterr()
-    main(["--compare", *map(str, paths)])
+    compare.main([*map(str, paths)])
     printed = capsys.readouterr().out
     assert printed.startswith(f"A: {base['model']}\nB: {base['model']}\nproblems: 6 problems, answer rule auto-2\n")
     assert re.search(r"avg@3 +0\.000 +0\.000 +\+0\.000 +-\n", printed)

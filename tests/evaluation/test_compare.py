@@ -8,6 +8,11 @@ from dapo_trl.evaluation.compare import NotComparableError, compare
 from dapo_trl.evaluation.tables import describe_comparison
 
 
+def prompts(form: str | list | None, sent: str = "?", **kwargs) -> dict:
+    example = {"id": "a", "sent": sent}
+    return {"form": form, "form_from": "model", "chat_template_kwargs": kwargs, "example": example}
+
+
 def summary(name: str, correct: dict[str, list[int]]) -> dict:
     problems = [
         {
@@ -26,6 +31,7 @@ def summary(name: str, correct: dict[str, list[int]]) -> dict:
         "model": {"name": name},
         "data": {"name": "sums", "num_problems": len(problems), "problems_hash": "p", "prompts_hash": "q"},
         "sampling": {"k": k, "temperature": 1.0},
+        "prompts": prompts("{problem}"),
         "judging": {"answer_rule": "auto-1"},
         "measures": {key: {"mean": average} for key in (f"avg@{k}", f"maj@{k}", "pass@1", "pass@2")},
         "problems": problems,
@@ -47,10 +53,9 @@ def test_differences_are_paired():
 
 
 def test_gains_and_losses():
-    comparison = compare(FIRST, SECOND)
-    assert [(change.id, change.first, change.second) for change in comparison.gains] == [("a", 0, 1), ("b", 0.5, 1)]
-    assert [(change.id, change.gain) for change in comparison.losses] == [("c", -0.5)]
-    assert len(comparison.changes) == 4
+    changes = compare(FIRST, SECOND).changes
+    assert [(change.id, change.first, change.second) for change in changes[:2]] == [("a", 0, 1), ("b", 0.5, 1)]
+    assert [(change.id, change.gain) for change in changes[2:]] == [("d", 0), ("c", -0.5)]
 
 
 def test_what_is_printed():
@@ -107,44 +112,28 @@ def test_what_cannot_be_compared(part, values, message):
         compare(FIRST, other)
 
 
-def asked(summary: dict, form: str | list | None, sent: str = "?", **sampling) -> dict:
-    prompts = {"form": form, "form_from": "model", "example": {"id": "a", "sent": sent}}
-    hashed = {"data": summary["data"] | {"prompts_hash": str(form)}}
-    return summary | {"prompts": prompts, "sampling": summary["sampling"] | sampling} | hashed
+def asked(summary: dict, form: str | list | None, sent: str = "?", **kwargs) -> dict:
+    return summary | {"prompts": prompts(form, sent, **kwargs), "data": summary["data"] | {"prompts_hash": str(form)}}
 
 
 SYSTEM = [{"role": "system", "content": "Think."}, {"role": "user", "content": "{problem}"}]
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "message"),
+    ("first", "second", "kwargs", "message"),
     [
-        (("{problem}",), ("{problem}=",), "of the form '{problem}', the second with prompts of the form '{problem}='"),
+        ("{problem}", "{problem}=", {}, "form '{problem}' and .*, the second with prompts of the form '{problem}='"),
+        (SYSTEM[1:], SYSTEM, {}, "the second with prompts of the form .*'Think.'.*: a difference would be one of pr"),
+        ("{problem}", None, {"sent": "Solve 1"}, "the second with prompts such as 'Solve 1'"),
         (
-            (SYSTEM[1:],),
-            (SYSTEM,),
-            "the second with prompts of the form .*'Think.'.*: a difference would be one of pr",
+            *("{problem}", "{problem}", {"think": True}),
+            "kwargs {}, the second with .*kwargs {'think': True}: .*asked: after with --like before[.]$",
         ),
-        (("{problem}",), (None, "Solve 1"), "the second with prompts as the data has them, such as 'Solve 1'"),
     ],
 )
-def test_other_prompts_cannot_be_compared(first, second, message):
+def test_other_prompts_cannot_be_compared(first, second, kwargs, message):
     with pytest.raises(NotComparableError, match=message):
-        compare(asked(FIRST, *first), asked(SECOND, *second))
-
-
-def test_other_arguments_of_the_chat_template_cannot_be_compared():
-    thinking = asked(SECOND, "{problem}", chat_template_kwargs={"think": True})
-    message = "with chat_template_kwargs {}, the second with .* {'think': True}: .*asked: after with --like before[.]$"
-    with pytest.raises(NotComparableError, match=message):
-        compare(asked(FIRST, "{problem}", chat_template_kwargs=None), thinking)
-
-
-def test_other_prompts_of_older_summaries_cannot_be_compared():
-    other = copy.deepcopy(SECOND)
-    other["data"] |= {"prompts_hash": "r", "prompt_template": "boxed"}
-    with pytest.raises(NotComparableError, match="as the data has them, the second with prompts of the form 'boxed'"):
-        compare(FIRST, other)
+        compare(asked(FIRST, first), asked(SECOND, second, **kwargs))
 
 
 def test_other_chat_templates_are_warned_about(caplog):

@@ -30,8 +30,6 @@ def test_json_fields():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"model": None}, "model is not set. Give --model"),
-        ({"data": None}, "data is not set. Give --data, such as aime24"),
         ({"k": 0}, "k=0 must be at least 1"),
         ({"num_problems": 0}, "num_problems=0 must be at least 1"),
         ({"temperature": -1.0}, "temperature=-1.0 must not be negative"),
@@ -52,7 +50,6 @@ def test_json_fields():
         ({"prompt_template": "x"}, "prompt_template='x' is neither the name of a template"),
         ({"chat_template_kwargs": "{"}, "chat_template_kwargs='{' is not JSON"),
         ({"server_extra": "[1]"}, r"server_extra='\[1\]' is a list. Write it as"),
-        ({"compare": ["a"]}, r"compare=\['a'\] must be two summaries"),
     ],
 )
 def test_what_is_refused(fields, message):

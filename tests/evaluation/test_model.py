@@ -6,13 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
+from peft import IA3Config
 
-from dapo_trl.evaluation.backends import PromptEncoder
 from dapo_trl.evaluation.backends.transformers import load_model
 from dapo_trl.evaluation.model import find_model, load_tokenizer, read_metadata, trained_rule, trained_tags
 from dapo_trl.run.checkpoint import METADATA
 from tests.command import save_model
-from tests.helpers import CHAT_TEMPLATE, char_tokenizer
 
 
 @pytest.fixture
@@ -33,6 +32,12 @@ def test_the_identity_changes_with_the_weights_and_not_with_results(model):
     assert find_model(model).identity() == before
     os.utime(f"{model}/model.safetensors", ns=(1, 1))
     assert find_model(model).identity() != before
+
+
+def test_an_adapter_that_is_not_lora(tmp_path):
+    IA3Config(base_model_name_or_path="base").save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="is an adapter of type .*IA3, but only LoRA can be evaluated. Merge"):
+        find_model(str(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["", "nowhere"])
@@ -69,18 +74,18 @@ def test_no_tokenizer(tmp_path):
         load_tokenizer(str(tmp_path))
 
 
-def test_the_rule_of_the_training(tmp_path):
-    (tmp_path / "dapo_trl.json").write_text(json.dumps({"answer_rules": {"other": "auto-1", "accuracy": "boxed-1"}}))
-    assert trained_rule(read_metadata(str(tmp_path))) == "boxed"
-
-
 def test_no_metadata_of_a_name_on_a_server():
     assert read_metadata("name-on-the-server", is_on_hub=False) is None
 
 
-@pytest.mark.parametrize("metadata", [None, {}, {"answer_rules": {}}, {"answer_rules": {"mine": "my-rule-3"}}])
-def test_an_unknown_rule_of_the_training(metadata):
-    assert trained_rule(metadata) is None
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [({"other": "auto-1", "accuracy": "boxed-1"}, "boxed"), ({}, None), ({"mine": "my-rule-3"}, None)],
+)
+def test_the_rule_of_the_training(rules, expected, tmp_path):
+    (tmp_path / METADATA).write_text(json.dumps({"answer_rules": rules}))
+    assert trained_rule(read_metadata(str(tmp_path))) == expected
+    assert trained_rule(None) is None
 
 
 def test_the_thinking_tags_of_the_training():
@@ -93,19 +98,3 @@ def test_the_thinking_tags_of_the_training():
 def test_a_rule_that_changed_since(caplog):
     assert trained_rule({"answer_rules": {"accuracy": "auto-0"}}) == "auto"
     assert "The model was trained with answer rule auto-0, which is now auto-2." in caplog.text
-
-
-def test_prompts_are_encoded_as_in_training():
-    tokenizer = char_tokenizer(CHAT_TEMPLATE)
-    encoder = PromptEncoder(tokenizer)
-    assert encoder("text", "1+1=") == tokenizer("1+1=")["input_ids"]
-    messages = [{"role": "user", "content": "1+1="}]
-    expected = "<|im_start|>user\n1+1=<|im_end|>\n<|im_start|>assistant\n"
-    assert tokenizer.decode(encoder("chat", messages)) == expected
-    assert encoder.longest([("text", "1+1="), ("chat", messages)]) == len(encoder("chat", messages))
-
-
-def test_arguments_of_the_chat_template():
-    template = "{% if think %}T{% endif %}{{ messages[0].content }}"
-    encoder = PromptEncoder(char_tokenizer(template), {"think": True})
-    assert encoder("a", [{"role": "user", "content": "1"}]) == char_tokenizer()("T1")["input_ids"]

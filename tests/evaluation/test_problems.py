@@ -5,8 +5,8 @@ import json
 import httpx
 import pytest
 
-from dapo_trl.evaluation.presets import PRESETS, DataSource, find_source
-from dapo_trl.evaluation.problems import load_problems
+from dapo_trl.evaluation.config import PRESETS, DataSource
+from dapo_trl.evaluation.problems import find_source, load_problems
 
 
 @pytest.fixture
@@ -62,8 +62,8 @@ def test_what_cannot_be_evaluated_is_left_out_with_a_warning(write, caplog):
     rows = [{"problem": "a", "answer": "1"}, {"problem": "b", "answer": "1"}, {"problem": "b", "answer": "2"}]
     problems = load_problems(write(*rows, {"problem": "c", "answer": ""}), conversational=False)
     assert [record.problem for record in problems.records] == ["a"]
-    assert "rows: 2 of the 4 rows left out: of problems with different golds." in caplog.text
-    assert "rows: 1 of the 4 rows left out: without a readable prompt or gold." in caplog.text
+    assert "rows: 2 of the 4 rows left out: of problems with different reference answers." in caplog.text
+    assert "rows: 1 of the 4 rows left out: without a readable prompt or reference answer." in caplog.text
 
 
 def test_nothing_left_is_an_error(write):
@@ -103,34 +103,17 @@ def test_presets_name_their_split():
     ("arguments", "expected"),
     [
         (("gsm8k",), DataSource("gsm8k", "openai/gsm8k", "test", "main")),
-        (("gsm8k", "my/file.jsonl"), DataSource("gsm8k", "my/file.jsonl", "test", "main")),
-        (("gsm8k", None, "train"), DataSource("gsm8k", "openai/gsm8k", "train", "main")),
+        (("gsm8k", "train"), DataSource("gsm8k", "openai/gsm8k", "train", "main")),
         (("data/held.out.jsonl",), DataSource("held.out", "data/held.out.jsonl", "train")),
-        (("owner/name-1.5", None, None, "x"), DataSource("name-1.5", "owner/name-1.5", "train", "x")),
+        (("owner/name-1.5", None, "x"), DataSource("name-1.5", "owner/name-1.5", "train", "x")),
     ],
 )
 def test_source(arguments, expected):
     assert find_source(*arguments) == expected
 
 
-def test_a_file_stands_in_for_presets_only():
-    with pytest.raises(ValueError, match="data_file='f.jsonl' stands in for a preset, but data='mine' is none"):
-        find_source("mine", "f.jsonl")
-
-
-def test_a_preset_that_cannot_be_reached_tells_of_the_local_copy(monkeypatch):
-    def unreachable(*args, **kwargs):
-        raise FileNotFoundError("offline")
-
-    monkeypatch.setattr("dapo_trl.evaluation.problems.RecordReader", unreachable)
-    with pytest.raises(FileNotFoundError, match="data='aime24' is a preset, .*'BytedT.*offline.*--data_file"):
-        load_problems(find_source("aime24"), conversational=False)
-    with pytest.raises(FileNotFoundError, match="^offline$"):
-        load_problems(find_source("aime24", "copy.jsonl"), conversational=False)
-
-
 def test_a_misspelt_preset_is_told_the_presets(tmp_path, monkeypatch):
-    with pytest.raises(FileNotFoundError, match=r"data='aime42' is none of the presets \(aime24, aime25, math500"):
+    with pytest.raises(FileNotFoundError, match=r"data='aime42' is not one of the presets \(aime24, aime25, math500"):
         find_source("aime42")
     assert find_source("aime42.jsonl").name == "aime42"  # reading it says which path was looked for
     monkeypatch.chdir(tmp_path)
@@ -144,7 +127,7 @@ def test_a_preset_without_the_hub_names_the_way_out(name, monkeypatch):
         raise ConnectionError("offline")
 
     monkeypatch.setattr("dapo_trl.data.sources.load_dataset_builder", refuse)
-    with pytest.raises(FileNotFoundError, match=rf"data='{name}' is a preset, .*\(offline\).* --data_file") as error:
+    with pytest.raises(FileNotFoundError, match=rf"data='{name}' is a preset, .*\(offline\).* --data,") as error:
         load_problems(find_source(name), conversational=False)
     assert "Correct the path or the id" not in str(error.value)
 
@@ -155,7 +138,7 @@ def test_a_connection_that_is_lost_in_a_file_of_a_preset(monkeypatch):
         raise httpx.ReadError("connection lost")
 
     monkeypatch.setattr("dapo_trl.data.records.stream_rows", lost)
-    with pytest.raises(FileNotFoundError, match=r"data='aime25' is a preset, .*\(connection lost\).* --data_file"):
+    with pytest.raises(FileNotFoundError, match=r"data='aime25' is a preset, .*\(connection lost\).* --data,"):
         load_problems(find_source("aime25"), conversational=False)
 
 
@@ -167,4 +150,4 @@ def test_other_data_without_the_hub(monkeypatch, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"'own/data' is neither a local file .*Correct the path or the id"):
         load_problems(find_source("own/data"), conversational=False)
     with pytest.raises(FileNotFoundError, match="copy.jsonl' looks like a local path"):
-        load_problems(find_source("aime24", str(tmp_path / "copy.jsonl")), conversational=False)
+        load_problems(find_source(str(tmp_path / "copy.jsonl")), conversational=False)

@@ -16,7 +16,6 @@ from dapo_trl.evaluation.statistics import (
     measures,
     paired_difference,
     pass_at_j,
-    pass_sizes,
 )
 
 
@@ -78,8 +77,8 @@ def test_pass_at_1_is_the_average_and_large_k_does_not_overflow():
 
 
 @pytest.mark.parametrize(("k", "expected"), [(1, [1]), (12, [1, 2, 4, 8, 12]), (32, [1, 2, 4, 8, 16, 32])])
-def test_pass_sizes(k, expected):
-    assert pass_sizes(k) == expected
+def test_sizes_of_pass(k, expected):
+    assert list(measures([[0] * k])) == [f"avg@{k}", *(f"pass@{j}" for j in expected)]
 
 
 def test_measures_by_name():

@@ -6,13 +6,12 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from dapo_trl.data.records import Record
-from dapo_trl.evaluation.backends import PromptEncoder, TransformersBackend
-from dapo_trl.evaluation.backends.transformers import SeededSampling
+from dapo_trl.evaluation.backends.transformers import SeededSampling, TransformersSampler
+from dapo_trl.evaluation.completions import Completion, make_requests
 from dapo_trl.evaluation.config import EvaluateConfig
 from dapo_trl.evaluation.model import find_model, load_tokenizer
-from dapo_trl.evaluation.samples import Completion, make_requests
 from tests.command import save_model
-from tests.helpers import EOS, VOCABULARY
+from tests.helpers import EOS, VOCABULARY, char_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -23,43 +22,38 @@ def model(tmp_path_factory) -> str:
 PROMPTS = ("1+1=", "a much longer prompt: 2+3=", "3=")
 
 
-def backend(model: str, **fields) -> TransformersBackend:
+def sampler(model: str, **fields) -> TransformersSampler:
     config = EvaluateConfig(model=model, data="x", **{"max_completion_length": 12, "dtype": "float32"} | fields)
-    return TransformersBackend(config, find_model(model), PromptEncoder(load_tokenizer(model)))
+    return TransformersSampler(config, find_model(model), load_tokenizer(model))
 
 
 def requests(k: int = 4, prompts: tuple[str, ...] = PROMPTS):
-    return make_requests([Record(prompt, prompt, "1", prompt, "test") for prompt in prompts], k, seed=7)
+    records = [Record(prompt, prompt, "1", prompt, "test") for prompt in prompts]
+    return make_requests(records, k, 7, char_tokenizer())
 
 
-def sample(backend: TransformersBackend, requests: list) -> dict:
+def sample(sampler: TransformersSampler, requests: list) -> dict:
     completions = {}
-    backend.sample(requests, lambda request, completion: completions.__setitem__(request.key, completion))
+    sampler.sample(requests, lambda asked, sampled: completions.update({(asked.problem, asked.sample): sampled}))
     return completions
 
 
 def test_a_completion_does_not_depend_on_its_batch(model):
-    together = sample(backend(model, batch_size=12), requests())
-    apart = sample(backend(model, batch_size=1), requests())
+    together = sample(sampler(model, batch_size=12), requests())
+    apart = sample(sampler(model, batch_size=1), requests())
     assert together == apart
     assert len({completion.text for completion in together.values()}) > 6  # and they are different samples
 
 
 def test_the_first_samples_are_the_same_with_a_larger_k(model):
-    few, many = (sample(backend(model), requests(k)) for k in (2, 5))
+    few, many = (sample(sampler(model), requests(k)) for k in (2, 5))
     assert few.items() < many.items()
 
 
-def test_long_prompts_come_first(model):
-    order = []
-    backend(model, batch_size=4).sample(requests(), lambda request, _: order.append(request.problem_id))
-    assert order == [PROMPTS[1]] * 4 + [PROMPTS[0]] * 4 + [PROMPTS[2]] * 4
-
-
 def test_completions_that_have_ended_leave_the_batch(model):
-    sampler, num_rows = backend(model, max_completion_length=40), []
-    sampler.model.register_forward_hook(lambda module, args, output: num_rows.append(len(output.logits)))
-    completions = sample(sampler, requests(k=10))
+    loaded, num_rows = sampler(model, max_completion_length=40), []
+    loaded.model.register_forward_hook(lambda module, args, output: num_rows.append(len(output.logits)))
+    completions = sample(loaded, requests(k=10))
     ended = sorted(completion.num_tokens for completion in completions.values() if not completion.is_truncated)
     assert len(ended) >= 8  # a quarter of the batch
     assert num_rows[0] == 30 and num_rows[-1] < 30 - len(ended) / 2
@@ -67,7 +61,7 @@ def test_completions_that_have_ended_leave_the_batch(model):
 
 
 def test_lengths_and_truncation(model):
-    completions = sample(backend(model, max_completion_length=40), requests(k=16))
+    completions = sample(sampler(model, max_completion_length=40), requests(k=16))
     truncated = [completion for completion in completions.values() if completion.is_truncated]
     ended = [completion for completion in completions.values() if not completion.is_truncated]
     assert truncated and {completion.num_tokens for completion in truncated} == {40}
@@ -76,13 +70,13 @@ def test_lengths_and_truncation(model):
 
 def test_the_token_that_ends_a_completion_counts(model):
     a, b, pad = (VOCABULARY[token] for token in ("a", "b", "<pad>"))
-    loaded = backend(model)
+    loaded = sampler(model)
     assert loaded._completion([a, b, EOS, pad]) == Completion("ab", 3, is_truncated=False)
     assert loaded._completion([a, b, a, b]) == Completion("abab", 4, is_truncated=True)
 
 
 def test_greedy_is_what_generate_returns(model):
-    loaded = backend(model, temperature=0.0, k=1)
+    loaded = sampler(model, temperature=0.0, k=1)
     completion = sample(loaded, requests(k=1, prompts=("1+1=",)))["1+1=", 0]
     inputs = loaded.tokenizer("1+1=", return_tensors="pt")
     output = AutoModelForCausalLM.from_pretrained(model).generate(**inputs, do_sample=False, max_new_tokens=12)
@@ -95,10 +89,10 @@ def test_the_models_own_generation_settings_do_not_count(model, tmp_path):
     loaded.generation_config.update(do_sample=True, top_k=1, repetition_penalty=5.0, eos_token_id=[EOS, 20])
     loaded.save_pretrained(tmp_path)
     load_tokenizer(model).save_pretrained(tmp_path)
-    tuned = backend(str(tmp_path))
+    tuned = sampler(str(tmp_path))
     assert tuned.eos_ids == [EOS, 20]  # what ends a completion does
     tuned.model.generation_config.eos_token_id = tuned.eos_ids = [EOS]
-    assert sample(tuned, requests()) == sample(backend(model), requests())
+    assert sample(tuned, requests()) == sample(sampler(model), requests())
 
 
 def test_seeded_sampling_draws_from_the_softmax():
@@ -114,7 +108,7 @@ def test_seeded_sampling_draws_from_the_softmax():
     ("fields", "num_tokens"), [({"top_k": 1}, 1), ({"top_p": 0.01}, 1), ({"temperature": 1e-4}, 1)]
 )
 def test_every_sampling_setting_counts(model, fields, num_tokens):
-    texts = {completion.text for completion in sample(backend(model, **fields), requests(8, ("1+1=",))).values()}
+    texts = {completion.text for completion in sample(sampler(model, **fields), requests(8, ("1+1=",))).values()}
     assert len(texts) == num_tokens
 
 
@@ -126,29 +120,9 @@ def test_a_lora_adapter(model, tmp_path):
     files = find_model(str(tmp_path))
     assert (files.base, files.name) == (model, str(tmp_path))
     config = EvaluateConfig(model=str(tmp_path), data="x", max_completion_length=12, dtype="float32")
-    adapted = sample(TransformersBackend(config, files, PromptEncoder(load_tokenizer(model))), requests())
+    adapted = sample(TransformersSampler(config, files, load_tokenizer(model)), requests())
     merged = tmp_path / "merged"
     adapter.merge_and_unload().save_pretrained(merged)
     load_tokenizer(model).save_pretrained(merged)
-    assert adapted == sample(backend(str(merged)), requests())
-    assert adapted != sample(backend(model), requests())
-
-
-def test_out_of_memory_says_what_to_change(model, monkeypatch):
-    loaded = backend(model, batch_size=8)
-
-    def generate(**kwargs):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
-
-    monkeypatch.setattr(loaded.model, "generate", generate)
-    with pytest.raises(
-        MemoryError, match=r"batch_size=8, prompts of up to 26 tokens .* lower --batch_size \(such as 4"
-    ):
-        sample(loaded, requests())
-
-
-def test_other_errors_are_not_mistaken_for_it(model, monkeypatch):
-    loaded = backend(model)
-    monkeypatch.setattr(loaded.model, "generate", lambda **kwargs: torch.zeros(2) @ torch.zeros(3))
-    with pytest.raises(RuntimeError, match="size"):
-        sample(loaded, requests())
+    assert adapted == sample(sampler(str(merged)), requests())
+    assert adapted != sample(sampler(model), requests())

@@ -48,6 +48,7 @@ def summary(name: str, correct: list[list[int]], data: str = "sums") -> dict[str
         "data": {"name": data, "num_problems": len(correct), "problems_hash": data, "prompts_hash": data},
         "sampling": {"k": 2, "temperature": 1.0, "top_p": 0.7},
         "judging": {"answer_rule": "auto-1"},
+        "prompts": {"form": None, "form_from": "default", "chat_template_kwargs": {}, "example": {"sent": "1+1="}},
         "measures": measures,
         "lengths": {"mean": 1234.4, "frac_truncated": 0.125},
         "problems": [

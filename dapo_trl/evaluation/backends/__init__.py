@@ -1,27 +1,29 @@
 """What samples completions: Transformers, vLLM in this process, or a server."""
 
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from transformers import PreTrainedTokenizerBase
+
+from ..completions import Request, Save
 from ..config import EvaluateConfig
 from ..model import ModelFiles
-from ..samples import Backend
-from .prompts import PromptEncoder, check_length
-from .server import ServerBackend
-from .transformers import TransformersBackend
-from .vllm import VLLMBackend
+from .server import sample_from_server
+from .transformers import TransformersSampler
+from .vllm import sample_with_vllm
 
 
-def make_backend(config: EvaluateConfig, files: ModelFiles | None, encoder: PromptEncoder | None) -> Backend:
-    """
-    The backend that the settings name.
+Sampler = Callable[[Sequence[Request], Save], None]
+"""Samples a completion for every request, in any order, and hands each to `save` as soon as it is there."""
 
-    Args:
-        config ([`EvaluateConfig`]): the settings.
-        files ([`ModelFiles`], *optional*): the model's files; a server needs none.
-        encoder ([`PromptEncoder`], *optional*): makes tokens of prompts; not needed for a server's chat.
-    """
+
+def make_sampler(
+    config: EvaluateConfig, files: ModelFiles | None, tokenizer: PreTrainedTokenizerBase | None
+) -> Sampler:
+    """What samples by the backend that the settings name. A server needs neither files nor a tokenizer."""
     if config.backend == "server":
-        return ServerBackend(config, encoder)
-    backends = {"transformers": TransformersBackend, "vllm": VLLMBackend}
-    return backends[config.backend](config, files, encoder)
-
-
-__all__ = ["PromptEncoder", "ServerBackend", "TransformersBackend", "VLLMBackend", "check_length", "make_backend"]
+        return partial(sample_from_server, config)
+    assert files is not None and tokenizer is not None  # found for every backend that needs them
+    if config.backend == "vllm":
+        return partial(sample_with_vllm, config, files, tokenizer.name_or_path)
+    return TransformersSampler(config, files, tokenizer).sample

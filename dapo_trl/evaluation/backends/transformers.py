@@ -1,16 +1,16 @@
 """Completions from a Transformers model on this machine, in batches of prompts of similar length."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from accelerate.utils.memory import should_reduce_batch_size
 from peft import PeftModel
 from transformers import (
     AutoModelForCausalLM,
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
-    PreTrainedModel,
+    PreTrainedTokenizerBase,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
@@ -18,10 +18,9 @@ from transformers import (
 
 from ...data.records import batches
 from ...generation.compact import dropping_ended_rows
+from ..completions import Completion, Request, Save
 from ..config import EvaluateConfig
 from ..model import ModelFiles
-from ..samples import Completion, Request, Save
-from .prompts import PromptEncoder
 
 
 class SeededSampling(LogitsProcessor):
@@ -52,90 +51,65 @@ class SeededSampling(LogitsProcessor):
         self.generators = [self.generators[row] for row in kept.tolist()]
 
 
-class TransformersBackend:
-    """
-    Samples in batches, longest prompts first: what does not fit into memory shows at once.
+class TransformersSampler:
+    """A model that is loaded, and what its completions are sampled with."""
 
-    Args:
-        config ([`EvaluateConfig`]): the settings.
-        files ([`ModelFiles`]): the model.
-        encoder ([`PromptEncoder`]): makes tokens of prompts.
-    """
-
-    def __init__(self, config: EvaluateConfig, files: ModelFiles, encoder: PromptEncoder):
+    def __init__(self, config: EvaluateConfig, files: ModelFiles, tokenizer: PreTrainedTokenizerBase):
         self.config = config
-        self.encoder = encoder
-        self.tokenizer = encoder.tokenizer
+        self.tokenizer = tokenizer
         self.model = load_model(files, config.dtype)
-        self.eos_ids = end_tokens(self.model, self.tokenizer.eos_token_id)
+        # What ends a completion: the tokenizer's token, and those of the model's generation configuration.
+        ends = self.model.generation_config.eos_token_id
+        ends = {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id}
+        self.eos_ids = sorted(ends - {None})
         # Nothing of the model's own, such as a repetition penalty, may change what is measured.
         self.model.generation_config = GenerationConfig(
             do_sample=False,
             max_new_tokens=config.max_completion_length,
             eos_token_id=self.eos_ids,
-            pad_token_id=self.tokenizer.pad_token_id,
+            pad_token_id=tokenizer.pad_token_id,
         )
 
     def sample(self, requests: Sequence[Request], save: Save) -> None:
-        """
-        Samples a completion for every request.
-
-        Raises:
-            MemoryError: if a batch does not fit into memory; the message says what to change.
-        """
-        # A stable order: what is left of a stopped evaluation falls into the same batches.
-        ordered = sorted(requests, key=lambda request: -len(self.encoder(request.problem_id, request.prompt)))
-        for batch in batches(ordered, self.config.batch_size):
-            try:
-                completions = self._generate(batch)
-            except RuntimeError as error:
-                if not should_reduce_batch_size(error):
-                    raise
-                raise MemoryError(self._advice(batch)) from error
-            for request, completion in zip(batch, completions, strict=True):
+        """Samples a completion for every request."""
+        for batch in batches(requests, self.config.batch_size):
+            for request, completion in zip(batch, self._generate(batch), strict=True):
                 save(request, completion)
 
     @torch.inference_mode()
     def _generate(self, batch: Sequence[Request]) -> list[Completion]:
-        prompts = [self.encoder(request.problem_id, request.prompt) for request in batch]
-        inputs = self.tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt")
-        inputs = {name: inputs[name].to(self.model.device) for name in ("input_ids", "attention_mask")}
+        prompts = {"input_ids": [request.prompt_ids for request in batch]}
+        padded = self.tokenizer.pad(prompts, padding_side="left", return_tensors="pt").to(self.model.device)
+        sampling = self._processors([request.seed for request in batch])
         with dropping_ended_rows(self.model, self.model.generation_config):
-            output = self.model.generate(**inputs, logits_processor=self._processors(batch))
-        return [self._completion(ids) for ids in output[:, inputs["input_ids"].shape[1] :].tolist()]
+            output = self.model.generate(
+                input_ids=padded["input_ids"], attention_mask=padded["attention_mask"], logits_processor=sampling
+            )
+        return [self._completion(ids) for ids in output[:, padded["input_ids"].shape[1] :].tolist()]
 
-    def _processors(self, batch: Sequence[Request]) -> LogitsProcessorList:
-        processors = LogitsProcessorList()
-        if self.config.temperature == 0:
+    def _processors(self, seeds: Sequence[int]) -> LogitsProcessorList:
+        config, processors = self.config, LogitsProcessorList()
+        if config.temperature == 0:
             return processors
-        if self.config.temperature != 1:
-            processors.append(TemperatureLogitsWarper(self.config.temperature))
-        if self.config.top_k:
-            processors.append(TopKLogitsWarper(self.config.top_k))
-        if self.config.top_p < 1:
-            processors.append(TopPLogitsWarper(self.config.top_p))
-        processors.append(SeededSampling([request.seed for request in batch], self.model.device))
+        if config.temperature != 1:
+            processors.append(TemperatureLogitsWarper(config.temperature))
+        if config.top_k:
+            processors.append(TopKLogitsWarper(config.top_k))
+        if config.top_p < 1:
+            processors.append(TopPLogitsWarper(config.top_p))
+        processors.append(SeededSampling(seeds, self.model.device))
         return processors
 
     def _completion(self, ids: list[int]) -> Completion:
         end = next((position for position, token in enumerate(ids) if token in self.eos_ids), None)
         num_tokens = len(ids) if end is None else end + 1
-        text = self.tokenizer.decode(ids[:num_tokens], skip_special_tokens=True)
+        (text,) = self.tokenizer.batch_decode([ids[:num_tokens]], skip_special_tokens=True)
         return Completion(text, num_tokens, is_truncated=end is None)
 
-    def _advice(self, batch: Sequence[Request]) -> str:
-        longest = max(len(self.encoder(request.problem_id, request.prompt)) for request in batch)
-        return (
-            f"Out of memory with batch_size={self.config.batch_size}, prompts of up to {longest} tokens and "
-            f"max_completion_length={self.config.max_completion_length}. Give a lower --batch_size (such as "
-            f"{max(1, self.config.batch_size // 2)}) or --max_completion_length, --dtype bfloat16, or --backend vllm. "
-            "With another batch size the evaluation continues with what is done."
-        )
 
-
-def load_model(files: ModelFiles, dtype: str) -> PreTrainedModel:
+def load_model(files: ModelFiles, dtype: str) -> Any:
     """A whole model, or a base model with its adapter, on the accelerator if there is one."""
-    model = AutoModelForCausalLM.from_pretrained(
+    model: Any = AutoModelForCausalLM.from_pretrained(
         files.base,
         revision=files.base_revision,
         trust_remote_code=files.trust_remote_code,
@@ -146,10 +120,3 @@ def load_model(files: ModelFiles, dtype: str) -> PreTrainedModel:
         # Without the wrapper, which generates by settings of its own: the layers of the adapter are in the model.
         model = PeftModel.from_pretrained(model, files.name, revision=files.revision).get_base_model()
     return model.eval()
-
-
-def end_tokens(model: PreTrainedModel, tokenizer_eos: int | None) -> list[int]:
-    """Tokens that end a completion: the tokenizer's, and those of the model's generation configuration."""
-    configured = model.generation_config.eos_token_id
-    configured = configured if isinstance(configured, list) else [configured]
-    return sorted({token for token in (*configured, tokenizer_eos) if token is not None})

@@ -1,108 +1,72 @@
-"""Completions from vLLM in this process."""
+"""Completions from vLLM in this process, by its own scheduler, every request with its own seed."""
 
 from collections.abc import Sequence
 from typing import Any
 
+from ..completions import Completion, Request, Save
 from ..config import PLAIN_SAMPLING, EvaluateConfig
 from ..model import ModelFiles
-from ..samples import Completion, Request, Save
-from .prompts import PromptEncoder
 
 
-class VLLMBackend:
+_LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""Those that vLLM accepts as the largest."""
+
+
+def sample_with_vllm(
+    config: EvaluateConfig, files: ModelFiles, tokenizer: str, requests: Sequence[Request], save: Save
+) -> None:
     """
-    Samples with vLLM's own scheduler, every request with its own seed.
-
-    Args:
-        config ([`EvaluateConfig`]): the settings.
-        files ([`ModelFiles`]): the model.
-        encoder ([`PromptEncoder`]): makes tokens of prompts.
+    Samples a completion for every request.
 
     Raises:
-        ImportError: if vLLM is not installed.
-    """
-
-    def __init__(self, config: EvaluateConfig, files: ModelFiles, encoder: PromptEncoder):
-        import_vllm()
-        self.config = config
-        self.files = files
-        self.encoder = encoder
-
-    def sample(self, requests: Sequence[Request], save: Save) -> None:
-        """Samples a completion for every request."""
-        engine = self._start(self.encoder.longest((request.problem_id, request.prompt) for request in requests))
-        for number, request in enumerate(requests):
-            prompt = {"prompt_token_ids": self.encoder(request.problem_id, request.prompt)}
-            engine.add_request(str(number), prompt, self._params(request), lora_request=self._adapter())
-        # Not `LLM.generate`, which returns when all are done: a stopped evaluation would have nothing to show.
-        while engine.has_unfinished_requests():
-            for output in engine.step():
-                if output.finished:
-                    (choice,) = output.outputs
-                    is_truncated = choice.finish_reason == "length"
-                    completion = Completion(choice.text, len(choice.token_ids), is_truncated)
-                    save(requests[int(output.request_id)], completion)
-
-    def _start(self, longest_prompt: int) -> Any:
-        """An engine with room for the longest sequence, and no more, unless `vllm_extra` says otherwise."""
-        from vllm import LLM
-
-        options = {
-            "model": self.files.base,
-            "revision": self.files.base_revision,
-            "trust_remote_code": self.files.trust_remote_code,
-            "tokenizer": self.encoder.tokenizer.name_or_path,
-            "dtype": self.config.dtype,
-            "max_model_len": longest_prompt + self.config.max_completion_length,
-            "tensor_parallel_size": self.config.tensor_parallel_size,
-            "gpu_memory_utilization": self.config.gpu_memory_utilization,
-        }
-        if self._is_adapter:
-            options |= {"enable_lora": True, "max_lora_rank": _round_rank(self.files.adapter.r)}
-        return LLM(**options | (self.config.vllm_extra or {})).llm_engine
-
-    def _params(self, request: Request) -> Any:
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
-
-        return SamplingParams(
-            temperature=self.config.temperature,
-            top_p=self.config.top_p,
-            top_k=self.config.top_k or -1,
-            max_tokens=self.config.max_completion_length,
-            seed=request.seed,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-            **PLAIN_SAMPLING,
-        )
-
-    @property
-    def _is_adapter(self) -> bool:
-        return self.files.adapter is not None
-
-    def _adapter(self) -> Any:
-        if not self._is_adapter:
-            return None
-        from vllm.lora.request import LoRARequest
-
-        return LoRARequest("adapter", 1, self.files.name)
-
-
-def import_vllm() -> None:
-    """
-    Imports vLLM, which is not among the requirements of this package.
-
-    Raises:
-        ImportError: if it is not installed; the message says how to install it.
+        ImportError: if vLLM, which is not among the requirements of this package, is not installed.
     """
     try:
-        import vllm  # noqa: F401
+        from vllm import LLM, SamplingParams
+        from vllm.lora.request import LoRARequest
+        from vllm.sampling_params import RequestOutputKind
     except ImportError as error:
         raise ImportError(
             f"backend='vllm' needs vLLM, which cannot be imported ({error}). Install it with pip install "
             "dapo_trl[vllm], or evaluate with --backend transformers, or with --server_url through a server."
         ) from error
+    longest_prompt = max(len(request.prompt_ids) for request in requests)
+    engine = LLM(**engine_options(config, files, tokenizer, longest_prompt)).llm_engine
+    adapter = None if files.adapter is None else LoRARequest("adapter", 1, files.name)
+    for number, request in enumerate(requests):
+        params = SamplingParams(
+            temperature=config.temperature,
+            top_p=config.top_p,
+            top_k=config.top_k or -1,
+            max_tokens=config.max_completion_length,
+            seed=request.seed,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            **PLAIN_SAMPLING,
+        )
+        engine.add_request(str(number), {"prompt_token_ids": request.prompt_ids}, params, lora_request=adapter)
+    # Not `LLM.generate`, which returns when all are done: a stopped evaluation would have nothing to show.
+    while engine.has_unfinished_requests():
+        for output in engine.step():
+            if output.finished:
+                (choice,) = output.outputs
+                completion = Completion(choice.text, len(choice.token_ids), choice.finish_reason == "length")
+                save(requests[int(output.request_id)], completion)
 
 
-def _round_rank(rank: int) -> int:
-    """The smallest rank that vLLM accepts as `max_lora_rank` for an adapter of this one."""
-    return next(allowed for allowed in (8, 16, 32, 64, 128, 256, 320, 512) if allowed >= rank)
+def engine_options(config: EvaluateConfig, files: ModelFiles, tokenizer: str, longest_prompt: int) -> dict[str, Any]:
+    """Arguments of `vllm.LLM`: room for the longest sequence, and no more, unless `vllm_extra` says otherwise."""
+    options = {
+        "model": files.base,
+        "revision": files.base_revision,
+        "trust_remote_code": files.trust_remote_code,
+        "tokenizer": tokenizer,
+        "dtype": config.dtype,
+        "max_model_len": longest_prompt + config.max_completion_length,
+        "tensor_parallel_size": config.tensor_parallel_size,
+        "gpu_memory_utilization": config.gpu_memory_utilization,
+    }
+    if files.adapter is not None:
+        rank = next(allowed for allowed in _LORA_RANKS if allowed >= files.adapter.r)
+        options |= {"enable_lora": True, "max_lora_rank": rank}
+    assert not isinstance(config.vllm_extra, str)  # read with the settings
+    return options | (config.vllm_extra or {})

@@ -5,15 +5,22 @@ import json
 import pytest
 
 from dapo_trl.data.records import Record
-from dapo_trl.evaluation.completions_file import CompletionsFile, CompletionsFileError
-from dapo_trl.evaluation.samples import Completion, Request, make_requests, sample_seed
+from dapo_trl.evaluation.completions import (
+    Completion,
+    CompletionsFile,
+    CompletionsFileError,
+    Request,
+    make_requests,
+    sample_seed,
+)
+from tests.helpers import char_tokenizer
 
 
 SETTINGS = {"temperature": 1.0}
 
 
 def request(sample: int) -> Request:
-    return Request("p", sample, seed=10 + sample, prompt="1+1=")
+    return Request("p", sample, seed=10 + sample, prompt="1+1=", prompt_ids=[])
 
 
 @pytest.fixture
@@ -95,11 +102,14 @@ def test_two_evaluations_do_not_write_one_file(path):
 
 
 def test_seeds_depend_on_evaluation_problem_and_sample_only():
-    records = [Record(name, f"{name}?", "1", name, "test") for name in "ab"]
-    few, many = (make_requests(records, k, seed=1) for k in (2, 4))
-    assert [request.key for request in few] == [("a", 0), ("a", 1), ("b", 0), ("b", 1)]
-    seeds = {request.key: request.seed for request in many}
-    assert all(seeds[request.key] == request.seed for request in few)
-    assert len(set(seeds.values())) == 8
+    prompts = {"a": "a?", "b": [{"role": "user", "content": "b?"}]}
+    records = [Record(name, prompt, "1", name, "test") for name, prompt in prompts.items()]
+    tokenizer = char_tokenizer("{% if brief %}<{% endif %}{{ messages[0].content }}")
+    few, many = (make_requests(records, k, 1, tokenizer, {"brief": True}) for k in (2, 4))
+    assert [(request.problem, request.sample) for request in few] == [("a", 0), ("a", 1), ("b", 0), ("b", 1)]
+    assert [tokenizer.decode(request.prompt_ids) for request in few] == ["a?", "a?", "<b?", "<b?"]
+    assert all(request in many for request in few)
+    seeds = [request.seed for request in many]
+    assert len(set(seeds)) == 8
     assert sample_seed(1, "a", 0) != sample_seed(2, "a", 0)
-    assert all(0 <= seed < 2**31 for seed in seeds.values())
+    assert all(0 <= seed < 2**31 for seed in seeds)
