@@ -2,17 +2,20 @@
 
 import contextlib
 import math
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
+from accelerate.logging import get_logger
 from accelerate.utils import gather_object
 from trl import GRPOTrainer
 from trl.trainer.utils import is_async_callable
 
+from ..run.early_end import EndOfRun
+
+
+logger = get_logger(__name__)
 
 LARGEST = 1e15
 """Largest size of a reward, weighted or not. Deviations are squared and summed in float32, which ends at 3.4e38."""
@@ -24,8 +27,10 @@ SHOWN_CHARS = 60
 """Characters of a prompt or a completion in a message."""
 
 
-class RewardValueError(ValueError):
+class RewardValueError(EndOfRun, ValueError):
     """A reward function returned what training cannot use."""
+
+    is_failure = True
 
 
 @dataclass
@@ -83,9 +88,7 @@ class ReturnedValues:
         except TypeError:
             self.unusable[self.first_row, index] = f"{_shorten(output)} instead of a list of values"
             return [math.inf] * self.num_rows
-        numbers = [self._number(value, row, index) for row, value in enumerate(values, start=self.first_row)]
-        self._find_merged(numbers, index)
-        return numbers
+        return [self._number(value, row, index) for row, value in enumerate(values, start=self.first_row)]
 
     def _number(self, value: Any, row: int, index: int) -> float | None:
         if value is None:
@@ -100,20 +103,6 @@ class ReturnedValues:
             self.unusable[row, index] = _shorten(value)
             return math.inf
         return number
-
-    def _find_merged(self, numbers: list[float | None], index: int) -> None:
-        """Different values for the completions of a prompt that are one number in float32."""
-        groups: dict[int, list[tuple[int, float]]] = defaultdict(list)
-        for i, number in enumerate(numbers):
-            if number is not None and math.isfinite(number):
-                groups[(self.first_row + i) // self.num_generations].append((i, number))
-        for members in groups.values():
-            low, high = (extreme(number for _, number in members) for extreme in (min, max))
-            if high - low > LEAST_SPREAD and np.float32(low) == np.float32(high):
-                text = f"{high!r}, and {low!r} for another completion of this prompt, which is the same in float32,"
-                first = members[0][0]
-                self.unusable[self.first_row + first, index] = text
-                numbers[first] = math.inf
 
 
 def check_rewards(
@@ -191,6 +180,46 @@ def find_lost(rewards: torch.Tensor, weights: torch.Tensor, num_generations: int
     group = int(is_lost.nonzero()[0])
     member, index = divmod(int(weighted[group].abs().argmax()), rewards.size(1))
     return group * num_generations + member, index
+
+
+@contextlib.contextmanager
+def watched_rewards(
+    trainer: GRPOTrainer, prompts: list, completions: list, warned_of_nan: set[int]
+) -> Iterator[Callable[[torch.Tensor], None]]:
+    """
+    Inside, the trainer's reward functions are watched.
+
+    Args:
+        trainer ([`~trl.GRPOTrainer`]): the trainer.
+        prompts, completions (`list` of length B): this process's rows.
+        warned_of_nan (`set[int]`): functions whose NaN has been warned of; extended.
+
+    Yields:
+        `Callable`: to be given all processes' rewards `(R * B, F)`, by all of them; see [`check_rewards`].
+    """
+    is_training = trainer.model is not None and trainer.model.training
+    num_generations = trainer.num_generations if is_training else trainer.num_generations_eval
+    assert num_generations is not None  # set by the configuration
+    returned = ReturnedValues(trainer.accelerator.process_index * len(prompts), len(prompts), num_generations)
+    names = trainer.reward_func_names
+
+    def check(rewards: torch.Tensor) -> None:
+        is_sum = trainer.multi_objective_aggregation == "sum_then_normalize"
+        rows = list(zip(prompts, completions, strict=True))
+        check_rewards(rewards, trainer.reward_weights if is_sum else None, returned, names, rows)
+        models = {i for i, function in enumerate(trainer.reward_funcs) if isinstance(function, torch.nn.Module)}
+        with_nan = returned.with_nan | {i for i in models if rewards[:, i].isnan().any()}
+        for index in with_nan - warned_of_nan:
+            logger.warning(
+                f"The reward function {names[index]!r} returned NaN. It counts as None: a completion that cannot be "
+                "scored. Return None to say so without this warning, and otherwise look for a division by zero or an "
+                "overflow.",
+                main_process_only=False,
+            )
+        warned_of_nan.update(with_nan)
+
+    with returned.watch(trainer):
+        yield check
 
 
 def _shorten(value: Any) -> str:

@@ -14,6 +14,7 @@ from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer import grpo_trainer
 
 from ...config import DAPOConfig
+from ...run.early_end import EndOfRun
 from .adapters import check_adapters, merged_params, restored_base_weights
 from .claim import Claim
 from .client import GuardedClient
@@ -44,12 +45,14 @@ RESUME = "A checkpoint from before this rollout is saved (unless save_strategy i
 CAUSES = (
     "Most likely it serves another model under this name (more layers, another rope scaling, --hf-overrides, "
     "--quantization) or another version of it (--revision), and what the trainer does not send stays as it is. Start "
-    "it with the very files that the trainer loads, and the options that `--print-vllm-command` prints."
+    "it with the very files that the trainer loads, and the options that `dapo-trl vllm-command` prints."
 )
 
 
-class ServerError(RuntimeError):
+class ServerError(EndOfRun):
     """The server failed and did not come back as the one it was. The run ends with a checkpoint."""
+
+    is_failure = True
 
 
 @contextlib.contextmanager
