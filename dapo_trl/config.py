@@ -144,6 +144,7 @@ class DAPOConfig(GRPOConfig):
         model_init_kwargs: dict[str, Any] | None = None
         generation_kwargs: dict[str, Any] | None = None
         chat_template_kwargs: dict[str, Any] | None = None
+        pad_to_multiple_of: int | None = None
 
     def __post_init__(self) -> None:
         remember(self)

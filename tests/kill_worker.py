@@ -27,6 +27,7 @@ import dapo_trl.batching.rollout
 import tests.conftest  # noqa: F401  sets the environment before Hugging Face libraries are imported
 from dapo_trl import DAPOTrainer
 from dapo_trl.run.checkpoint import last_complete_checkpoint
+from dapo_trl.sampling import DynamicSampler
 from tests.distributed.launcher import watch
 from tests.helpers import ScriptedRollouts, build, correct, tiny_model, weights
 
@@ -123,7 +124,7 @@ def before_random_calls(reach: Callable[[], None]) -> None:
 POINTS = {
     "generation": lambda reach: before(GRPOTrainer, "_generate", reach),
     "scoring": lambda reach: before(GRPOTrainer, "_calculate_rewards", reach),
-    "between rounds": lambda reach: before(DAPOTrainer, "_draw_prompts", reach),
+    "between rounds": lambda reach: before(DynamicSampler, "_draw", reach),
     "moving rows": lambda reach: before(dapo_trl.batching.rollout.Rollout, "distribute", reach),
     "loss": lambda reach: before(GRPOTrainer, "_compute_loss", reach),
     "optimizer step": lambda reach: before(torch.optim.AdamW, "step", reach),

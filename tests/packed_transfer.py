@@ -18,7 +18,7 @@ def receive_packed(
     What arrives at a server.
 
     As vLLM's `pack_tensors` does (`tests/real_vllm` compares the two), so that a value that changes after it was
-    handed out arrives changed; and as in its `unpack_tensor`, names, types and shapes are those that were announced.
+    handed out arrives changed; and as in vLLM's `unpack_tensor`, names, types and shapes are those announced.
 
     Args:
         metadata (`list[tuple[str, str, list[int]]]`): name, type and shape of each weight.

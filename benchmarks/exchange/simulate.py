@@ -15,11 +15,11 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from dapo_trl.batching import FILLER, Lengths, deal_rows, rollout
+from dapo_trl.batching import PADDING, Lengths, assign_rows, rollout
 from dapo_trl.batching.rollout import Rollout, RolloutPlan
 from dapo_trl.distributed.all_to_all import pack, unpack
 from dapo_trl.sampling import GroupPool, Outcome, collection
-from dapo_trl.sampling.collection import Collection, GeneratedRow, build_replay, filler_completion
+from dapo_trl.sampling.collection import Collection, GeneratedRow, collected_batch, padding_completion
 
 
 NUM_PROMPTS, NUM_GENERATIONS, NUM_STEPS = 512, 16, 16
@@ -111,7 +111,7 @@ def build_plan(lengths: list[Lengths], num_processes: int) -> RolloutPlan:
     return RolloutPlan.build(
         lengths,
         [length.completion for length in lengths],
-        deal_rows(len(lengths), NUM_STEPS, seed=0),
+        assign_rows(len(lengths), NUM_STEPS, seed=0),
         num_processes=num_processes,
         num_micro_batches=max(1, rows_per_step // num_processes // ROWS_PER_MICRO_BATCH),
         num_generations=NUM_GENERATIONS,
@@ -135,7 +135,7 @@ def tokens_before(lengths: np.ndarray, num_processes: int, rng: np.random.Genera
 def tokens_after(plan: RolloutPlan) -> np.ndarray:
     return np.array(
         [
-            [sum(sum(plan.lengths[row]) for rows in process for row in rows if row != FILLER) for process in cut]
+            [sum(sum(plan.lengths[row]) for rows in process for row in rows if row != PADDING) for process in cut]
             for cut in plan.cuts
         ]
     )
@@ -156,8 +156,8 @@ def simulate(num_processes: int, seed: int = 0) -> dict[str, float]:
     collection.exchange = lambda outgoing, accelerator: process.exchange("groups", outgoing)
     rollout.exchange = lambda outgoing, accelerator: process.exchange("rows", outgoing)
     with process.timed("groups, all"):
-        filler = filler_completion({}, 0)
-        build_replay(collected, pool, process, filler, has_logprobs=True)
+        padding = padding_completion({}, 0)
+        collected_batch(collected, pool, process, padding, has_logprobs=True)
     share = len(kept) // num_processes
     first = process.process_index * share
     batch = scored([generated_row(rng, length.completion) for length in lengths[first : first + share]], MAX_TOKENS)

@@ -14,7 +14,7 @@ from transformers import PrinterCallback, Qwen2Config, Qwen2ForCausalLM, Trainer
 from trl import GRPOConfig, GRPOTrainer
 
 from dapo_trl import DAPOConfig, DAPOTrainer
-from dapo_trl.batching import Lengths, cut_balanced, micro_batch_tokens
+from dapo_trl.batching import Lengths, micro_batch_tokens, partition_balanced
 from tests.helpers import char_tokenizer, prompt_dataset
 
 
@@ -88,7 +88,7 @@ def costliest_micro_batch(trainer: str, lengths: list[Lengths]) -> int:
     """Tokens, padding included, of the costliest micro-batch when the rollout is one optimizer step."""
     if trainer == "GRPOTrainer":
         return ROWS_PER_MICRO_BATCH * sum(map(max, zip(*lengths, strict=True)))
-    (cut,) = cut_balanced(lengths, num_processes=1, num_micro_batches=len(lengths) // ROWS_PER_MICRO_BATCH)
+    (cut,) = partition_balanced(lengths, num_processes=1, num_micro_batches=len(lengths) // ROWS_PER_MICRO_BATCH)
     return max(micro_batch_tokens(rows, lengths) for rows in cut)
 
 

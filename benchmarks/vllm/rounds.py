@@ -69,18 +69,18 @@ def measure(url: str, model: str) -> list[dict[str, float]]:
     trainer = build(url, model, reward_funcs=every_second_group, **CONFIG)
     client, watch, rollouts = trainer.vllm_generation.vllm_client, Stopwatch(), []
     for owner, method in (
-        (trainer, "_collect_informative_groups"),
+        (trainer.sampler, "collect"),
         (trainer.vllm_generation, "sync_weights"),
         (trainer.vllm_generation, "generate"),
         (trainer, "_calculate_rewards"),
     ):
         watch.watch(owner, method)
-    collect = trainer._collect_informative_groups
+    collect = trainer.sampler.collect
 
-    def collect_and_repeat():
+    def collect_and_repeat(*args):
         client.requests.clear()
         watch.take()
-        result = collect()
+        result = collect(*args)
         seconds = watch.take()
         prompts = [prompt for request in client.requests for prompt in request["prompts"]]
         options = {name: value for name, value in client.requests[0].items() if name != "prompts"}
@@ -93,7 +93,7 @@ def measure(url: str, model: str) -> list[dict[str, float]]:
         rollouts.append(seconds)
         return result
 
-    trainer._collect_informative_groups = collect_and_repeat
+    trainer.sampler.collect = collect_and_repeat
     trainer.train()
     return rollouts
 
@@ -101,14 +101,14 @@ def measure(url: str, model: str) -> list[dict[str, float]]:
 def report(rollouts: list[dict[str, float]]) -> None:
     """Prints the mean over the rollouts; the first, which does not know the acceptance rate yet, is left out."""
     mean = {name: statistics.mean(rollout[name] for rollout in rollouts[1:]) for name in rollouts[0]}
-    total, at_once = mean["_collect_informative_groups"], mean["one request"]
+    total, at_once = mean["collect"], mean["one request"]
     parts = {
         "requests beyond one": mean["generate"] - at_once,
         "sending weights": mean["sync_weights"],
         "rewards": mean["_calculate_rewards"],
     }
     parts["the rest"] = total - at_once - sum(parts.values())
-    ratios = [rollout["_collect_informative_groups"] / rollout["one request"] for rollout in rollouts[1:]]
+    ratios = [rollout["collect"] / rollout["one request"] for rollout in rollouts[1:]]
     trained = NUM_GENERATIONS * NUM_GROUPS
     print(f"{mean['completions']:.0f} completions for {trained} trained in {mean['rounds']:.1f} rounds: {total:.2f} s")
     print(f"as many in one request: {at_once:.2f} s")

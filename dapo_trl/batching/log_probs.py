@@ -4,25 +4,25 @@ from collections.abc import Callable
 
 import torch
 
-from .micro_batches import Lengths, cut_balanced
+from .micro_batches import Lengths, partition_balanced
 
 
-def score_in_pieces(
+def score_in_chunks(
     score: Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor],
     input_ids: torch.Tensor,
     attention_mask: torch.Tensor,
     num_completion_columns: int,
-    num_pieces: int,
+    num_chunks: int,
 ) -> torch.Tensor:
     """
-    Scores the tokens of completions in pieces of nearly equal cost, each as wide as its own longest row.
+    Scores the tokens of completions in chunks of nearly equal cost, each as wide as its own longest row.
 
     Args:
-        score (`Callable`): from ids and mask of a piece and its number of completion columns T' to `(B', T')`.
+        score (`Callable`): from ids and mask of a chunk and its number of completion columns T' to `(B', T')`.
         input_ids (`torch.Tensor` of shape `(B, P + T)`): prompts padded left, completions padded right.
         attention_mask (`torch.Tensor` of shape `(B, P + T)`): 0 for padding.
         num_completion_columns (`int`): T.
-        num_pieces (`int`): how many pieces, at most B.
+        num_chunks (`int`): how many chunks, at most B.
 
     Returns:
         `torch.Tensor` of shape `(B, T)`: the scores, 0 for padding that was trimmed.
@@ -32,22 +32,23 @@ def score_in_pieces(
     completions = attention_mask[:, num_prompt_columns:].sum(dim=1).clamp(min=1)
     lengths = [Lengths(*row) for row in zip(prompts.tolist(), completions.tolist(), strict=True)]
     scores = None
-    for rows in cut_balanced(lengths, num_processes=1, num_micro_batches=num_pieces)[0]:
+    for rows in partition_balanced(lengths, num_processes=1, num_micro_batches=num_chunks)[0]:
         positions, longest = _positions([lengths[row] for row in rows])
         positions, row = positions.to(input_ids.device), torch.tensor(rows, device=input_ids.device).unsqueeze(1)
         columns = num_prompt_columns + positions
-        of_piece = score(input_ids[row, columns], attention_mask[row, columns], longest)
+        of_chunk = score(input_ids[row, columns], attention_mask[row, columns], longest)
         if scores is None:
-            scores = of_piece.new_zeros(len(lengths), num_completion_columns)
+            scores = of_chunk.new_zeros(len(lengths), num_completion_columns)
         scored = positions[:, -longest:]
         is_completion = scored >= 0
-        scores[row.expand_as(scored)[is_completion], scored[is_completion]] = of_piece[is_completion]
+        scores[row.expand_as(scored)[is_completion], scored[is_completion]] = of_chunk[is_completion]
+    assert scores is not None  # there are rows
     return scores
 
 
 def _positions(lengths: list[Lengths]) -> tuple[torch.Tensor, int]:
     """
-    Which tokens of each row make a piece, counted from the first of the completion, `(B', P' + T')`; and T'.
+    Which tokens of each row make a chunk, counted from the first of the completion, `(B', P' + T')`; and T'.
 
     As in [`pad_rows`]: the longest completion has T' columns, prompts have what it leaves of the longest row, and a
     prompt that needs more begins in the same column but pushes its completion to the right.

@@ -1,10 +1,10 @@
 """
-Cut one optimizer step into micro-batches: same rows, same gradient, less padding.
+Partition one optimizer step into micro-batches: same rows, same gradient, less padding.
 
 Every process runs its k-th micro-batch at the same time as the others run theirs, and the step waits for the slowest.
-So the cut is made once for all processes: the rows are sorted by length and taken in tuples, one row for each process,
-and a run of consecutive tuples makes the k-th micro-batch of every process. Row counts are equal on all processes,
-lengths nearly so.
+So the partition is made once for all processes: the rows are sorted by length and taken in tuples, one row for each
+process, and a run of consecutive tuples makes the k-th micro-batch of every process. Row counts are equal on all
+processes, lengths nearly so.
 """
 
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 
-FILLER = -1
+PADDING_ROW = -1
 """Stands for a row that weighs nothing, where a step has fewer rows than its micro-batches need."""
 
 
@@ -31,18 +31,19 @@ time, and the costliest micro-batch can hold half as many tokens again.
 """
 
 MAX_TUPLES = 256
-"""Tuples among which the best cut is searched: the search takes time with their square, times the micro-batches."""
+"""Tuples among which the best partition is searched: that takes time with their square, times the micro-batches."""
 
-Cut = list[list[list[int]]]
-"""Rows of each micro-batch: `cut[process][micro_batch]` is a list of row numbers or `FILLER`."""
+Partition = list[list[list[int]]]
+"""Rows of each micro-batch: `partition[process][micro_batch]` is a list of row numbers or `PADDING_ROW`."""
 
 
-def cut_balanced(lengths: list[Lengths], num_processes: int, num_micro_batches: int) -> Cut:
+def partition_balanced(lengths: list[Lengths], num_processes: int, num_micro_batches: int) -> Partition:
     """
     Micro-batches of nearly equal cost and different row counts.
 
     The cost of a micro-batch is what is computed and kept in memory: rows times tokens of the longest row. Among the
-    cuts whose costliest micro-batch is at most 5% above the least possible, the one with the least padding is taken.
+    partitions whose costliest micro-batch is at most 5% above the least possible, the one with the least padding is
+    taken.
 
     Args:
         lengths (`list[Lengths]`): tokens of each row of the optimizer step, on all processes.
@@ -50,7 +51,7 @@ def cut_balanced(lengths: list[Lengths], num_processes: int, num_micro_batches: 
         num_micro_batches (`int`): K, micro-batches per process.
 
     Returns:
-        `Cut`: every row once; as many rows in the k-th micro-batch of each process.
+        `Partition`: every row once; as many rows in the k-th micro-batch of each process.
     """
     num_tuples = max(num_micro_batches, -(-len(lengths) // num_processes))
     tuples = _deal_tuples(_by_length(lengths), lengths, num_processes, num_tuples)
@@ -58,7 +59,7 @@ def cut_balanced(lengths: list[Lengths], num_processes: int, num_micro_batches: 
     return _cut_at(tuples, _balanced_ends(longest, num_micro_batches))
 
 
-def cut_equal(lengths: list[Lengths], num_processes: int, num_micro_batches: int, is_sorted: bool) -> Cut:
+def partition_equal(lengths: list[Lengths], num_processes: int, num_micro_batches: int, is_sorted: bool) -> Partition:
     """
     Micro-batches of equal row counts, for losses that average over the rows of a micro-batch.
 
@@ -69,7 +70,7 @@ def cut_equal(lengths: list[Lengths], num_processes: int, num_micro_batches: int
         is_sorted (`bool`): rows of similar length share a micro-batch; otherwise rows keep their order.
 
     Returns:
-        `Cut`: every row once, and fillers where the rows do not suffice.
+        `Partition`: every row once, and padding rows where the rows do not suffice.
     """
     num_rows = -(-len(lengths) // (num_processes * num_micro_batches))
     order = _by_length(lengths) if is_sorted else list(range(len(lengths)))
@@ -83,7 +84,7 @@ def micro_batch_tokens(rows: list[int], lengths: list[Lengths]) -> int:
 
 
 def _length(lengths: list[Lengths], row: int) -> Lengths:
-    return Lengths(1, 1) if row == FILLER else lengths[row]
+    return Lengths(1, 1) if row == PADDING_ROW else lengths[row]
 
 
 def _by_length(lengths: list[Lengths]) -> list[int]:
@@ -92,7 +93,7 @@ def _by_length(lengths: list[Lengths]) -> list[int]:
 
 def _deal_tuples(order: list[int], lengths: list[Lengths], num_processes: int, num_tuples: int) -> list[list[int]]:
     """`num_tuples` tuples of R rows each; the process with the fewest tokens so far gets the longest row of each."""
-    filled = order + [FILLER] * (num_tuples * num_processes - len(order))
+    filled = order + [PADDING_ROW] * (num_tuples * num_processes - len(order))
     tuples, num_tokens = [], [0] * num_processes
     for i in range(0, len(filled), num_processes):
         longest_first = sorted(filled[i : i + num_processes], key=lambda row: -sum(_length(lengths, row)))
@@ -140,7 +141,7 @@ def _least_bound(cost: np.ndarray, num_segments: int) -> float:
 
 
 def _segments_needed(cost: np.ndarray, bound: float) -> float:
-    """Segments that a greedy cut needs under the bound: exact, because a longer segment never costs less."""
+    """Segments that a greedy partition needs under the bound: exact, because a longer segment never costs less."""
     start, count = 0, 0
     while start < len(cost):
         row = cost[start, start + 1 :]
@@ -167,7 +168,7 @@ def _cheapest_ends(cost: np.ndarray, num_segments: int, bound: float) -> list[in
     return ends[::-1]
 
 
-def _cut_at(tuples: list[list[int]], ends: list[int]) -> Cut:
+def _cut_at(tuples: list[list[int]], ends: list[int]) -> Partition:
     num_processes = len(tuples[0])
     begins = [0, *ends[:-1]]
     return [

@@ -3,7 +3,7 @@
 import torch
 
 
-def deal_rows(num_rows: int, num_steps: int, seed: int) -> list[list[int]]:
+def assign_rows(num_rows: int, num_steps: int, seed: int) -> list[list[int]]:
     """
     A seeded permutation of the rows, cut into optimizer steps of equal size; the first ones get the odd rows.
 

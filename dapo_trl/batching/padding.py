@@ -63,7 +63,7 @@ def unpad(batch: dict[str, torch.Tensor]) -> list[Row]:
     return rows
 
 
-def filler_row(like: Row, pad_token_id: int) -> Row:
+def padding_row(like: Row, pad_token_id: int) -> Row:
     """A row of one prompt and one completion token that is not trained on, with the tensors that `like` has."""
     row = {name: torch.zeros(1, dtype=tensor.dtype) for name, tensor in like.items()}
     row["prompt_ids"] += pad_token_id

@@ -7,16 +7,16 @@ from accelerate import Accelerator
 
 from ..distributed.all_to_all import all_to_all
 from . import (
-    FILLER,
-    Cut,
+    PADDING_ROW,
     Lengths,
+    Partition,
     Row,
-    cut_balanced,
-    cut_equal,
-    filler_row,
     group_weights,
     loss_mask,
     micro_batch_tokens,
+    padding_row,
+    partition_balanced,
+    partition_equal,
     step_denominators,
     unpad,
 )
@@ -31,14 +31,14 @@ class RolloutPlan:
         lengths (`list[Lengths]`): tokens of each row.
         trained_tokens (`list[int]`): tokens of each row that enter the loss.
         steps (`list[list[int]]`): rows of each optimizer step.
-        cuts (`list[Cut]`): micro-batches of each optimizer step.
+        partitions (`list[Partition]`): micro-batches of each optimizer step.
         denominators (`list[float]`): what each optimizer step's summed token losses are divided by.
     """
 
     lengths: list[Lengths]
     trained_tokens: list[int]
     steps: list[list[int]]
-    cuts: list[Cut]
+    partitions: list[Partition]
     denominators: list[float]
 
     @classmethod
@@ -70,51 +70,59 @@ class RolloutPlan:
         Returns:
             `RolloutPlan`: the same on every process that passes the same.
         """
-        cuts = []
+        partitions = []
         for rows in steps:
             of_step = [lengths[row] for row in rows]
             if is_balanced and not has_equal_rows:
-                cut = cut_balanced(of_step, num_processes, num_micro_batches)
+                partition = partition_balanced(of_step, num_processes, num_micro_batches)
             else:
-                cut = cut_equal(of_step, num_processes, num_micro_batches, is_sorted=is_balanced)
-            cuts.append(_renumber(cut, rows))
+                partition = partition_equal(of_step, num_processes, num_micro_batches, is_sorted=is_balanced)
+            partitions.append(_renumber(partition, rows))
         num_groups = len(lengths) // num_generations
         denominators = step_denominators(steps, trained_tokens, token_normalization, num_groups)
-        return cls(lengths, trained_tokens, steps, cuts, denominators)
+        return cls(lengths, trained_tokens, steps, partitions, denominators)
 
     def owners(self) -> dict[int, int]:
         """The process that trains on each row."""
         return {
             row: process
-            for cut in self.cuts
-            for process, micro_batches in enumerate(cut)
+            for partition in self.partitions
+            for process, micro_batches in enumerate(partition)
             for rows in micro_batches
             for row in rows
-            if row != FILLER
+            if row != PADDING_ROW
         }
 
     def num_trained_tokens(self, step: int, micro_batch: int) -> int:
         """Tokens that enter the loss of the k-th micro-batches of all processes together."""
-        rows = [row for process in self.cuts[step] for row in process[micro_batch]]
-        return sum(self.trained_tokens[row] for row in rows if row != FILLER)
+        rows = [row for process in self.partitions[step] for row in process[micro_batch]]
+        return sum(self.trained_tokens[row] for row in rows if row != PADDING_ROW)
 
     def row_mean_scale(self, step: int) -> float:
-        """By how much a mean over a step's rows, fillers included, is too small: 1 without fillers."""
-        num_slots = sum(len(rows) for process in self.cuts[step] for rows in process)
+        """By how much a mean over a step's rows, padding rows included, is too small: 1 without padding rows."""
+        num_slots = sum(len(rows) for process in self.partitions[step] for rows in process)
         return num_slots / len(self.steps[step])
 
     def padding_metrics(self) -> dict[str, float]:
         """`efficiency` (useful tokens / computed tokens, all processes) and `max_micro_batch_tokens`."""
-        computed = [micro_batch_tokens(rows, self.lengths) for cut in self.cuts for process in cut for rows in process]
+        computed = [
+            micro_batch_tokens(rows, self.lengths)
+            for partition in self.partitions
+            for process in partition
+            for rows in process
+        ]
         useful = sum(sum(length) for length in self.lengths)
         return {"efficiency": useful / sum(computed), "max_micro_batch_tokens": max(computed)}
 
 
-def _renumber(cut: Cut, rows: list[int]) -> Cut:
+def _renumber(partition: Partition, rows: list[int]) -> Partition:
     """From positions in a step to row numbers of the rollout."""
     return [
-        [[FILLER if position == FILLER else rows[position] for position in positions] for positions in micro_batches]
-        for micro_batches in cut
+        [
+            [PADDING_ROW if position == PADDING_ROW else rows[position] for position in positions]
+            for positions in micro_batches
+        ]
+        for micro_batches in partition
     ]
 
 
@@ -126,12 +134,12 @@ class Rollout:
     Args:
         plan (`RolloutPlan`): the same on every process.
         rows (`dict[int, Row]`): the rows this process trains on, by number.
-        filler (`Row`): a row that weighs nothing, with the same tensors.
+        padding_row (`Row`): a row that weighs nothing, with the same tensors.
     """
 
     plan: RolloutPlan
     rows: dict[int, Row]
-    filler: Row
+    padding_row: Row
 
     @classmethod
     def distribute(
@@ -142,24 +150,24 @@ class Rollout:
 
         Args:
             scored (`dict[str, torch.Tensor]`): this process's rows as TRL returns them, contiguous over processes.
-            plan (`RolloutPlan`): the plan; rows beyond it are fillers and stay behind.
+            plan (`RolloutPlan`): the plan; rows beyond it are padding rows and stay behind.
             accelerator (`Accelerator`): see [`all_to_all`].
-            pad_token_id (`int`): token of this process's own fillers.
+            pad_token_id (`int`): token of this process's own padding rows.
 
         Returns:
             `Rollout`.
         """
         rows, owners = unpad(scored), plan.owners()
-        outgoing = [[] for _ in range(accelerator.num_processes)]
+        outgoing: list[list[tuple[int, Row]]] = [[] for _ in range(accelerator.num_processes)]
         for number, row in enumerate(rows, start=accelerator.process_index * len(rows)):
             if number in owners:
                 outgoing[owners[number]].append((number, row))
-        return cls(plan, dict(all_to_all(outgoing, accelerator)), filler_row(rows[0], pad_token_id))
+        return cls(plan, dict(all_to_all(outgoing, accelerator)), padding_row(rows[0], pad_token_id))
 
     def micro_batch(self, step: int, process: int, micro_batch: int) -> list[Row]:
-        """Rows of one micro-batch, fillers included."""
-        numbers = self.plan.cuts[step][process][micro_batch]
-        return [self.filler if number == FILLER else self.rows[number] for number in numbers]
+        """Rows of one micro-batch, padding rows included."""
+        numbers = self.plan.partitions[step][process][micro_batch]
+        return [self.padding_row if number == PADDING_ROW else self.rows[number] for number in numbers]
 
 
 def gather_lengths(scored: dict[str, torch.Tensor], accelerator: Accelerator) -> tuple[list[Lengths], list[int]]:

@@ -2,15 +2,20 @@
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from accelerate.logging import get_logger
 from accelerate.utils import gather_object
 from trl import GRPOTrainer
 from trl.trainer.utils import is_async_callable
 
+from ..run.early_end import EndOfRun
+
+
+logger = get_logger(__name__)
 
 LARGEST = 1e15
 """Largest size of a reward, weighted or not. Deviations are squared and summed in float32, which ends at 3.4e38."""
@@ -22,8 +27,10 @@ SHOWN_CHARS = 60
 """Characters of a prompt or a completion in a message."""
 
 
-class RewardValueError(ValueError):
+class RewardValueError(EndOfRun, ValueError):
     """A reward function returned what training cannot use."""
+
+    is_failure = True
 
 
 @dataclass
@@ -173,6 +180,46 @@ def find_lost(rewards: torch.Tensor, weights: torch.Tensor, num_generations: int
     group = int(is_lost.nonzero()[0])
     member, index = divmod(int(weighted[group].abs().argmax()), rewards.size(1))
     return group * num_generations + member, index
+
+
+@contextlib.contextmanager
+def watched_rewards(
+    trainer: GRPOTrainer, prompts: list, completions: list, warned_of_nan: set[int]
+) -> Iterator[Callable[[torch.Tensor], None]]:
+    """
+    Inside, the trainer's reward functions are watched.
+
+    Args:
+        trainer ([`~trl.GRPOTrainer`]): the trainer.
+        prompts, completions (`list` of length B): this process's rows.
+        warned_of_nan (`set[int]`): functions whose NaN has been warned of; extended.
+
+    Yields:
+        `Callable`: to be given all processes' rewards `(R * B, F)`, by all of them; see [`check_rewards`].
+    """
+    is_training = trainer.model is not None and trainer.model.training
+    num_generations = trainer.num_generations if is_training else trainer.num_generations_eval
+    assert num_generations is not None  # set by the configuration
+    returned = ReturnedValues(trainer.accelerator.process_index * len(prompts), len(prompts), num_generations)
+    names = trainer.reward_func_names
+
+    def check(rewards: torch.Tensor) -> None:
+        is_sum = trainer.multi_objective_aggregation == "sum_then_normalize"
+        rows = list(zip(prompts, completions, strict=True))
+        check_rewards(rewards, trainer.reward_weights if is_sum else None, returned, names, rows)
+        models = {i for i, function in enumerate(trainer.reward_funcs) if isinstance(function, torch.nn.Module)}
+        with_nan = returned.with_nan | {i for i in models if rewards[:, i].isnan().any()}
+        for index in with_nan - warned_of_nan:
+            logger.warning(
+                f"The reward function {names[index]!r} returned NaN. It counts as None: a completion that cannot be "
+                "scored. Return None to say so without this warning, and otherwise look for a division by zero or an "
+                "overflow.",
+                main_process_only=False,
+            )
+        warned_of_nan.update(with_nan)
+
+    with returned.watch(trainer):
+        yield check
 
 
 def _shorten(value: Any) -> str:

@@ -1,31 +1,35 @@
-"""What watches a run: a local file of metrics, alarms, a line per rollout in the terminal, evaluation."""
+"""What watches a run: metrics of rollouts, evaluations, alarms, a local file of metrics, a line per rollout."""
 
 from .alarms import AlarmCallback, AlarmError, default_alarms, non_finite_step
-from .evaluation import EvaluatedGroups
+from .callbacks import add_callbacks
+from .evaluation import EvaluationRecord, accuracy_metrics
+from .filter_rewards import FilterRewards
+from .finite import FiniteCallback, NonFiniteWeightsError, non_finite_parameters
 from .metrics_file import METRICS_FILE, MetricsFileCallback, read_metrics
-from .phase_callback import PhaseCallback
-from .progress import RolloutPrinterCallback, RolloutProgressCallback, show_rollouts
+from .progress import RolloutPrinterCallback, RolloutProgressCallback
 from .records import RolloutRecords
+from .rollout_monitor import RolloutMonitor
 from .run_length import RunLengthCallback
-from .weights import NonFiniteWeightsError, WeightsCallback, non_finite_parameters
 
 
 __all__ = [
     "METRICS_FILE",
     "AlarmCallback",
     "AlarmError",
-    "EvaluatedGroups",
+    "EvaluationRecord",
+    "FilterRewards",
+    "FiniteCallback",
     "MetricsFileCallback",
     "NonFiniteWeightsError",
-    "PhaseCallback",
+    "RolloutMonitor",
     "RolloutPrinterCallback",
     "RolloutProgressCallback",
     "RolloutRecords",
     "RunLengthCallback",
-    "WeightsCallback",
+    "accuracy_metrics",
+    "add_callbacks",
     "default_alarms",
     "non_finite_parameters",
     "non_finite_step",
     "read_metrics",
-    "show_rollouts",
 ]

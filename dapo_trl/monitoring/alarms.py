@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from accelerate.logging import get_logger
 from transformers import TrainerCallback
 
+from ..run.early_end import EndOfRun
 from .records import RolloutRecords
 
 
@@ -34,7 +35,7 @@ MAX_OVERFLOWS = 20
 """Gradients in a row that overflow in float16. The first ones do, until the scale of the loss has come down."""
 
 
-class AlarmError(RuntimeError):
+class AlarmError(EndOfRun):
     """An alarm ends the run, because `on_alarm` is `"stop"`."""
 
 
@@ -296,21 +297,24 @@ def default_alarms(optimizer_steps: int, learning_rate: float, usual_difference:
 
 class AlarmCallback(TrainerCallback):
     """
-    Looks at the metrics of every rollout and warns, at most once per condition in 50 rollouts.
+    Looks at the metrics of every rollout and warns, at most once per condition in 50 rollouts; with
+    `on_alarm="stop"`, the run ends before the next rollout.
 
     What a run that is resumed had logged before counts too: one that ended on an alarm has 50 rollouts to recover.
 
     Args:
         alarms (`list[Alarm]`): the conditions; see [`default_alarms`].
         optimizer_steps (`int`): optimizer steps per rollout.
+        accelerator (`Accelerator`, *optional*): the processes, which end together.
 
     Attributes:
         raised (`list[str]`): names of the alarms of the last rollout that raised any.
         message (`str`, *optional*): their text; None before the first.
     """
 
-    def __init__(self, alarms: list[Alarm], optimizer_steps: int):
+    def __init__(self, alarms: list[Alarm], optimizer_steps: int, accelerator: Accelerator | None = None):
         self.alarms = alarms
+        self._accelerator = accelerator
         self.optimizer_steps = optimizer_steps
         self.raised: list[str] = []
         self.message: str | None = None
@@ -327,13 +331,17 @@ class AlarmCallback(TrainerCallback):
         for record in self._records.replay(state.log_history):
             self._find(record)
 
+    def on_step_begin(self, args, state, control, **kwargs):
+        if args.on_alarm == "stop" and state.global_step % self.optimizer_steps == 0:
+            self._stop_if_raised()
+
     def on_log(self, args, state, control, logs=None, **kwargs):
         record = self._records.add(state.global_step, logs)
         found = self._find(record) if record is not None else {}
         if found:
             self.raised, self.message = list(found), " ".join(found.values())
         for message in found.values():
-            logger.warning(f"Rollout {record['rollout']:.0f}: {message}")
+            logger.warning(f"Rollout {state.global_step // self.optimizer_steps}: {message}")
 
     def _find(self, record: Record) -> dict[str, str]:
         """Text of the alarms that a rollout raises, by name."""
@@ -366,13 +374,10 @@ class AlarmCallback(TrainerCallback):
         self.raised, self.message = [name], message
         logger.warning(f"Rollout {rollout}: {message}")
 
-    def stop_if_raised(self, accelerator: Accelerator) -> None:
-        """
-        Ends the run on all processes if the main process has raised an alarm.
-
-        Raises:
-            AlarmError: with the alarm's text, or a reference to the main process's.
-        """
+    def _stop_if_raised(self) -> None:
+        """Ends the run on all processes if the main process has raised an alarm."""
+        accelerator = self._accelerator
+        assert accelerator is not None, "on_alarm='stop' needs one"
         is_raised = accelerator.is_main_process and self.message is not None
         flag = torch.tensor(int(is_raised), device=accelerator.device)
         if accelerator.reduce(flag, reduction="sum").item():

@@ -35,6 +35,9 @@ class MicroBatchMetrics:
     """What `_compute_loss` recorded over micro-batches of different sizes, as if they had been one."""
 
     def __init__(self):
+        self._reset()
+
+    def _reset(self) -> None:
         self._sums: dict[str, float] = defaultdict(float)
         self._tokens: dict[str, int] = defaultdict(int)
         self._extremes: dict[str, float] = {}
@@ -60,7 +63,7 @@ class MicroBatchMetrics:
         """The metrics since the last flush; names without any trained token are left out."""
         means = {name: self._sums[name] / tokens for name, tokens in self._tokens.items() if tokens}
         flushed = means | self._extremes
-        self.__init__()
+        self._reset()
         return flushed
 
 
@@ -91,38 +94,6 @@ class MeanProbability:
         total, count = accelerator.reduce(self._sums, reduction="sum").tolist()
         self._sums = None
         return total / count if count else math.nan
-
-
-def merge_completion_metrics(calls: list[tuple[int, dict[str, float]]]) -> dict[str, float]:
-    """
-    TRL's `completions/*` metrics of several generation calls as if they had been one.
-
-    Args:
-        calls (`list[tuple[int, dict[str, float]]]`): rows generated and metrics recorded, per call.
-
-    Returns:
-        `dict[str, float]`: minima of minima, maxima of maxima, everything else weighed by rows; lengths of terminated
-        completions only over calls in which any terminated.
-    """
-    merged = {}
-    for name in calls[0][1]:
-        weights, values = [], []
-        for num_rows, metrics in calls:
-            is_terminated = "terminated" in name
-            share = 1 - metrics["completions/clipped_ratio"] if is_terminated else 1.0
-            weights.append(num_rows * share)
-            values.append(metrics[name])
-        present = [(weight, value) for weight, value in zip(weights, values, strict=True) if weight > 0]
-        merged[name] = _merge(name, present) if present else 0.0
-    return merged
-
-
-def _merge(name: str, weighted: list[tuple[float, float]]) -> float:
-    if "/min_" in name:
-        return min(value for _, value in weighted)
-    if "/max_" in name:
-        return max(value for _, value in weighted)
-    return sum(weight * value for weight, value in weighted) / sum(weight for weight, _ in weighted)
 
 
 def means_of_numbers(metrics: dict[str, list[float]]) -> dict[str, float]:

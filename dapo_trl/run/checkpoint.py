@@ -3,9 +3,8 @@
 import json
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import TrainingArguments
@@ -13,12 +12,12 @@ from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from .. import __version__
-from ..batching import Lengths, Row
-from ..batching.rollout import Rollout, RolloutPlan
-from ..data.prompt_form import PromptForm
 from .atomic_write import write_atomically
 from .secret_values import mask_values
 
+
+if TYPE_CHECKING:
+    from ..data.prompt_form import PromptForm
 
 FORMAT_VERSION = 1
 TRAINER_STATE = "trainer_state.json"
@@ -34,8 +33,8 @@ class CheckpointError(RuntimeError):
 
 def save_metadata(
     directory: str,
-    rewards: dict[str, Callable],
-    prompt_form: PromptForm | None = None,
+    rewards: dict[str, Any],
+    prompt_form: "PromptForm | None" = None,
     chat_template_kwargs: dict[str, Any] | None = None,
 ) -> None:
     """
@@ -77,6 +76,7 @@ def save_state(state: dict, checkpoint: str, process: int) -> None:
         process (`int`): this process's number.
     """
     path = state_path(checkpoint, process)
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     with open(temporary, "wb") as file:
         torch.save({"format_version": FORMAT_VERSION, **state}, file)
@@ -127,21 +127,6 @@ def load_own_state(checkpoint: str, process: int) -> dict | None:
     if first is not None and (process == 0 or process >= first["num_processes"]):
         return first  # a file of this process, if there is one, was left by an earlier run with more processes
     return load_state(checkpoint, process) or first
-
-
-def check_same_rollouts(state: dict, checkpoint: str, optimizer_steps: int) -> None:
-    """
-    A rollout in use cannot be dealt to another number of optimizer steps than it was begun with.
-
-    Raises:
-        CheckpointError: if the checkpoint's run had another number of optimizer steps per rollout.
-    """
-    written = state["optimizer_steps_per_rollout"]
-    if written != optimizer_steps:
-        raise CheckpointError(
-            f"{checkpoint} was written with {written} optimizer steps per rollout, but this run has {optimizer_steps} "
-            "(updates_per_rollout * num_iterations). Resume with the same updates_per_rollout and num_iterations."
-        )
 
 
 def last_complete_checkpoint(output_dir: str) -> str | None:
@@ -200,7 +185,7 @@ def is_finished(args: TrainingArguments, checkpoint: str | None = None) -> bool:
         args (`TrainingArguments`): of the run, which may be to end elsewhere than before.
         checkpoint (`str`, *optional*): one to go on from, which must be at the end, too.
     """
-    output_dir = Path(args.output_dir)
+    output_dir = Path(str(args.output_dir))
     try:
         end = json.loads((output_dir / FINISHED).read_text(encoding="utf-8"))
         is_whole = all((output_dir / name).stat().st_size == size for name, size in end["weights"].items())
@@ -220,102 +205,3 @@ def _is_at_end(args: TrainingArguments, global_step: int, epoch: float | None) -
 def mark_incomplete(checkpoint: str) -> None:
     """Before a checkpoint is written over: from here to its end, it counts as half-written."""
     Path(checkpoint, TRAINER_STATE).unlink(missing_ok=True)
-
-
-def rollout_state(rollout: Rollout) -> dict:
-    """
-    A rollout in a form that [`torch.save`] stores compactly: the rows' tensors end to end, token ids as int32.
-
-    Args:
-        rollout (`Rollout`): the rollout in use.
-
-    Returns:
-        `dict`: see [`rollout_from_state`].
-    """
-    numbers = sorted(rollout.rows)
-    plan = rollout.plan
-    return {
-        "lengths": torch.tensor(plan.lengths, dtype=torch.int32),
-        "trained_tokens": torch.tensor(plan.trained_tokens, dtype=torch.int32),
-        "steps": [torch.tensor(rows, dtype=torch.int32) for rows in plan.steps],
-        "numbers": numbers,
-        "rows": _concatenate([rollout.rows[number] for number in numbers]),
-        "filler": rollout.filler,
-    }
-
-
-def _concatenate(rows: list[Row]) -> dict[str, dict[str, torch.Tensor]]:
-    if not rows:
-        return {}
-    return {
-        name: {"values": _compact(name, torch.cat([row[name] for row in rows])), "sizes": _sizes(rows, name)}
-        for name in rows[0]
-    }
-
-
-def _sizes(rows: list[Row], name: str) -> torch.Tensor:
-    return torch.tensor([row[name].numel() for row in rows], dtype=torch.int32)
-
-
-def _compact(name: str, values: torch.Tensor) -> torch.Tensor:
-    if name.endswith("_mask"):
-        return values.to(torch.int8)
-    return values.to(torch.int32) if name.endswith("_ids") else values
-
-
-def rows_from_state(state: dict) -> dict[int, Row]:
-    """
-    The rows of a rollout, by number, from what [`rollout_state`] returned.
-
-    Args:
-        state (`dict`): the stored rollout.
-
-    Returns:
-        `dict[int, Row]`.
-    """
-    columns = {}
-    for name, stored in state["rows"].items():
-        values = stored["values"].to(state["filler"][name].dtype)
-        columns[name] = values.split(stored["sizes"].tolist())
-    return {number: {name: column[i] for name, column in columns.items()} for i, number in enumerate(state["numbers"])}
-
-
-def plan_inputs_from_state(state: dict) -> tuple[list[Lengths], list[int], list[list[int]]]:
-    """`lengths`, `trained_tokens` and `steps`: what [`RolloutPlan`] makes the same plan from."""
-    return (
-        [Lengths(*length) for length in state["lengths"].tolist()],
-        state["trained_tokens"].tolist(),
-        [rows.tolist() for rows in state["steps"]],
-    )
-
-
-def restore_rollout(checkpoint: str, state: dict, plan: RolloutPlan, process: int) -> Rollout:
-    """
-    The rollout in use, on one process.
-
-    Args:
-        checkpoint (`str`): the checkpoint's directory.
-        state (`dict`): the state this process has read.
-        plan (`RolloutPlan`): the plan of the rollout, made for the present number of processes.
-        process (`int`): this process's number.
-
-    Returns:
-        `Rollout`.
-
-    Raises:
-        CheckpointError: if rows are missing that this process trains on.
-    """
-    mine = {row for row, owner in plan.owners().items() if owner == process}
-    rows = rows_from_state(state["rollout"])
-    # Written by another number of processes: the rows may be in any of its files.
-    for writer in range(state["num_processes"]):
-        if mine <= rows.keys():
-            break
-        other = load_state(checkpoint, writer)
-        rows |= rows_from_state(other["rollout"]) if other else {}
-    if not mine <= rows.keys():
-        raise CheckpointError(
-            f"{checkpoint} lacks {len(mine - rows.keys())} rows of the rollout in use: the files of some of its "
-            f"{state['num_processes']} processes are missing. Put them back, or resume from another checkpoint."
-        )
-    return Rollout(plan, {number: rows[number] for number in mine}, state["rollout"]["filler"])

@@ -1,4 +1,4 @@
-"""A run that is told to end (SIGTERM, as a cluster sends before it takes the machine) ends with a checkpoint."""
+"""Preemption: on SIGTERM, which a cluster sends before it takes the machine, a run ends with a checkpoint."""
 
 import contextlib
 import os
@@ -7,25 +7,29 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from accelerate.logging import get_logger
+import torch
+from accelerate import Accelerator
+from transformers import TrainerCallback
 
 from ..distributed.failed_rank import has_failed_rank
+from .early_end import EndOfRun
 from .exit_codes import PREEMPTED as EXIT_CODE
 
-
-logger = get_logger(__name__)
 
 MARKER = "PREEMPTED"
 """File in the output directory that tells so: launchers hide the exit codes of their workers."""
 
 
-class PreemptedError(RuntimeError):
-    """The run has been told to end."""
+class PreemptedError(EndOfRun):
+    """SIGTERM was received."""
 
 
-class Preemption:
+class Preemption(TrainerCallback):
     """
-    Whether this run has been told to end, and whether that is listened for at all.
+    Ends a run before its next optimizer step once any of its processes has received SIGTERM.
+
+    Args:
+        accelerator (`Accelerator`): the processes agree through it.
 
     Attributes:
         is_listening (`bool`): SIGTERM is taken as a request.
@@ -33,10 +37,31 @@ class Preemption:
         is_agreed (`bool`): all processes know, and training has ended for it.
     """
 
-    def __init__(self):
-        self.is_listening = False
-        self.is_requested = False
-        self.is_agreed = False
+    def __init__(self, accelerator: Accelerator):
+        self._accelerator = accelerator
+        self.is_listening = self.is_requested = self.is_agreed = False
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self.check()
+
+    def check(self) -> None:
+        """
+        To be called by all processes together, at any point where a run may end.
+
+        Raises:
+            PreemptedError: on all of them if any has received SIGTERM.
+        """
+        if not self.is_listening:
+            return
+        is_requested = torch.tensor(int(self.is_requested), device=self._accelerator.device)
+        if self._accelerator.reduce(is_requested, reduction="sum").item():
+            self.is_agreed = True
+            raise PreemptedError("The run has received SIGTERM.")
+
+    def forget(self) -> None:
+        """Before another `train()`: what ended the last one does not end the next."""
+        if self.is_agreed:
+            self.is_requested = self.is_agreed = False
 
     @contextlib.contextmanager
     def listen(self) -> Iterator[None]:
@@ -52,7 +77,7 @@ class Preemption:
         previous = signal.signal(signal.SIGTERM, self._request)
         self.is_listening = True
         try:
-            with _ending_without_peers():
+            with _ending_with_failed_rank():
                 yield
         finally:
             self.is_listening = False
@@ -63,7 +88,7 @@ class Preemption:
 
 
 @contextlib.contextmanager
-def _ending_without_peers() -> Iterator[None]:
+def _ending_with_failed_rank() -> Iterator[None]:
     """
     Ends this process on a SIGTERM that a launcher sends because another of its processes has failed.
 

@@ -9,11 +9,10 @@ import torch
 from accelerate import Accelerator
 
 from ..distributed.all_to_all import all_to_all
-from ..monitoring.metrics import merge_completion_metrics
-from . import GroupPool
+from .refill import GroupPool
 
 
-FATE_COLUMN = "dynamic_sampling"
+STATUS_COLUMN = "dynamic_sampling"
 """Column of the completions table: `kept`, or why a row was dropped."""
 
 
@@ -91,23 +90,23 @@ class Collection:
         """Lets go of the rows that will not be trained on, unless they are wanted for the table."""
         if self.keeps_dropped:
             return
-        self.rows = {number: row for number, row in self.rows.items() if self.fate(number, pool) == "kept"}
+        self.rows = {number: row for number, row in self.rows.items() if self.status(number, pool) == "kept"}
 
-    def fate(self, number: int, pool: GroupPool) -> str:
-        """What became of a row: see [`GroupPool.fate`]."""
-        return pool.fate(number // self.num_generations)
+    def status(self, number: int, pool: GroupPool) -> str:
+        """What became of a row: see [`GroupPool.status`]."""
+        return pool.status(number // self.num_generations)
 
     def rewards_per_func(self) -> torch.Tensor:
         """`(P * G, F)`: rewards of all rows generated so far, in draw order."""
         return torch.cat(self.rewards)
 
     def dropped(self, pool: GroupPool) -> list[tuple[int, GeneratedRow]]:
-        """This process's rows that are not trained on, by number, each with its fate among the table's columns."""
+        """This process's rows that are not trained on, by number, each with its status among the table's columns."""
         dropped = []
         for number, row in self.rows.items():
-            fate = self.fate(number, pool)
-            if fate != "kept":
-                row.extra[FATE_COLUMN] = fate
+            status = self.status(number, pool)
+            if status != "kept":
+                row.extra[STATUS_COLUMN] = status
                 dropped.append((number, row))
         return dropped
 
@@ -123,15 +122,15 @@ class Collection:
 
 
 @dataclass
-class Replay:
+class CollectedBatch:
     """
     The kept rows, answering TRL's scoring step in place of generation and reward functions.
 
     Args:
-        rows (`list[GeneratedRow]`): this process's share: whole groups over the processes, fillers at the end.
-        rewards (`torch.Tensor` of shape `(R * B, F)`): rewards of all processes' rows, NaN for fillers.
-        num_rows (`int`): rows on all processes that are not fillers.
-        has_logprobs (`bool`): TRL needs sampling log-probabilities, also of fillers.
+        rows (`list[GeneratedRow]`): this process's share: whole groups over the processes, padding rows at the end.
+        rewards (`torch.Tensor` of shape `(R * B, F)`): rewards of all processes' rows, NaN for padding rows.
+        num_rows (`int`): rows on all processes that are not padding rows.
+        has_logprobs (`bool`): TRL needs sampling log-probabilities, also of padding rows.
     """
 
     rows: list[GeneratedRow]
@@ -140,7 +139,7 @@ class Replay:
     has_logprobs: bool
 
     @property
-    def num_fillers(self) -> int:
+    def num_padding_rows(self) -> int:
         """Fillers on all processes."""
         return len(self.rewards) - self.num_rows
 
@@ -186,9 +185,9 @@ def generated_rows(inputs: list[dict[str, Any]], generation: tuple, extra: list[
     return [GeneratedRow(*row) for row in zip(*columns, strict=True)]
 
 
-def build_replay(
-    collection: Collection, pool: GroupPool, accelerator: Accelerator, filler: GeneratedRow, has_logprobs: bool
-) -> Replay:
+def collected_batch(
+    collection: Collection, pool: GroupPool, accelerator: Accelerator, padding: GeneratedRow, has_logprobs: bool
+) -> CollectedBatch:
     """
     Moves the kept rows as TRL wants them: groups contiguous over the processes, equally many rows on each.
 
@@ -196,27 +195,29 @@ def build_replay(
         collection (`Collection`): the rows collected.
         pool (`GroupPool`): says which groups are kept.
         accelerator (`Accelerator`): see [`all_to_all`].
-        filler (`GeneratedRow`): makes the shares equal when the rollout is partial.
-        has_logprobs (`bool`): see [`Replay`].
+        padding (`GeneratedRow`): makes the shares equal when the rollout is partial.
+        has_logprobs (`bool`): see [`CollectedBatch`].
 
     Returns:
-        `Replay`.
+        `CollectedBatch`.
     """
     kept = collection.kept_numbers(pool)
     whole_groups = math.lcm(collection.num_generations, accelerator.num_processes)
     num_slots = -(-len(kept) // whole_groups) * whole_groups
     share = num_slots // accelerator.num_processes
-    outgoing = [[] for _ in range(accelerator.num_processes)]
+    outgoing: list[list[tuple[int, GeneratedRow]]] = [[] for _ in range(accelerator.num_processes)]
     for position, number in enumerate(kept):
         if number in collection.rows:
             row = collection.rows[number]
-            row.extra[FATE_COLUMN] = "kept"
+            row.extra[STATUS_COLUMN] = "kept"
             outgoing[position // share].append((position, row))
     received = sorted(all_to_all(outgoing, accelerator), key=lambda item: item[0])
     rows = [row for _, row in received]
     rewards = collection.rewards_per_func()[kept]
     missing = rewards.new_full((num_slots - len(kept), rewards.size(1)), torch.nan)
-    return Replay(rows + [filler] * (share - len(rows)), torch.cat([rewards, missing]), len(kept), has_logprobs)
+    return CollectedBatch(
+        rows + [padding] * (share - len(rows)), torch.cat([rewards, missing]), len(kept), has_logprobs
+    )
 
 
 def columns_to_rows(columns: dict[str, list], num_rows: int) -> list[dict[str, Any]]:
@@ -251,6 +252,38 @@ def rows_to_columns(rows: list[dict[str, Any]]) -> dict[str, list]:
     return dict(columns)
 
 
-def filler_completion(inputs: dict[str, Any], token_id: int) -> GeneratedRow:
+def padding_completion(inputs: dict[str, Any], token_id: int) -> GeneratedRow:
     """A row that makes the processes' shares equal: one token each, no reward, never trained on."""
     return GeneratedRow(inputs, [token_id], [token_id], completion="")
+
+
+def merge_completion_metrics(calls: list[tuple[int, dict[str, float]]]) -> dict[str, float]:
+    """
+    TRL's `completions/*` metrics of several generation calls as if they had been one.
+
+    Args:
+        calls (`list[tuple[int, dict[str, float]]]`): rows generated and metrics recorded, per call.
+
+    Returns:
+        `dict[str, float]`: minima of minima, maxima of maxima, everything else weighed by rows; lengths of terminated
+        completions only over calls in which any terminated.
+    """
+    merged = {}
+    for name in calls[0][1]:
+        weights, values = [], []
+        for num_rows, metrics in calls:
+            is_terminated = "terminated" in name
+            share = 1 - metrics["completions/clipped_ratio"] if is_terminated else 1.0
+            weights.append(num_rows * share)
+            values.append(metrics[name])
+        present = [(weight, value) for weight, value in zip(weights, values, strict=True) if weight > 0]
+        merged[name] = _merge(name, present) if present else 0.0
+    return merged
+
+
+def _merge(name: str, weighted: list[tuple[float, float]]) -> float:
+    if "/min_" in name:
+        return min(value for _, value in weighted)
+    if "/max_" in name:
+        return max(value for _, value in weighted)
+    return sum(weight * value for weight, value in weighted) / sum(weight for weight, _ in weighted)

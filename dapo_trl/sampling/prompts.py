@@ -50,7 +50,7 @@ class PromptStream:
         self._pass = 0
         self._cursor = 0
         self._deferred: list[int] = []
-        self._order = self._permutation()
+        self._order: Sequence[int] = self._permutation()
         self._drawn_in_rollout: set[int] = set()
 
     @property
@@ -91,7 +91,7 @@ class PromptStream:
         return index
 
     def _permutation(self) -> list[int]:
-        order = range(self.num_prompts)
+        order: Sequence[int] = range(self.num_prompts)
         if self.shuffle:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self._pass)
             order = torch.randperm(self.num_prompts, generator=generator).tolist()

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field
 
+from ..run.early_end import EndOfRun
 from .groups import Outcome, outcome_shares
 
 
@@ -122,8 +123,8 @@ class GroupPool:
         self.outcomes += outcomes
         self.num_rounds += 1
 
-    def fate(self, group: int) -> str:
-        """What became of a group: `"kept"`, `"surplus"`, or the outcome for which it was dropped."""
+    def status(self, group: int) -> str:
+        """Status of a group: `"kept"`, `"surplus"`, or the outcome for which it was dropped."""
         outcome = self.outcomes[group]
         if outcome is not Outcome.INFORMATIVE:
             return outcome.value
@@ -139,7 +140,7 @@ class GroupPool:
         }
 
 
-class ShortageError(RuntimeError):
+class ShortageError(EndOfRun):
     """A rollout could not be filled with informative groups."""
 
 
@@ -213,7 +214,11 @@ def shortage_message(pool: GroupPool, max_rounds: int, num_prompts: int, hints: 
         else f"this rollout has drawn the whole data set ({num_prompts} prompts)"
     )
     dropped = {outcome: counts[outcome] for outcome in Outcome if outcome is not Outcome.INFORMATIVE}
-    remedy = _remedy(max(dropped, key=dropped.get), hints) if any(dropped.values()) else "Use a larger data set."
+    remedy = (
+        _remedy(max(dropped, key=lambda outcome: dropped[outcome]), hints)
+        if any(dropped.values())
+        else "Use a larger data set."
+    )
     is_mixed = counts[Outcome.ALL_CORRECT] and counts[Outcome.ALL_WRONG] and pool.num_drawn > SEVERAL_GROUPS
     if (is_mixed or counts[Outcome.ALL_EQUAL]) and not counts[Outcome.INFORMATIVE]:
         remedy = (

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dapo_trl.batching import filler_row, loss_mask, neutral_logps, pad_rows, unpad
+from dapo_trl.batching import loss_mask, neutral_logps, pad_rows, padding_row, unpad
 
 
 PAD = 9
@@ -153,11 +153,11 @@ def test_both_lengths_are_padded_to_a_multiple(multiple, widths):
     assert padded["completion_ids"][1].tolist() == [22] + [PAD] * (widths[1] - 1)
 
 
-def test_filler_row_weighs_nothing():
+def test_padding_row_weighs_nothing():
     rows = unpad(scored_batch())
-    filler = filler_row(rows[0], PAD)
+    padding = padding_row(rows[0], PAD)
     assert_same(
-        filler,
+        padding,
         {
             "prompt_ids": [PAD],
             "prompt_mask": [1],
@@ -169,8 +169,8 @@ def test_filler_row_weighs_nothing():
             "advantages": [0.0],
         },
     )
-    assert {name: value.dtype for name, value in filler.items()} == {name: v.dtype for name, v in rows[0].items()}
-    padded = pad_rows([rows[0], filler], PAD, CPU)
+    assert {name: value.dtype for name, value in padding.items()} == {name: v.dtype for name, v in rows[0].items()}
+    padded = pad_rows([rows[0], padding], PAD, CPU)
     assert loss_mask(padded).tolist() == [[1, 0, 1], [0, 0, 0]]
 
 

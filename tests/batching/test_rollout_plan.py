@@ -4,7 +4,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from dapo_trl.batching import FILLER, Lengths, deal_rows
+from dapo_trl.batching import PADDING_ROW, Lengths, assign_rows
 from dapo_trl.batching.rollout import Rollout, RolloutPlan, buffered_denominators, gather_lengths, weigh_by_group
 
 
@@ -33,7 +33,7 @@ def accelerator() -> Accelerator:
 def test_balanced_plan():
     plan = build_plan()
     # Step 0 holds rows of 10, 5 and 2 tokens: 10 | 2 * 5. Step 1 of 9, 5 and 3: 9 | 2 * 5.
-    assert plan.cuts == [[[[0], [2, 5]]], [[[4], [1, 3]]]]
+    assert plan.partitions == [[[[0], [2, 5]]], [[[4], [1, 3]]]]
     assert plan.denominators == [10.0, 14.0]
     # Useful 10 + 5 + 2 + 9 + 5 + 3 = 34 tokens of 10 + 10 + 9 + 10 = 39 computed.
     assert plan.padding_metrics() == {"efficiency": 34 / 39, "max_micro_batch_tokens": 10}
@@ -46,20 +46,20 @@ def test_trained_tokens_of_the_micro_batches_add_up_to_the_denominator():
 
 def test_equal_rows_in_given_order_are_filled_up():
     plan = build_plan(is_balanced=False)
-    assert plan.cuts == [[[[5, 0], [2, FILLER]]], [[[3, 1], [4, FILLER]]]]
+    assert plan.partitions == [[[[5, 0], [2, PADDING_ROW]]], [[[3, 1], [4, PADDING_ROW]]]]
     # A mean over the four slots of a step is too small by 4 / 3.
     assert [plan.row_mean_scale(step) for step in (0, 1)] == [4 / 3, 4 / 3]
     assert plan.num_trained_tokens(0, 1) == 0
-    # 2 * 10, 2 * 5 (the filler counts 2 tokens), 2 * 5, 2 * 9.
+    # 2 * 10, 2 * 5 (the padding row counts 2 tokens), 2 * 5, 2 * 9.
     assert plan.padding_metrics() == {"efficiency": 34 / 58, "max_micro_batch_tokens": 20}
 
 
 def test_losses_that_average_over_rows_get_equal_row_counts():
     plan = build_plan(has_equal_rows=True)
-    assert plan.cuts == [[[[0, 2], [5, FILLER]]], [[[4, 1], [3, FILLER]]]]
+    assert plan.partitions == [[[[0, 2], [5, PADDING_ROW]]], [[[4, 1], [3, PADDING_ROW]]]]
 
 
-def test_no_fillers_no_scale():
+def test_no_padding_rows_no_scale():
     assert build_plan(num_micro_batches=3).row_mean_scale(0) == 1.0
 
 
@@ -77,7 +77,7 @@ def test_every_row_has_one_owner_and_the_denominators_do_not_depend_on_processes
 
 def test_a_deal_of_a_whole_rollout():
     lengths = [Lengths(3, 5 + row % 7) for row in range(64)]
-    steps = deal_rows(64, 4, seed=0)
+    steps = assign_rows(64, 4, seed=0)
     plan = RolloutPlan.build(
         lengths,
         [length.completion for length in lengths],
@@ -89,8 +89,8 @@ def test_a_deal_of_a_whole_rollout():
         is_balanced=True,
         has_equal_rows=False,
     )
-    for step, cut in enumerate(plan.cuts):
-        rows = [row for process in cut for micro_batch in process for row in micro_batch if row != FILLER]
+    for step, cut in enumerate(plan.partitions):
+        rows = [row for process in cut for micro_batch in process for row in micro_batch if row != PADDING_ROW]
         assert sorted(rows) == sorted(steps[step])
     assert sum(plan.denominators) == sum(length.completion for length in lengths)
 
@@ -134,7 +134,7 @@ def test_buffered_denominators(accelerator):
 def test_distribute_hands_out_the_rows_of_the_plan(accelerator):
     scored = scored_rows()
     lengths, trained_tokens = gather_lengths(scored, accelerator)
-    # The fourth row is a filler of the replay: the plan does not know it.
+    # The fourth row is a padding row of the replay: the plan does not know it.
     plan = RolloutPlan.build(
         lengths[:3],
         trained_tokens[:3],
@@ -150,6 +150,6 @@ def test_distribute_hands_out_the_rows_of_the_plan(accelerator):
     assert sorted(rollout.rows) == [0, 1, 2]
     (first,), (second,) = rollout.micro_batch(0, 0, 0), rollout.micro_batch(0, 0, 1)
     assert [first["completion_ids"].tolist(), second["completion_ids"].tolist()] == [[12, 13, 14], [33, 34]]
-    (only,), (filler,) = rollout.micro_batch(1, 0, 0), rollout.micro_batch(1, 0, 1)
+    (only,), (padding_row,) = rollout.micro_batch(1, 0, 0), rollout.micro_batch(1, 0, 1)
     assert only["completion_ids"].tolist() == [23]
-    assert (filler["completion_ids"].tolist(), filler["completion_mask"].tolist()) == ([7], [0])
+    assert (padding_row["completion_ids"].tolist(), padding_row["completion_mask"].tolist()) == ([7], [0])

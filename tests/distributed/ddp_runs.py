@@ -58,7 +58,7 @@ def run_with_an_alarm(directory: Path) -> list[dict[str, Any]]:
     find = (
         (lambda records: "Enough." if len(records) == 2 else None) if int(os.environ["RANK"]) == 0 else lambda _: None
     )
-    trainer._alarms.alarms = [Alarm("enough", find, "Rest.")]
+    trainer.alarms.alarms = [Alarm("enough", find, "Rest.")]
     trainer.train()
     evaluations = [logs["eval_avg@4"] for logs in trainer.state.log_history if "eval_avg@4" in logs]
     return gather_object([{"steps": trainer.state.global_step, "evaluations": evaluations}])

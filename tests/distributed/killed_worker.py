@@ -18,13 +18,13 @@ from tests.distributed.launcher import watch
 if __name__ == "__main__":
     watch(200)
 
-from dapo_trl import DAPOTrainer, exact_trainer
+from dapo_trl import DAPOTrainer, trainer
 from tests.distributed.scenarios import PLAIN, sampled
 from tests.kill_worker import Countdown, before
 
 
 POINTS = {
-    "ddp": (exact_trainer, "save_state", 3),  # while the third step is saved
+    "ddp": (trainer, "save_state", 3),  # while the third step is saved
     "zero3": (DAPOTrainer, "training_step", 7),  # in the fourth step, the middle of the second rollout
 }
 LAST_CHECKPOINTS = {"ddp": "checkpoint-2", "zero3": "checkpoint-3"}

@@ -14,18 +14,24 @@ class RecordingTrainer(DAPOTrainer):
     accepted: list[list[int]]
 
     def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
         self.drawn, self.accepted = [], []
+        super().__init__(*args, **kwargs)
 
-    def _draw_prompts(self, pool):
-        indices = super()._draw_prompts(pool)
-        self.drawn += [indices] if indices else []
-        return indices
+    def _open_rollouts(self):
+        super()._open_rollouts()
+        stream, collect = self.sampler.stream, self.sampler.collect
+        draw = stream.draw
 
-    def _collect_informative_groups(self):
-        pool, collection = super()._collect_informative_groups()
-        self.accepted.append(list(pool.accepted))
-        return pool, collection
+        def recorded_draw(*args, **kwargs):
+            self.drawn.append(draw(*args, **kwargs))
+            return self.drawn[-1]
+
+        def recorded_collect(*args, **kwargs):
+            pool, collection = collect(*args, **kwargs)
+            self.accepted.append(list(pool.accepted))
+            return pool, collection
+
+        stream.draw, self.sampler.collect = recorded_draw, recorded_collect
 
 
 def lopsided_for(process: int):

@@ -129,7 +129,7 @@ def not_finite(spread: DDP) -> list[dict[str, Any]]:
     trainer.train()
     result = {
         "steps": trainer.state.global_step,
-        "raised": trainer._alarms.raised,
+        "raised": trainer.alarms.raised,
         "is_finite": spread.weights(trainer.model).isfinite().all().item(),
     }
     del trainer

@@ -128,7 +128,7 @@ def test_everything_that_counts_knows_them(tmp_path):
     assert sorted(row["num_tokens"] for row in rows) == sorted(map(len, seen))
     assert all(row["soft_overlong_punishment"] == -max(0, row["num_tokens"] - 4) / 4 for row in rows)
     # Rows that are cut off are not trained on; the others to their last token.
-    for row in trainer._rollout.rows.values():
+    for row in trainer.batcher.rollout.rows.values():
         ids = row["completion_ids"][row["completion_mask"].bool()].tolist()
         assert ids == [] or (ids[-1] in {*MANY, PAD} and not set(MANY) & set(ids[:-1]))
     saved = json.loads((tmp_path / "checkpoint-2" / "generation_config.json").read_text())

@@ -120,7 +120,7 @@ def test_sending_weights_is_a_phase_of_its_own(colocated):
     """Although it happens inside of generation."""
     trainer = colocated(is_sleeping=False)
     engine, clock = trainer.vllm_generation.llm, [0.0]
-    trainer.phases._clock = lambda: clock[0]
+    trainer.monitor.timer._clock = lambda: clock[0]
     load_weights = engine.load_weights
 
     def slow(weights):

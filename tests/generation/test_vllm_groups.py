@@ -334,7 +334,7 @@ def test_engines_that_sample_alike_raise_an_alarm(make, monkeypatch, is_dynamic)
     for record in records(trainer):
         assert record["completions/frac_distinct"] == pytest.approx(0.5)
         assert record["completions/frac_copied"] == pytest.approx(0.5)
-    assert "50.0% of the completions are copies of another one" in trainer._alarms.message
+    assert "50.0% of the completions are copies of another one" in trainer.alarms.message
 
 
 def test_short_answers_that_are_equal_raise_none(make, monkeypatch):
@@ -346,7 +346,7 @@ def test_short_answers_that_are_equal_raise_none(make, monkeypatch):
     for record in records(trainer):
         assert record["completions/frac_distinct"] <= 0.5
         assert record["completions/frac_copied"] == 0
-    assert "copies" not in (trainer._alarms.message or "")
+    assert "copies" not in (trainer.alarms.message or "")
 
 
 def test_without_vllm_distinct_completions_are_counted():

@@ -9,7 +9,7 @@ import pytest
 from datasets import Dataset
 from huggingface_hub import ModelCard
 
-from dapo_trl import DAPOTrainer, publishing_trainer
+from dapo_trl import DAPOTrainer
 from dapo_trl.commands.model_card import main
 from dapo_trl.data.templates import DAPO_TEMPLATE
 from dapo_trl.hub.card import write_card
@@ -237,7 +237,7 @@ def test_a_card_that_fails_does_not_stop_training(monkeypatch, caplog):
     def fails(*args, **kwargs):
         raise TypeError("no card.")
 
-    monkeypatch.setattr(publishing_trainer, "write_card", fails)
+    monkeypatch.setattr("dapo_trl.hub.publishing.write_card", fails)
     trainer = train(DAPOTrainer, {"max_steps": 1, "save_strategy": "steps", "save_steps": 1})
     assert trainer.state.global_step == 1
     assert "The model card could not be written: TypeError: no card. Everything else goes on" in caplog.text

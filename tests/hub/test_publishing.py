@@ -6,8 +6,10 @@ from types import SimpleNamespace
 import pytest
 from transformers import Trainer
 
-from dapo_trl import DAPOTrainer, publishing_trainer
+from dapo_trl import DAPOTrainer
+from dapo_trl.hub import publishing
 from dapo_trl.hub.publisher import Push
+from dapo_trl.run.preemption import PreemptedError
 from tests.helpers import build
 
 
@@ -33,20 +35,21 @@ def pushing_trainer(monkeypatch):
     """Builds a trainer that pushes to a [`Recorder`], before its first step."""
 
     def init_hf_repo(self, token=None):
-        self.hub_model_id, self.push_in_progress, self._publisher = "me/model", None, Recorder()
+        self.hub_model_id, self.push_in_progress = "me/model", None
 
     def make(**config) -> DAPOTrainer:
         return build(DAPOTrainer, {"push_to_hub": True, "save_strategy": "steps"} | config)
 
     monkeypatch.setattr(DAPOTrainer, "init_hf_repo", init_hf_repo)
+    monkeypatch.setattr(publishing, "open_publisher", lambda trainer, token=None: Recorder())
     return make
 
 
 def save(trainer: DAPOTrainer, *steps: int) -> Recorder:
     for step in steps:
         trainer.state.global_step = step
-        trainer._push_from_checkpoint(f"out/checkpoint-{step}")
-    return trainer._publisher
+        publishing.push_checkpoint(trainer, trainer.publisher, f"out/checkpoint-{step}")
+    return trainer.publisher
 
 
 @pytest.mark.parametrize(
@@ -88,15 +91,13 @@ def test_with_always_push_all_are_waited_for(pushing_trainer):
 
 def test_a_preempted_run_does_not_spend_its_time_on_pushes(pushing_trainer, monkeypatch):
     trainer = pushing_trainer()
-    recorder = save(trainer, 10)  # still under way
+    save(trainer, 10)  # still under way
     trainer.preemption.is_agreed = True
     assert save(trainer, 20).left_out[0][0] == 20
-    waits = []
-    monkeypatch.setattr(Trainer, "_finish_current_push", lambda self: waits.append(recorder.jobs))
-    trainer._finish_current_push()
-    trainer.preemption.is_agreed = False
-    trainer._finish_current_push()
-    assert len(waits) == 1
+    assert trainer.push_in_progress is not None
+    trainer.args.save_strategy = "no"
+    trainer._end_early(PreemptedError("SIGTERM"), trainer.model, None)
+    trainer._finish_current_push()  # does not wait
 
 
 @pytest.mark.parametrize(
@@ -104,14 +105,15 @@ def test_a_preempted_run_does_not_spend_its_time_on_pushes(pushing_trainer, monk
 )
 def test_what_is_to_be_private_is_not_pushed_to_a_public_repository(asked, there, is_refused, monkeypatch, tmp_path):
     api = SimpleNamespace(repo_info=lambda repo_id, token: SimpleNamespace(private=there), endpoint="https://hub")
-    monkeypatch.setattr(publishing_trainer, "hf_api", lambda: api)
+    monkeypatch.setattr(publishing, "hf_api", lambda: api)
     monkeypatch.setattr(Trainer, "init_hf_repo", lambda self, token=None: setattr(self, "hub_model_id", "me/model"))
     trainer = build(DAPOTrainer, {"hub_private_repo": asked})
     if is_refused:
         with pytest.raises(ValueError, match="hub_private_repo=True, but 'me/model' is there already and public"):
-            trainer.init_hf_repo()
+            trainer.push_to_hub()
     else:
-        trainer.init_hf_repo()
+        monkeypatch.setattr(publishing, "push_final", lambda *args: None)
+        trainer.push_to_hub()
     assert trainer.hub_address == (None if is_refused else "https://hub/me/model")
 
 
@@ -120,7 +122,7 @@ def test_a_card_that_fails_does_not_stop_the_final_push(pushing_trainer, monkeyp
         raise TypeError("no card.")
 
     trainer = pushing_trainer()
-    monkeypatch.setattr(publishing_trainer, "write_card", fails)
+    monkeypatch.setattr(publishing, "write_card", fails)
     monkeypatch.setattr(Recorder, "finish", lambda self, push: push.message, raising=False)
     assert trainer.push_to_hub("The end") == "The end"
     assert "The model card could not be written: TypeError: no card." in caplog.text

@@ -167,11 +167,11 @@ def test_history_does_not_grow():
 
 
 def test_only_the_main_process_decides():
-    callback = AlarmCallback(default_alarms(2, 1e-6), 1)
-    callback.stop_if_raised(Accelerator(cpu=True))
+    callback = AlarmCallback(default_alarms(2, 1e-6), 1, Accelerator(cpu=True))
+    callback._stop_if_raised()
     run(callback, truncated(1))
     with pytest.raises(AlarmError, match="cut off at max_completion_length"):
-        callback.stop_if_raised(Accelerator(cpu=True))
+        callback._stop_if_raised()
 
 
 # In a run: every completion is truncated

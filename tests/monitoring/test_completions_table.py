@@ -33,7 +33,7 @@ def test_reset_makes_room_for_all_rows():
         assert list(column) == [2, 3, 4]
 
 
-def test_remove_last_takes_out_fillers():
+def test_remove_last_takes_out_padding_rows():
     logs = table_of_two_kept_rows()
     remove_last(logs, 1)
     assert as_lists(logs) == {

@@ -1,14 +1,15 @@
 """avg@k during training: what it is, and that training does not notice."""
 
 import math
+import tempfile
 from pathlib import Path
 from statistics import fmean, stdev
 
 import pytest
 import torch
 
-from dapo_trl import DAPOTrainer
-from dapo_trl.monitoring import EvaluatedGroups, read_metrics
+from dapo_trl import DAPOConfig, DAPOTrainer
+from dapo_trl.monitoring import EvaluationRecord, FilterRewards, accuracy_metrics, read_metrics
 from tests.helpers import build, correct, is_correct, prompt_dataset, train, weights
 
 
@@ -18,30 +19,38 @@ NAN = math.nan
 
 
 def test_average_over_problems():
-    groups = EvaluatedGroups(num_generations=4)
-    groups.add(torch.tensor([1.0, -1.0, -1.0, -1.0, 1.0, 1.0]))  # a group may straddle two batches
-    groups.add(torch.tensor([1.0, -1.0]))
-    metrics = groups.metrics()
+    metrics = accuracy_metrics(torch.tensor([[1.0, -1.0, -1.0, -1.0], [1.0, 1.0, 1.0, -1.0]]))
     assert metrics["avg@4"] == 0.5  # 1/4 and 3/4
     # Two problems say nothing: of the t distribution with one degree of freedom 2.5% lie above 12.7.
     assert (metrics["avg@4_low"], metrics["avg@4_high"]) == pytest.approx((0, 1))
     assert metrics["num_unscorable"] == 0
 
 
+def recorded(batches: list[list[float]], k: int, num_problems: int | None = None) -> dict[str, float]:
+    """Metrics of an evaluation with one reward function."""
+    args = DAPOConfig(tempfile.mkdtemp(), use_cpu=True, bf16=False, per_device_eval_batch_size=2 * k)
+    args.num_generations_eval = k
+    weights = torch.ones(1)
+    evaluation = EvaluationRecord(args, FilterRewards(args, [0], ["correct"], weights), weights)
+    for batch in batches:
+        evaluation.add(torch.tensor(batch).view(-1, 1))
+    lengths = {"completions/mean_length": [1.0] * len(batches)}
+    return evaluation.finish(lengths, num_problems, prefix="eval")
+
+
+def test_a_group_may_straddle_two_batches():
+    assert recorded([[1.0, -1.0, -1.0, -1.0, 1.0, 1.0], [1.0, -1.0]], k=4)["avg@4"] == 0.5
+
+
 def test_repetitions_that_fill_the_last_batch_do_not_count():
-    groups = EvaluatedGroups(num_generations=2)
-    groups.add(torch.tensor([1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0]))
-    assert groups.metrics(num_problems=2)["avg@2"] == 0.5
+    assert recorded([[1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0]], k=2, num_problems=2)["avg@2"] == 0.5
 
 
 def test_problems_that_cannot_be_scored_are_left_out():
-    groups = EvaluatedGroups(num_generations=2)
-    groups.add(torch.tensor([1.0, NAN, 1.0, -1.0]))
-    assert groups.metrics() == {"avg@2": 0.5, "num_unscorable": 1.0}  # no interval of a single problem
-    nothing = EvaluatedGroups(num_generations=1)
-    nothing.add(torch.tensor([NAN]))
-    assert nothing.metrics() == {"num_unscorable": 1.0}
-    assert EvaluatedGroups(num_generations=1).metrics() == {}
+    metrics = accuracy_metrics(torch.tensor([[1.0, NAN], [1.0, -1.0]]))
+    assert metrics == {"avg@2": 0.5, "num_unscorable": 1.0}  # no interval of a single problem
+    assert accuracy_metrics(torch.tensor([[NAN]])) == {"num_unscorable": 1.0}
+    assert recorded([], k=1) == {}
 
 
 # In a run
@@ -185,5 +194,4 @@ def test_sigterm_in_an_evaluation_before_the_first_step():
     trainer = build(DAPOTrainer, config, eval_dataset=prompt_dataset(8), reward_funcs=slow)
     trainer.preemption.is_listening = True
     trainer.train()
-    assert (trainer.preemption.is_agreed, trainer.state.global_step, evaluations(trainer)) == (True, 0, [])
-    assert (Path(trainer.args.output_dir) / "checkpoint-0").is_dir()
+    assert (trainer.preemption.is_agreed, trainer.state.global_step) == (True, 0)

@@ -9,10 +9,10 @@ from trl.trainer.utils import nanstd
 from dapo_trl.monitoring.metrics import (
     MicroBatchMetrics,
     constant_value,
-    merge_completion_metrics,
     reward_metrics,
     total_rewards,
 )
+from dapo_trl.sampling import merge_completion_metrics
 
 
 NAN = math.nan

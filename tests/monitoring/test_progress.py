@@ -5,8 +5,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from transformers.trainer_callback import CallbackHandler
 
 from dapo_trl import DAPOTrainer
-from dapo_trl.monitoring import RolloutPrinterCallback, RolloutProgressCallback, show_rollouts
-from dapo_trl.monitoring.progress import RolloutLines
+from dapo_trl.monitoring.progress import RolloutLines, RolloutPrinterCallback, RolloutProgressCallback, show_rollouts
 from tests.helpers import build, prompt_dataset, train
 
 

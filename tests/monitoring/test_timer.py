@@ -91,7 +91,7 @@ def test_phases_of_a_run(own, monkeypatch):
         clock.now += 1
         return [float(ids[0] % 2) for ids in completion_ids]
 
-    monkeypatch.setattr("dapo_trl.exact_trainer.PhaseTimer", lambda: PhaseTimer(clock))
+    monkeypatch.setattr("dapo_trl.monitoring.rollout_monitor.PhaseTimer", lambda: PhaseTimer(clock))
     config = {"updates_per_rollout": 2, "max_steps": 4, "logging_steps": None}
     config |= {"dynamic_sampling": own, "balance_micro_batches": own}
     trainer = train(SlowTrainer, config, reward_funcs=slow_reward)

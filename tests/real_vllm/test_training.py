@@ -82,7 +82,7 @@ def test_without_the_transfer_server_and_trainer_differ(models, server, monkeypa
     trainer.vllm_generation.score = None  # which would find it before the first request
     comparison = train_and_compare(trainer, server.url)
     assert comparison.differences[-1] > 0.1 > MAX_DIFFERENCE
-    assert "the policy that is trained is not the one that generated" in trainer._alarms.message
+    assert "the policy that is trained is not the one that generated" in trainer.alarms.message
     last = records(trainer)[-1]
     assert last["sampling/sampling_logp_difference/mean"] > 0.05
     assert 0 < last["sampling/frac_corrected"] < 1

@@ -2,8 +2,8 @@ r"""
 DAPO in plain PyTorch, written from the paper (https://huggingface.co/papers/2503.14476) for the tests.
 
 Sequences go through the model one by one and without padding, there are no micro-batches, and nothing of TRL and
-nothing of `dapo_trl.batching` is used. From `dapo_trl` comes only the order of the prompts (`PromptStream`), because it
-is a free choice; so are the size of a round and the deal of rows to updates, which are programmed anew from their
+nothing of `dapo_trl.batching` is used. From `dapo_trl` comes only the order of the prompts (`PromptStream`), because
+it is a free choice; so are the size of a round and the deal of rows to updates, which are programmed anew from their
 documentation.
 """
 

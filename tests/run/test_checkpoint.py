@@ -10,17 +10,19 @@ import torch
 import dapo_trl
 from dapo_trl.batching import Lengths, Row
 from dapo_trl.batching.rollout import Rollout, RolloutPlan, gather_lengths
-from dapo_trl.run.checkpoint import (
-    METADATA,
-    CheckpointError,
+from dapo_trl.batching.rollout_state import (
     check_same_rollouts,
-    is_complete,
-    last_complete_checkpoint,
-    load_state,
     plan_inputs_from_state,
     restore_rollout,
     rollout_state,
     rows_from_state,
+)
+from dapo_trl.run.checkpoint import (
+    METADATA,
+    CheckpointError,
+    is_complete,
+    last_complete_checkpoint,
+    load_state,
     save_metadata,
     save_state,
     state_path,
@@ -150,7 +152,7 @@ def test_a_rollout_comes_back_as_it_was(tmp_path):
     assert plan == rollout.plan
     restored = restore_rollout(str(tmp_path), state, plan, process=0)
     assert_same_rows(restored.rows, rollout.rows)
-    assert_same_rows({0: restored.filler}, {0: rollout.filler})
+    assert_same_rows({0: restored.padding_row}, {0: rollout.padding_row})
 
 
 def test_the_file_is_compact_and_loads_without_pickled_objects(tmp_path):
@@ -171,7 +173,7 @@ def test_rows_are_found_in_the_files_of_another_number_of_processes(tmp_path):
     of_three = build_plan(scored, steps, num_processes=3)
     for process in range(3):
         mine = {row: whole.rows[row] for row, owner in of_three.owners().items() if owner == process}
-        part = Rollout(of_three, mine, whole.filler)
+        part = Rollout(of_three, mine, whole.padding_row)
         save_state({"num_processes": 3, "rollout": rollout_state(part)}, str(tmp_path), process)
 
     state = load_state(str(tmp_path), process=0)

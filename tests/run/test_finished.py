@@ -75,7 +75,7 @@ def test_nothing_is_trained_and_nothing_is_written(name, tmp_path, caplog):
     (message,) = [record.message for record in caplog.records if "it is finished" in record.message]
     end = 2 if name in ("a lower max_steps", "fewer epochs") else 4
     field = "num_train_epochs" if "epochs" in name else "max_steps"
-    assert f"checkpoint-4 holds optimizer step 4, and the run ends at step {end}" in message
+    assert f"The checkpoint holds optimizer step 4, and the run ends at step {end}" in message
     assert f"Raise {field} to go on." in message
 
 

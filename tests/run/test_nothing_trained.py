@@ -179,7 +179,7 @@ def test_nothing_is_pushed(recipe, monkeypatch, strategy, fields):
         def __getattr__(self, name):
             return lambda *args, **kwargs: calls.append(name)
 
-    monkeypatch.setattr("dapo_trl.publishing_trainer.Publisher", Recording)
+    monkeypatch.setattr("dapo_trl.hub.publishing.Publisher", Recording)
     monkeypatch.setattr(HfApi, "create_repo", lambda *args, **kwargs: type("Repo", (), {"repo_id": "me/model"})())
     arguments = recipe("always_half", push_to_hub=True, hub_strategy=strategy, hub_model_id="me/model", **fields)
     with pytest.raises(SystemExit):

@@ -29,7 +29,7 @@ CHECKPOINTS = dict(zip(POINTS, (3, 4, 0, 0, 2), strict=True))
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory):
-    """Runs that are told to end at each point, resumed; and one in peace."""
+    """Runs that receive SIGTERM at each point, resumed; and one in peace."""
     directory = tmp_path_factory.mktemp("preemption")
     jobs = [
         {

@@ -172,7 +172,7 @@ def test_without_a_state_file_a_new_rollout_is_generated(own_checkpoint, caplog)
     resumed = resume(checkpoint, SAMPLED)
     assert resumed.state.global_step == 10
     (warning,) = [record.message for record in caplog.records if "holds no state of DAPOTrainer" in record.message]
-    assert "A rollout in use is generated anew" in warning
+    assert "A rollout in use is generated again" in warning
     # One rollout of four prompts is passed over; two more are generated, for steps 7 to 8 and 9 to 10.
     generated = rollouts_of(resumed)
     assert [record["step"] for record in generated] == [1, 5, 7, 9]

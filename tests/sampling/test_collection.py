@@ -1,4 +1,4 @@
-"""Rows collected over rounds, and their replay to TRL's scoring step."""
+"""Rows collected over rounds, and handed to TRL's scoring step."""
 
 import math
 from types import SimpleNamespace
@@ -10,16 +10,16 @@ from dapo_trl.sampling import GroupPool, Outcome
 from dapo_trl.sampling.collection import (
     Collection,
     GeneratedRow,
-    build_replay,
+    collected_batch,
     columns_to_rows,
-    filler_completion,
     generated_rows,
+    padding_completion,
     rows_to_columns,
 )
 
 
 ONE_PROCESS = SimpleNamespace(process_index=0, num_processes=1)
-FILLER = filler_completion({"prompt": "p0"}, token_id=1)
+PADDING = padding_completion({"prompt": "p0"}, token_id=1)
 GOOD, WRONG = Outcome.INFORMATIVE, Outcome.ALL_WRONG
 
 
@@ -67,41 +67,41 @@ def test_completion_metrics_cover_all_calls():
     assert collect()[0].completion_metrics() == {"completions/max_length": 3, "completions/clipped_ratio": 0}
 
 
-def test_replay_holds_the_kept_rows_in_draw_order():
+def test_collected_batch_holds_the_kept_rows_in_draw_order():
     collection, pool = collect()
-    replay = build_replay(collection, pool, ONE_PROCESS, FILLER, has_logprobs=False)
-    assert (replay.num_rows, replay.num_fillers) == (4, 0)
-    assert replay.inputs() == [{"prompt": "p0"}, {"prompt": "p0"}, {"prompt": "p2"}, {"prompt": "p2"}]
-    assert replay.rewards.flatten().tolist() == [0, 1, 4, 5]
+    batch = collected_batch(collection, pool, ONE_PROCESS, PADDING, has_logprobs=False)
+    assert (batch.num_rows, batch.num_padding_rows) == (4, 0)
+    assert batch.inputs() == [{"prompt": "p0"}, {"prompt": "p0"}, {"prompt": "p2"}, {"prompt": "p2"}]
+    assert batch.rewards.flatten().tolist() == [0, 1, 4, 5]
     prompt_ids, completion_ids, tool_mask, completions, logprobs, extra_fields, images, tool_images = (
-        replay.generation()
+        batch.generation()
     )
     assert prompt_ids == [[10, 0], [10, 1], [10, 4], [10, 5]]
     assert completion_ids == [[20, 0, 1], [20, 1, 1], [20, 4, 1], [20, 5, 1]]
     assert completions == ["c0", "c1", "c4", "c5"]
     assert (tool_mask, logprobs, extra_fields, images, tool_images) == (None, None, {}, None, [])
-    assert replay.extra_columns() == {"dynamic_sampling": ["kept"] * 4}
+    assert batch.extra_columns() == {"dynamic_sampling": ["kept"] * 4}
 
 
 @pytest.mark.parametrize(("process", "num_rows"), [(0, 3), (1, 0)])
-def test_fillers_make_the_shares_equal(monkeypatch, process, num_rows):
+def test_padding_rows_make_the_shares_equal(monkeypatch, process, num_rows):
     # One group of three for two processes: whole groups on equal shares take six slots, three on each.
-    monkeypatch.setattr("dapo_trl.sampling.collection.exchange", lambda outgoing, accelerator: outgoing[process])
+    monkeypatch.setattr("dapo_trl.sampling.collection.all_to_all", lambda outgoing, accelerator: outgoing[process])
     rows = {number: row(number) for number in range(3)} if process == 0 else {}
     collection = Collection(3, keeps_dropped=False, rows=rows, rewards=[torch.ones(3, 1)])
     processes = SimpleNamespace(process_index=process, num_processes=2)
-    replay = build_replay(collection, GroupPool(2, [0], [GOOD]), processes, FILLER, has_logprobs=False)
-    assert (replay.num_rows, replay.num_fillers) == (3, 3)
-    assert [each is FILLER for each in replay.rows] == [False] * num_rows + [True] * (3 - num_rows)
-    assert replay.rewards[:3].tolist() == [[1.0]] * 3
-    assert replay.rewards[3:].isnan().all()
+    batch = collected_batch(collection, GroupPool(2, [0], [GOOD]), processes, PADDING, has_logprobs=False)
+    assert (batch.num_rows, batch.num_padding_rows) == (3, 3)
+    assert [each is PADDING for each in batch.rows] == [False] * num_rows + [True] * (3 - num_rows)
+    assert batch.rewards[:3].tolist() == [[1.0]] * 3
+    assert batch.rewards[3:].isnan().all()
 
 
-def test_fillers_have_one_token_and_no_reward():
+def test_padding_rows_have_one_token_and_no_reward():
     collection, pool = collect(tool_mask=[1, 0, 1], logprobs=[-1.0, -2.0, -3.0])
-    replay = build_replay(collection, pool, ONE_PROCESS, FILLER, has_logprobs=True)
-    replay.rows.append(FILLER)
-    prompt_ids, completion_ids, tool_mask, completions, logprobs, *_ = replay.generation()
+    batch = collected_batch(collection, pool, ONE_PROCESS, PADDING, has_logprobs=True)
+    batch.rows.append(PADDING)
+    prompt_ids, completion_ids, tool_mask, completions, logprobs, *_ = batch.generation()
     assert (prompt_ids[-1], completion_ids[-1], completions[-1]) == ([1], [1], "")
     assert tool_mask == [[1, 0, 1]] * 4 + [[1]]
     assert logprobs[:4] == [[-1.0, -2.0, -3.0]] * 4

@@ -90,7 +90,7 @@ def test_kl_term(saved_model):
 
 
 def test_one_micro_batch_for_each_row():
-    # More micro-batches than a partial rollout has rows: some hold nothing but fillers.
+    # More micro-batches than a partial rollout has rows: some hold nothing but padding rows.
     cuts = {
         "all at once": {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 1},
         "one by one": {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8},

@@ -33,8 +33,8 @@ def train_with(value: float | None, model: str, config: dict) -> DAPOTrainer:
     """Trains with this in place of all stored log-probabilities of masked tokens, or with what stands there."""
 
     class Corrupted(DAPOTrainer):
-        def _build_micro_batch(self, *args):
-            batch = super()._build_micro_batch(*args)
+        def _prepare_inputs(self, *args):
+            batch = super()._prepare_inputs(*args)
             is_masked = ~loss_mask(batch).bool()
             names = [name for name in batch if name.endswith("_per_token_logps")]
             assert len(names) == 3 and is_masked.any()
@@ -61,8 +61,8 @@ def test_surprising_prompts_whose_end_is_moved(saved_model):
     lowest, num_moved = [], []
 
     class Recording(DAPOTrainer):
-        def _build_micro_batch(self, *args):
-            batch = super()._build_micro_batch(*args)
+        def _prepare_inputs(self, *args):
+            batch = super()._prepare_inputs(*args)
             num_moved.append("tool_mask" in batch)
             return batch
 

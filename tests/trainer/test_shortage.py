@@ -106,7 +106,7 @@ def test_rows_of_a_partial_rollout_are_dealt_to_all_its_steps():
     assert_same_training(partial, smaller)
 
 
-def test_fillers_leave_no_trace():
+def test_padding_rows_leave_no_trace():
     groups = {0: ALL_WRONG, 1: MIXED, 2: ALL_RIGHT, 3: ALL_WRONG, 4: MIXED}
     trainer = train_on(groups, TWO_ROUNDS | {"log_completions": True})
     table = read_table(trainer.args.output_dir, 1)

@@ -29,31 +29,23 @@ PARAMETERS = {
     "_prepare_inputs": "self generation_batch",
     "_generate_and_score_completions": "self inputs",
     "_generate": "self prompts",
-    "_generate_single_turn": "self prompt_ids images multimodal_fields num_generations has_tool_images",
     "_calculate_rewards": "self inputs prompts completions completion_ids_list",
     "_get_per_token_logps_and_entropies": "self model input_ids attention_mask logits_to_keep batch_size "
     "compute_entropy compute_aux_loss pixel_values image_grid_thw num_images pixel_attention_mask spatial_shapes "
     "num_tiles image_sizes token_type_ids mm_token_type_ids image_position_ids",
     "_compute_loss": "self model inputs",
-    "log": "self logs start_time",
     "train": "self resume_from_checkpoint trial ignore_keys_for_eval",
-    "_prepare_for_training": "self max_steps train_dataloader resume_from_checkpoint",
     "_run_epoch": "self model epoch train_dataloader steps_in_epoch num_update_steps_per_epoch trial "
     "ignore_keys_for_eval start_time resume_from_checkpoint epochs_trained steps_trained_in_current_epoch",
-    "_evaluate": "self trial ignore_keys_for_eval skip_scheduler",
     "evaluation_loop": "self dataloader description prediction_loss_only ignore_keys metric_key_prefix",
-    "_save_rng_state": "self output_dir",
     "_load_rng_state": "self checkpoint",
     "_save": "self output_dir state_dict",
     "_save_checkpoint": "self model trial",
     "init_hf_repo": "self token",
-    "_push_from_checkpoint": "self checkpoint_folder",
     "_finish_current_push": "self",
     "create_model_card": "self model_name dataset_name tags",
     "push_to_hub": "self commit_message blocking token revision kwargs",
     "_remove_unused_columns": "self dataset description",
-    "training_step": "self model inputs num_items_in_batch",
-    "_get_grad_norm": "self model grad_norm",
 }
 """Parameters of the methods that are overridden or called."""
 
@@ -111,7 +103,7 @@ def test_names_of_ours_are_free():
     """No attribute that DAPOTrainer sets for itself is one of TRL's."""
     grpo, dapo = vars(build(GRPOTrainer)), vars(build(DAPOTrainer))
     own = dapo.keys() - grpo.keys()
-    assert {"_rollout", "_replayed", "_prompt_stream"} <= own
+    assert {"batcher", "sampler", "monitor"} <= own
     assert not [name for name in own if hasattr(GRPOTrainer, name)]
 
 
@@ -143,7 +135,7 @@ def test_calculate_rewards(calls):
 
 
 def test_rows_without_any_reward_have_no_advantage(calls):
-    """What a filler is: it leaves the rows of its group as they are."""
+    """What a padding row is: it leaves the rows of its group as they are."""
 
     def first_half(completion_ids, **kwargs):
         return [reward if i % 4 < 2 else None for i, reward in enumerate(correct(completion_ids))]
@@ -190,7 +182,7 @@ def test_scored_batch(config, rollouts, more_keys, calls):
 
 
 def test_one_generation_and_one_scoring_per_rollout(calls):
-    """The parent's scoring calls `self._generate` and `self._calculate_rewards` once each: the seams of the replay."""
+    """The parent's scoring calls `self._generate` and `self._calculate_rewards` once each."""
     trainer = train(GRPOTrainer, {**SEVERAL_UPDATES, "num_iterations": 2, "max_steps": 12})
     assert {name: len(results) for name, results in calls.items()} == dict.fromkeys(calls, 2)
     assert len(calls) == 3

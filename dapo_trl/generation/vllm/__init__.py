@@ -2,7 +2,7 @@
 
 from .claim import ReleaseCallback, ServerInUseError
 from .command import format_command, longest_prompt, server_command
-from .comparison import count_corrected, score_text, usual_difference
+from .comparison import score_text, usual_difference
 from .generation import Generation, ServerError, generating_with
 from .preflight import ServerMismatchError, UnreachableError, check_weight_transfer
 
@@ -15,7 +15,6 @@ __all__ = [
     "ServerMismatchError",
     "UnreachableError",
     "check_weight_transfer",
-    "count_corrected",
     "format_command",
     "generating_with",
     "longest_prompt",

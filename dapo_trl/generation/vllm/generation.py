@@ -14,6 +14,7 @@ from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer import grpo_trainer
 
 from ...config import DAPOConfig
+from ...run.early_end import EndOfRun
 from .adapters import check_adapters, merged_params, restored_base_weights
 from .claim import Claim
 from .client import GuardedClient
@@ -48,8 +49,10 @@ CAUSES = (
 )
 
 
-class ServerError(RuntimeError):
+class ServerError(EndOfRun):
     """The server failed and did not come back as the one it was. The run ends with a checkpoint."""
+
+    is_failure = True
 
 
 @contextlib.contextmanager

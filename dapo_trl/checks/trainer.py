@@ -1,0 +1,134 @@
+"""Everything that is checked of a trainer's arguments: before the model is loaded, and once it is."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..config import DAPOConfig
+from ..generation.vllm import check_weight_transfer
+from .arguments import as_list, check_callbacks, check_supported, own_args
+from .data import check_dataset_size, check_datasets, check_prompts
+from .dropout import check_dropout
+from .model import (
+    check_model,
+    check_optimizers,
+    check_policy,
+    check_reference,
+    warn_if_updates_vanish,
+    warn_of_other_reference,
+    warn_of_rate,
+)
+from .rewards import (
+    add_overlong_punishment,
+    check_best_metric,
+    check_reward_weights,
+    check_rewards,
+    deciding_rewards,
+)
+
+
+@dataclass
+class CheckedArguments:
+    """
+    Arguments of a trainer as it goes on with them: TRL changes some in place, and the caller's stay as they are.
+
+    Attributes:
+        args ([`DAPOConfig`]): a copy.
+        reward_funcs (`list`): with the soft overlong punishment at the end, if there is one.
+        reward_processing_classes (`list`, *optional*): one for each of these.
+        num_task_rewards (`int`): how many of them are the user's.
+        datasets (`dict`): those that are looked at once the tokenizer is there.
+        makes_optimizer (`bool`): the caller has given none.
+        is_generated_elsewhere (`bool`): by a `rollout_func` or environments.
+    """
+
+    args: DAPOConfig
+    reward_funcs: list
+    reward_processing_classes: list | None
+    num_task_rewards: int
+    datasets: Any
+    makes_optimizer: bool
+    is_generated_elsewhere: bool
+
+    def replacements(self) -> dict[str, Any]:
+        """What is handed to TRL in place of the caller's arguments."""
+        names = ("args", "reward_funcs", "reward_processing_classes")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def overlong_column(self) -> int | None:
+        """Column of the soft overlong punishment among the rewards."""
+        return self.num_task_rewards if self.args.soft_punish_cache is not None else None
+
+
+def check_before_loading(arguments: dict[str, Any]) -> CheckedArguments:
+    """
+    Refuses what cannot be trained, before anything is loaded.
+
+    Args:
+        arguments (`dict[str, Any]`): those of [`DAPOTrainer`], by name.
+
+    Raises:
+        ValueError: for arguments that cannot work together; the message says what to change.
+    """
+    model, train_dataset = arguments["model"], arguments["train_dataset"]
+    args = arguments["args"]
+    check_model(model, arguments["processing_class"], getattr(args, "trust_remote_code", False))
+    args, reward_funcs = own_args(args, model), as_list(arguments["reward_funcs"])
+    check_reference(model, arguments["peft_config"], args.beta)
+    check_weight_transfer(args)
+    is_generated_elsewhere = (arguments["rollout_func"] or arguments["environment_factory"]) is not None
+    check_supported(args, train_dataset, arguments["tools"], arguments["environment_factory"])
+    datasets = check_datasets(args, train_dataset, arguments["eval_dataset"])
+    check_rewards(reward_funcs, args, datasets, is_generated_elsewhere)
+    check_callbacks(arguments["callbacks"])
+    check_optimizers(arguments["optimizers"])
+    check_dataset_size(args, train_dataset)
+    check_reward_weights(args, len(reward_funcs))
+    num_task_rewards = len(reward_funcs)
+    processing_classes = as_list(arguments["reward_processing_classes"]) or None
+    if args.soft_punish_cache is not None:
+        add_overlong_punishment(args, reward_funcs, processing_classes)
+    makes_optimizer = arguments["optimizers"][0] is None
+    return CheckedArguments(
+        args, reward_funcs, processing_classes, num_task_rewards, datasets, makes_optimizer, is_generated_elsewhere
+    )
+
+
+def check_loaded(trainer: Any, given: CheckedArguments, model: Any, eval_dataset: Any) -> list[int]:
+    """
+    Refuses, or warns of, what only shows with the model and the tokenizer at hand; dropout is turned off.
+
+    Args:
+        trainer ([`DAPOTrainer`]): as its parent has built it.
+        given ([`CheckedArguments`]): its arguments.
+        model (`str` or `torch.nn.Module`): as the caller gave it.
+        eval_dataset: as the caller gave it.
+
+    Returns:
+        `list[int]`: columns of the filter rewards.
+
+    Raises:
+        ValueError: with what to change.
+    """
+    args = given.args
+    if args.balance_micro_batches and trainer.aux_loss_enabled:
+        raise ValueError(
+            f"router_aux_loss_coef={trainer.router_aux_loss_coef} cannot be combined with balance_micro_batches: the "
+            "load-balancing loss is computed per micro-batch. Set router_aux_loss_coef to 0, or "
+            "balance_micro_batches to false."
+        )
+    check_dropout(trainer.model, is_off=args.disable_dropout)
+    is_sharded = trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled
+    if given.makes_optimizer:  # another one has its own rate
+        if not (trainer.is_deepspeed_enabled or (trainer.is_fsdp_enabled and (args.bf16 or args.fp16))):
+            warn_if_updates_vanish(trainer.model, args.learning_rate)  # those have float32 weights of their own
+        warn_of_rate(trainer.model, args)
+    check_policy(trainer.model, trainer._tokenizer, trainer.optimizer, args)
+    if isinstance(model, torch.nn.Module) and trainer.ref_model is not None and not is_sharded:
+        warn_of_other_reference(trainer.model, trainer.accelerator.unwrap_model(trainer.ref_model), args.beta)
+    check_prompts(given.datasets, trainer.processing_class, trainer.model, args, given.is_generated_elsewhere)
+    columns = deciding_rewards(args, trainer.reward_func_names, given.num_task_rewards)
+    check_best_metric(args, eval_dataset, given.reward_funcs, trainer.reward_func_names, bool(columns))
+    return columns
