@@ -11,8 +11,8 @@ from trl.trainer.utils import get_config_model_id
 
 from ..config import DAPOConfig
 from .data import check_dataset_size, check_datasets, check_prompts
-from .dropout import check_dropout
 from .model import (
+    check_dropout,
     check_model,
     check_optimizers,
     check_policy,
