@@ -35,7 +35,7 @@ USUAL_WEIGHT = 0.02
 """Size of a weight in a layer some thousand wide."""
 
 
-WHY_NO_DROPOUT = (
+WHY_OFF = (
     "completions are generated without dropout, so with it the policy that is trained is not the one that generated, "
     "and importance ratios are not 1 at the start of a rollout"
 )
@@ -423,12 +423,12 @@ def check_dropout(model: torch.nn.Module, is_off: bool) -> None:
         disable_dropout(model)
         if configured:
             logger.warning(
-                f"Dropout is switched off, against {listed}: {WHY_NO_DROPOUT}. Set {' and '.join(configured)} to 0 to do without "
+                f"Dropout is switched off, against {listed}: {WHY_OFF}. Set {' and '.join(configured)} to 0 to do without "
                 "this warning, or disable_dropout to false to train with dropout all the same."
             )
     elif any(_probabilities(model)):
         logger.warning(
-            f"disable_dropout=False, and the model has dropout{f' ({listed})' if listed else ''}: {WHY_NO_DROPOUT}. Set "
+            f"disable_dropout=False, and the model has dropout{f' ({listed})' if listed else ''}: {WHY_OFF}. Set "
             "disable_dropout to true (the default)."
         )
 
