@@ -423,8 +423,8 @@ def check_dropout(model: torch.nn.Module, is_off: bool) -> None:
         disable_dropout(model)
         if configured:
             logger.warning(
-                f"Dropout is switched off, against {listed}: {WHY_OFF}. Set {' and '.join(configured)} to 0 to do without "
-                "this warning, or disable_dropout to false to train with dropout all the same."
+                f"Dropout is switched off, against {listed}: {WHY_OFF}. Set {' and '.join(configured)} to 0 to do "
+                "without this warning, or disable_dropout to false to train with dropout all the same."
             )
     elif any(_probabilities(model)):
         logger.warning(
