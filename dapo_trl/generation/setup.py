@@ -24,15 +24,6 @@ def built_with_vllm(args: Any, datasets: Iterable[Any], global_step: Callable[[]
     return generating_with(args, datasets, global_step)
 
 
-def built_with_vllm(args: Any, datasets: Iterable[Any], global_step: Callable[[], int]) -> AbstractContextManager:
-    """Inside, a trainer that is built generates by our side of vLLM, which is not loaded without `use_vllm`."""
-    if not args.use_vllm:
-        return contextlib.nullcontext()
-    from .vllm import generating_with
-
-    return generating_with(args, datasets, global_step)
-
-
 def prepare_generation(trainer: Any, timed_sync: Callable) -> None:
     """
     Which tokens end a completion; and a server is told so, timed, and asked about texts that the trainer scores too.
