@@ -39,19 +39,11 @@ Partition = list[list[list[int]]]
 
 def partition_balanced(lengths: list[Lengths], num_processes: int, num_micro_batches: int) -> Partition:
     """
-    Micro-batches of nearly equal cost and different row counts.
+    Micro-batches of nearly equal cost and different row counts, as many rows in the k-th one of each of R processes.
 
     The cost of a micro-batch is what is computed and kept in memory: rows times tokens of the longest row. Among the
     partitions whose costliest micro-batch is at most 5% above the least possible, the one with the least padding is
     taken.
-
-    Args:
-        lengths (`list[Lengths]`): tokens of each row of the optimizer step, on all processes.
-        num_processes (`int`): R.
-        num_micro_batches (`int`): K, micro-batches per process.
-
-    Returns:
-        `Partition`: every row once; as many rows in the k-th micro-batch of each process.
     """
     num_tuples = max(num_micro_batches, -(-len(lengths) // num_processes))
     tuples = _deal_tuples(_by_length(lengths), lengths, num_processes, num_tuples)
@@ -61,16 +53,8 @@ def partition_balanced(lengths: list[Lengths], num_processes: int, num_micro_bat
 
 def partition_equal(lengths: list[Lengths], num_processes: int, num_micro_batches: int, is_sorted: bool) -> Partition:
     """
-    Micro-batches of equal row counts, for losses that average over the rows of a micro-batch.
-
-    Args:
-        lengths (`list[Lengths]`): tokens of each row of the optimizer step, on all processes.
-        num_processes (`int`): R.
-        num_micro_batches (`int`): K, micro-batches per process.
-        is_sorted (`bool`): rows of similar length share a micro-batch; otherwise rows keep their order.
-
-    Returns:
-        `Partition`: every row once, and padding rows where the rows do not suffice.
+    Micro-batches of equal row counts, for losses that average over the rows of a micro-batch; padding rows where the
+    rows do not suffice. With `is_sorted`, rows of similar length share a micro-batch; otherwise they keep their order.
     """
     num_rows = -(-len(lengths) // (num_processes * num_micro_batches))
     order = _by_length(lengths) if is_sorted else list(range(len(lengths)))

@@ -27,12 +27,8 @@ class RolloutPlan:
     """
     What every process knows of the whole rollout. Rows are numbered in draw order, groups contiguous.
 
-    Args:
-        lengths (`list[Lengths]`): tokens of each row.
-        trained_tokens (`list[int]`): tokens of each row that enter the loss.
-        steps (`list[list[int]]`): rows of each optimizer step.
-        partitions (`list[Partition]`): micro-batches of each optimizer step.
-        denominators (`list[float]`): what each optimizer step's summed token losses are divided by.
+    `steps` are the rows of each optimizer step, `partitions` their micro-batches, `denominators` what their summed
+    token losses are divided by; `trained_tokens` are the tokens of each row that enter the loss.
     """
 
     lengths: list[Lengths]
@@ -55,21 +51,7 @@ class RolloutPlan:
         is_balanced: bool,
         has_equal_rows: bool,
     ) -> "RolloutPlan":
-        """
-        Cuts the optimizer steps into micro-batches and computes their denominators.
-
-        Args:
-            lengths, trained_tokens, steps: see the class.
-            num_processes (`int`): R.
-            num_micro_batches (`int`): micro-batches per optimizer step and process.
-            num_generations (`int`): G.
-            token_normalization (`str`): see [`~dapo_trl.batching.step_denominators`].
-            is_balanced (`bool`): sort rows by length before cutting.
-            has_equal_rows (`bool`): every micro-batch has as many rows.
-
-        Returns:
-            `RolloutPlan`: the same on every process that passes the same.
-        """
+        """Partitions the optimizer steps into micro-batches and computes their denominators."""
         partitions = []
         for rows in steps:
             of_step = [lengths[row] for row in rows]
@@ -128,14 +110,7 @@ def _renumber(partition: Partition, rows: list[int]) -> Partition:
 
 @dataclass
 class Rollout:
-    """
-    This process's rows of a rollout.
-
-    Args:
-        plan (`RolloutPlan`): the same on every process.
-        rows (`dict[int, Row]`): the rows this process trains on, by number.
-        padding_row (`Row`): a row that weighs nothing, with the same tensors.
-    """
+    """This process's rows of a rollout, by number, and a row that weighs nothing, with the same tensors."""
 
     plan: RolloutPlan
     rows: dict[int, Row]
@@ -145,18 +120,7 @@ class Rollout:
     def distribute(
         cls, scored: dict[str, torch.Tensor], plan: RolloutPlan, accelerator: Accelerator, pad_token_id: int
     ) -> "Rollout":
-        """
-        Moves every row to the process that trains on it.
-
-        Args:
-            scored (`dict[str, torch.Tensor]`): this process's rows as TRL returns them, contiguous over processes.
-            plan (`RolloutPlan`): the plan; rows beyond it are padding rows and stay behind.
-            accelerator (`Accelerator`): see [`all_to_all`].
-            pad_token_id (`int`): token of this process's own padding rows.
-
-        Returns:
-            `Rollout`.
-        """
+        """Moves every row to the process that trains on it; rows beyond the plan are padding rows and stay behind."""
         rows, owners = unpad(scored), plan.owners()
         outgoing: list[list[tuple[int, Row]]] = [[] for _ in range(accelerator.num_processes)]
         for number, row in enumerate(rows, start=accelerator.process_index * len(rows)):
@@ -171,16 +135,7 @@ class Rollout:
 
 
 def gather_lengths(scored: dict[str, torch.Tensor], accelerator: Accelerator) -> tuple[list[Lengths], list[int]]:
-    """
-    Lengths and trained tokens of each row of a rollout, on all processes.
-
-    Args:
-        scored (`dict[str, torch.Tensor]`): this process's rows as TRL returns them.
-        accelerator (`Accelerator`): gathers.
-
-    Returns:
-        `tuple[list[Lengths], list[int]]`.
-    """
+    """Lengths and trained tokens of each row of a rollout, on all processes."""
     masks = (scored["prompt_mask"], scored["completion_mask"], loss_mask(scored))
     counts = accelerator.gather(torch.stack([mask.sum(dim=1) for mask in masks], dim=1)).tolist()
     # A row that is masked out keeps one completion token: see `unpad`.
@@ -189,15 +144,7 @@ def gather_lengths(scored: dict[str, torch.Tensor], accelerator: Accelerator) ->
 
 def weigh_by_group(scored: dict[str, torch.Tensor], accelerator: Accelerator, num_generations: int) -> torch.Tensor:
     """
-    Advantages that carry the weights of Eq. 8: see [`~dapo_trl.batching.group_weights`].
-
-    Args:
-        scored (`dict[str, torch.Tensor]`): this process's rows as TRL returns them, groups contiguous over processes.
-        accelerator (`Accelerator`): gathers.
-        num_generations (`int`): G.
-
-    Returns:
-        `torch.Tensor` of shape `(B,)`.
+    Advantages `(B,)` that carry the weights of Eq. 8, see [`group_weights`]; groups are contiguous over processes.
     """
     weights = group_weights(accelerator.gather(loss_mask(scored).sum(dim=1)), num_generations)
     return scored["advantages"] * weights.chunk(accelerator.num_processes)[accelerator.process_index]
@@ -210,19 +157,7 @@ def buffered_denominators(
     token_normalization: str,
     num_groups: int,
 ) -> torch.Tensor:
-    """
-    Exact denominators for micro-batches that TRL has cut: see [`~dapo_trl.batching.step_denominators`].
-
-    Args:
-        batches (`list[dict[str, torch.Tensor]]`): this process's micro-batches of a rollout.
-        accelerator (`Accelerator`): sums over processes.
-        num_steps (`int`): optimizer steps they belong to, equally many to each.
-        token_normalization (`str`): `"step"` or `"group"`.
-        num_groups (`int`): groups in the rollout.
-
-    Returns:
-        `torch.Tensor` of shape `(num_steps,)`.
-    """
+    """`(num_steps,)`: denominators for micro-batches as TRL makes them, equally many to each of a rollout's steps."""
     tokens = torch.stack([loss_mask(batch).sum() for batch in batches]).view(num_steps, -1).sum(dim=1)
     tokens = accelerator.reduce(tokens, reduction="sum")
     steps = [[step] for step in range(num_steps)]

@@ -9,10 +9,7 @@ from .rollout import Rollout, RolloutPlan
 
 def check_same_rollouts(state: dict, checkpoint: str, optimizer_steps: int) -> None:
     """
-    A rollout in use cannot be split into another number of optimizer steps than it was begun with.
-
-    Raises:
-        CheckpointError: if the checkpoint's run had another number of optimizer steps per rollout.
+    A rollout in use cannot be split into another number of optimizer steps than it was begun with: CheckpointError.
     """
     written = state["optimizer_steps_per_rollout"]
     if written != optimizer_steps:
@@ -23,15 +20,7 @@ def check_same_rollouts(state: dict, checkpoint: str, optimizer_steps: int) -> N
 
 
 def rollout_state(rollout: Rollout) -> dict:
-    """
-    A rollout in a form that [`torch.save`] stores compactly: the rows' tensors end to end, token ids as int32.
-
-    Args:
-        rollout (`Rollout`): the rollout in use.
-
-    Returns:
-        `dict`: see [`rollout_from_state`].
-    """
+    """A rollout as [`torch.save`] stores it compactly: the rows' tensors end to end, token ids as int32."""
     numbers = sorted(rollout.rows)
     plan = rollout.plan
     return {
@@ -64,15 +53,7 @@ def _compact(name: str, values: torch.Tensor) -> torch.Tensor:
 
 
 def rows_from_state(state: dict) -> dict[int, Row]:
-    """
-    The rows of a rollout, by number, from what [`rollout_state`] returned.
-
-    Args:
-        state (`dict`): the stored rollout.
-
-    Returns:
-        `dict[int, Row]`.
-    """
+    """The rows of a rollout, by number, from what [`rollout_state`] returned."""
     columns = {}
     for name, stored in state["rows"].items():
         values = stored["values"].to(state["padding_row"][name].dtype)
@@ -91,19 +72,8 @@ def plan_inputs_from_state(state: dict) -> tuple[list[Lengths], list[int], list[
 
 def restore_rollout(checkpoint: str, state: dict, plan: RolloutPlan, process: int) -> Rollout:
     """
-    The rollout in use, on one process.
-
-    Args:
-        checkpoint (`str`): the checkpoint's directory.
-        state (`dict`): the state this process has read.
-        plan (`RolloutPlan`): the plan of the rollout, made for the present number of processes.
-        process (`int`): this process's number.
-
-    Returns:
-        `Rollout`.
-
-    Raises:
-        CheckpointError: if rows are missing that this process trains on.
+    The rollout in use on one process, for a plan made for the present number of processes; CheckpointError if rows are
+    missing.
     """
     mine = {row for row, owner in plan.owners().items() if owner == process}
     rows = rows_from_state(state["rollout"])

@@ -3,10 +3,8 @@
 
 class EndOfRun(RuntimeError):
     """
-    Base of what is raised, on all processes, where a run cannot or must not go on; the trainer saves a checkpoint.
-
-    Attributes:
-        is_failure (`bool`): the error is raised again once the checkpoint is saved; otherwise training just ends.
+    Base of what is raised, on all processes, where a run cannot or must not go on; the trainer saves a checkpoint, and
+    with `is_failure` raises the error again.
     """
 
     is_failure = False

@@ -26,15 +26,8 @@ class PreemptedError(EndOfRun):
 
 class Preemption(TrainerCallback):
     """
-    Ends a run before its next optimizer step once any of its processes has received SIGTERM.
-
-    Args:
-        accelerator (`Accelerator`): the processes agree through it.
-
-    Attributes:
-        is_listening (`bool`): SIGTERM is taken as a request.
-        is_requested (`bool`): this process has received it.
-        is_agreed (`bool`): all processes know, and training has ended for it.
+    Ends a run before its next optimizer step once any of its processes has received SIGTERM (`is_requested`);
+    `is_agreed` once all know, and training has ended for it.
     """
 
     def __init__(self, accelerator: Accelerator):
@@ -45,12 +38,7 @@ class Preemption(TrainerCallback):
         self.check()
 
     def check(self) -> None:
-        """
-        To be called by all processes together, at any point where a run may end.
-
-        Raises:
-            PreemptedError: on all of them if any has received SIGTERM.
-        """
+        """Raises PreemptedError on all processes if any has received SIGTERM; to be called by all of them together."""
         if not self.is_listening:
             return
         is_requested = torch.tensor(int(self.is_requested), device=self._accelerator.device)

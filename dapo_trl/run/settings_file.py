@@ -13,13 +13,7 @@ SETTINGS_FILE = "settings.json"
 
 
 def write_settings(output_dir: str | Path, *parts: Any) -> None:
-    """
-    Writes all settings of a run, and the defaults, by temporary file and rename.
-
-    Args:
-        output_dir (`str` or `Path`): the run's output directory; made if it does not exist.
-        parts (dataclasses): settings, such as the training arguments. Secrets are left out at any depth.
-    """
+    """Writes the fields of dataclasses and their defaults, without secrets, at any depth."""
     remember(*parts)
     content: dict[str, dict[str, Any]] = {"settings": {}, "defaults": {}}
     for part in parts:
@@ -33,13 +27,8 @@ def write_settings(output_dir: str | Path, *parts: Any) -> None:
 
 def read_settings(output_dir: str | Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """
-    Reads what [`write_settings`] wrote.
-
-    Returns:
-        `tuple[dict[str, Any], dict[str, Any]]`: settings and defaults by name, or None if there is no such file.
-
-    Raises:
-        ValueError: if the file is damaged.
+    Settings and defaults by name, as [`write_settings`] wrote them; None without such a file, ValueError if it is
+    damaged.
     """
     path = Path(output_dir, SETTINGS_FILE)
     if not path.is_file():

@@ -18,18 +18,7 @@ STATUS_COLUMN = "dynamic_sampling"
 
 @dataclass
 class GeneratedRow:
-    """
-    One completion and everything TRL's scoring step needs of it.
-
-    Args:
-        inputs (`dict[str, Any]`): row of the data set, with the extra fields of a `rollout_func` merged in.
-        prompt_ids (`list[int]`): tokens of the prompt.
-        completion_ids (`list[int]`): tokens of the completion.
-        completion (`str` or `list[dict]`): the completion as reward functions see it.
-        tool_mask (`list[int]`, *optional*): 1 for tokens of the model, 0 for tokens of an environment.
-        logprobs (`list[float]`, *optional*): sampling log-probability of each completion token, in nats.
-        extra (`dict[str, Any]`): values of this row that reward functions logged to the completions table.
-    """
+    """One completion, and what TRL's scoring step needs of it."""
 
     inputs: dict[str, Any]
     prompt_ids: list[int]
@@ -48,12 +37,8 @@ class GeneratedRow:
 @dataclass
 class Collection:
     """
-    Rows of one rollout while it is being filled: this process's rows, everybody's rewards. The lengths stay also of
-    rows that are dropped.
-
-    Args:
-        num_generations (`int`): G.
-        keeps_dropped (`bool`): dropped rows are wanted for the completions table.
+    The rows of a rollout that is being filled: this process's rows by number, all processes' rewards, call by call.
+    The lengths of dropped rows stay.
     """
 
     num_generations: int
@@ -72,13 +57,8 @@ class Collection:
         self, rows: list[GeneratedRow], process: int, rewards: torch.Tensor, metrics: dict[str, float]
     ) -> None:
         """
-        Takes the result of one generation call.
-
-        Args:
-            rows (`list[GeneratedRow]`): this process's contiguous share of the call.
-            process (`int`): this process's number.
-            rewards (`torch.Tensor` of shape `(R * B, F)`): rewards of all processes' rows.
-            metrics (`dict[str, float]`): the `completions/*` metrics of the call.
+        Takes a generation call: this process's contiguous share of rows, `(R * B, F)` rewards, `completions/*`
+        metrics.
         """
         first = self.num_rows + process * len(rows)
         self.rows.update({first + i: row for i, row in enumerate(rows)})
@@ -124,13 +104,10 @@ class Collection:
 @dataclass
 class CollectedBatch:
     """
-    The kept rows, answering TRL's scoring step in place of generation and reward functions.
+    This process's share of the kept rows, answering TRL's scoring step in place of generation and reward functions.
 
-    Args:
-        rows (`list[GeneratedRow]`): this process's share: whole groups over the processes, padding rows at the end.
-        rewards (`torch.Tensor` of shape `(R * B, F)`): rewards of all processes' rows, NaN for padding rows.
-        num_rows (`int`): rows on all processes that are not padding rows.
-        has_logprobs (`bool`): TRL needs sampling log-probabilities, also of padding rows.
+    Whole groups are contiguous over the processes, padding rows stand at the end; `rewards` are `(R * B, F)`, of all
+    processes, NaN for padding rows, of which `num_rows` does not count any.
     """
 
     rows: list[GeneratedRow]
@@ -140,7 +117,7 @@ class CollectedBatch:
 
     @property
     def num_padding_rows(self) -> int:
-        """Fillers on all processes."""
+        """Padding rows on all processes."""
         return len(self.rewards) - self.num_rows
 
     def inputs(self) -> list[dict[str, Any]]:
@@ -169,15 +146,7 @@ class CollectedBatch:
 
 def generated_rows(inputs: list[dict[str, Any]], generation: tuple, extra: list[dict[str, Any]]) -> list[GeneratedRow]:
     """
-    The rows of one generation call.
-
-    Args:
-        inputs (`list[dict]` of length B): rows of the data set.
-        generation (`tuple`): what `GRPOTrainer._generate` returned.
-        extra (`list[dict]` of length B): what reward functions logged of each row.
-
-    Returns:
-        `list[GeneratedRow]` of length B.
+    The rows of a generation call: B rows of the data set, what `_generate` returned, and B rows of logged values.
     """
     prompt_ids, completion_ids, tool_mask, completions, logprobs, *_ = generation
     missing = [None] * len(inputs)
@@ -189,17 +158,8 @@ def collected_batch(
     collection: Collection, pool: GroupPool, accelerator: Accelerator, padding: GeneratedRow, has_logprobs: bool
 ) -> CollectedBatch:
     """
-    Moves the kept rows as TRL wants them: groups contiguous over the processes, equally many rows on each.
-
-    Args:
-        collection (`Collection`): the rows collected.
-        pool (`GroupPool`): says which groups are kept.
-        accelerator (`Accelerator`): see [`all_to_all`].
-        padding (`GeneratedRow`): makes the shares equal when the rollout is partial.
-        has_logprobs (`bool`): see [`CollectedBatch`].
-
-    Returns:
-        `CollectedBatch`.
+    Moves the kept rows as TRL wants them: groups contiguous over the processes, equally many rows on each; `padding`
+    makes the shares of a partial rollout equal.
     """
     kept = collection.kept_numbers(pool)
     whole_groups = math.lcm(collection.num_generations, accelerator.num_processes)
@@ -222,17 +182,8 @@ def collected_batch(
 
 def columns_to_rows(columns: dict[str, list], num_rows: int) -> list[dict[str, Any]]:
     """
-    What reward functions logged with `log_extra` in one call, by row.
-
-    Args:
-        columns (`dict[str, list]`): values by column.
-        num_rows (`int`): rows of the call, on this process.
-
-    Returns:
-        `list[dict[str, Any]]` of length `num_rows`.
-
-    Raises:
-        ValueError: if a column has more or fewer values than there are rows.
+    What reward functions logged with `log_extra` in one call, by row; ValueError if a column does not have one value
+    each.
     """
     for column, values in columns.items():
         if len(values) != num_rows:

@@ -8,7 +8,7 @@ import torch
 
 class Outcome(StrEnum):
     """
-    Outcome of a group, judged by the deciding reward of its G completions.
+    Outcome of a group, judged by the filter reward of its G completions.
 
     Groups with equal values are all correct or all wrong, and just all equal where a graded reward leaves that open.
     """
@@ -39,7 +39,7 @@ def deciding_values(rewards_per_func: torch.Tensor, deciding: list[int]) -> torc
 def is_graded(values: torch.Tensor) -> bool:
     """
     Whether a reward has more than one value above zero, or more than one that is not: some completions are better than
-    others, and where right begins is not in the values. NaN and rounding count for nothing.
+    others, and where right begins is not in the values. NaN and rounding do not count.
     """
     values = values[~values.isnan()]
     sides = [side for side in (values[values > 0], values[values <= 0]) if len(side)]
@@ -95,15 +95,8 @@ def _outcome(is_unscorable: bool, largest: float, smallest: float, threshold: fl
 
 def outcome_shares(outcomes: list[Outcome], has_threshold: bool = True) -> dict[str, float]:
     """
-    How often each outcome occurs.
-
-    Args:
-        outcomes (`list[Outcome]`): outcomes of generated groups.
-        has_threshold (`bool`, *optional*, defaults to `True`): it is known what is correct.
-
-    Returns:
-        `dict[str, float]`: fractions `acceptance_rate` (of informative groups), `frac_all_correct`, `frac_all_wrong`
-        (without a threshold: `frac_all_equal`) and `frac_unscorable`.
+    Fractions `acceptance_rate` (informative groups), `frac_all_correct`, `frac_all_wrong`, `frac_unscorable`; without
+    a threshold `frac_all_equal` takes the place of the two in the middle.
     """
     counts, num_groups = Counter(outcomes), max(1, len(outcomes))
     equal = {"frac_all_correct": [Outcome.ALL_CORRECT], "frac_all_wrong": [Outcome.ALL_WRONG]}

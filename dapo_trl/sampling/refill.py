@@ -17,12 +17,7 @@ SEVERAL_GROUPS = 7
 
 
 class AcceptanceRate:
-    """
-    Share of drawn groups that were informative, in recent rounds: older rounds fade by `decay` per round.
-
-    Args:
-        decay (`float`): weight of a round relative to the one after it.
-    """
+    """Share of drawn groups that were informative, in recent rounds: older rounds fade by `decay` per round."""
 
     def __init__(self, decay: float = 0.7):
         self.decay = decay
@@ -51,19 +46,10 @@ def round_size(num_missing: int, acceptance: float, max_prompts: int, multiple_o
     r"""
     Prompts to draw so that the missing groups are probably found in one round.
 
-    With acceptance rate p, n prompts yield np ± sqrt(np(1-p)) informative groups. The smallest n whose yield less one
-    standard deviation reaches the m missing groups:
+    With acceptance rate p in (0, 1], n prompts yield np ± sqrt(np(1-p)) informative groups. The smallest n whose yield
+    less one standard deviation reaches the m missing groups, at most `max_prompts`, rounded up to a multiple:
 
     $$ n = \left( \frac{s + \sqrt{s^2 + 4 m}}{2} \right)^2 / p, \quad s = \sqrt{1 - p} $$
-
-    Args:
-        num_missing (`int`): informative groups still needed, m.
-        acceptance (`float`): expected share of informative groups, p in (0, 1].
-        max_prompts (`int`): bound on one round.
-        multiple_of (`int`): the result is rounded up to a multiple of this, also beyond `max_prompts`.
-
-    Returns:
-        `int`: number of prompts.
     """
     deviation = math.sqrt(1 - acceptance)
     wanted = ((deviation + math.sqrt(deviation**2 + 4 * num_missing)) / 2) ** 2 / acceptance
@@ -73,27 +59,13 @@ def round_size(num_missing: int, acceptance: float, max_prompts: int, multiple_o
 
 
 def equal_share_multiple(num_generations: int, num_processes: int) -> int:
-    """
-    Smallest number of prompts whose completions can be shared equally by all processes.
-
-    Args:
-        num_generations (`int`): G, completions per prompt.
-        num_processes (`int`): R.
-
-    Returns:
-        `int`: R / gcd(R, G).
-    """
+    """Smallest number of prompts whose G completions each can be shared equally by R processes: R / gcd(R, G)."""
     return num_processes // math.gcd(num_processes, num_generations)
 
 
 @dataclass
 class GroupPool:
-    """
-    The informative groups of one rollout, accepted in the order in which their prompts were drawn.
-
-    Args:
-        size (`int`): groups the rollout needs.
-    """
+    """The `size` informative groups of a rollout, accepted in the order in which their prompts were drawn."""
 
     size: int
     accepted: list[int] = field(default_factory=list)
@@ -147,11 +119,8 @@ class ShortageError(EndOfRun):
 @dataclass(frozen=True)
 class Hints:
     """
-    What the outcomes of groups do not tell of a shortage.
-
-    Args:
-        constant (`float`, *optional*): the deciding reward of every completion that has one, if it is always the same.
-        frac_truncated (`float`): share of the completions that are cut off.
+    What outcomes of groups do not tell of a shortage: `constant` is the filter reward of every completion, if always
+    the same, `frac_truncated` the share of completions that are cut off.
     """
 
     constant: float | None = None
@@ -168,21 +137,10 @@ def check_filled(
     num_prompts: int,
 ) -> str:
     """
-    Decides whether a rollout can be trained on.
-
-    Args:
-        pool (`GroupPool`): the pool when no further round may or can follow.
-        hints ([`Hints`]): see [`shortage_message`].
-        is_partial_allowed (`bool`): train on fewer groups than the pool's size.
-        min_groups (`int`): groups without which some optimizer step would have no row.
-        max_rounds (`int`): the bound on rounds.
-        num_prompts (`int`): rows of the data set.
-
-    Returns:
-        `str`: a warning if the rollout is partial, else an empty string.
+    Whether a rollout can be trained on when no round can follow: a warning if it is partial, "" if it is full.
 
     Raises:
-        ShortageError: if it cannot be trained on.
+        ShortageError: if a partial one is not allowed, or has fewer than the groups that give each step a row.
     """
     if pool.num_missing == 0:
         return ""
@@ -196,16 +154,7 @@ def check_filled(
 
 def shortage_message(pool: GroupPool, max_rounds: int, num_prompts: int, hints: Hints = Hints()) -> str:
     """
-    Why a rollout could not be filled, and what to change.
-
-    Args:
-        pool (`GroupPool`): the pool as far as it was filled.
-        max_rounds (`int`): the bound on rounds.
-        num_prompts (`int`): rows of the data set.
-        hints ([`Hints`], *optional*): what else is known of the completions.
-
-    Returns:
-        `str`: counts by outcome, the reason, and the remedy for the most frequent outcome.
+    Why a rollout could not be filled: counts by outcome, the reason, and the remedy for the most frequent outcome.
     """
     counts = Counter(pool.outcomes)
     reason = (
