@@ -35,8 +35,7 @@ from .hub.recipe import save_recipe
 from .rewards import AccuracyReward, load_reward
 from .rewards.answers import THINKING_TAGS
 from .run.checkpoint import is_complete, is_finished, last_complete_checkpoint, mark_finished, unmark_finished
-from .run.early_end import NothingTrainedError
-from .run.exit_codes import NOTHING_TRAINED
+from .run.early_end import NOTHING_TRAINED, NothingTrainedError
 from .run.preemption import EXIT_CODE, mark_preempted, unmark_preempted
 from .run.secret_values import mask_logs, mask_text, mask_words, masking_errors
 from .run.settings_file import write_settings

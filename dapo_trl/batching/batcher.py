@@ -8,9 +8,19 @@ from trl.trainer.utils import shuffle_sequence_dict
 
 from ..checks.settings import TOKEN_LOSS_TYPES
 from ..config import DAPOConfig
-from . import Lengths, assign_rows, pad_rows
-from .rollout import Rollout, RolloutPlan, buffered_denominators, gather_lengths
-from .rollout_state import check_same_rollouts, plan_inputs_from_state, restore_rollout, rollout_state
+from .micro_batches import Lengths
+from .optimizer_steps import assign_rows
+from .padding import pad_rows
+from .rollout import (
+    Rollout,
+    RolloutPlan,
+    buffered_denominators,
+    check_same_rollouts,
+    gather_lengths,
+    plan_inputs_from_state,
+    restore_rollout,
+    rollout_state,
+)
 
 
 class RolloutBatcher:

@@ -6,20 +6,10 @@ import torch
 from accelerate import Accelerator
 
 from ..distributed.all_to_all import all_to_all
-from . import (
-    PADDING_ROW,
-    Lengths,
-    Partition,
-    Row,
-    group_weights,
-    loss_mask,
-    micro_batch_tokens,
-    padding_row,
-    partition_balanced,
-    partition_equal,
-    step_denominators,
-    unpad,
-)
+from ..run.checkpoint import CheckpointError, load_state
+from .micro_batches import PADDING_ROW, Lengths, Partition, micro_batch_tokens, partition_balanced, partition_equal
+from .optimizer_steps import group_weights, step_denominators
+from .padding import Row, loss_mask, padding_row, unpad
 
 
 @dataclass
@@ -163,3 +153,80 @@ def buffered_denominators(
     steps = [[step] for step in range(num_steps)]
     denominators = step_denominators(steps, tokens.tolist(), token_normalization, num_groups)
     return torch.tensor(denominators, device=tokens.device)
+
+
+# As a checkpoint stores it: compact, and read by any number of processes
+
+
+def check_same_rollouts(state: dict, checkpoint: str, optimizer_steps: int) -> None:
+    """
+    A rollout in use cannot be split into another number of optimizer steps than it was begun with: CheckpointError.
+    """
+    written = state["optimizer_steps_per_rollout"]
+    if written != optimizer_steps:
+        raise CheckpointError(
+            f"{checkpoint} was written with {written} optimizer steps per rollout, but this run has {optimizer_steps} "
+            "(updates_per_rollout * num_iterations). Resume with the same updates_per_rollout and num_iterations."
+        )
+
+
+def rollout_state(rollout: Rollout) -> dict:
+    """A rollout as [`torch.save`] stores it compactly: the rows' tensors end to end, token ids as int32."""
+    numbers, plan = sorted(rollout.rows), rollout.plan
+    rows = [rollout.rows[number] for number in numbers]
+    return {
+        "lengths": torch.tensor(plan.lengths, dtype=torch.int32),
+        "trained_tokens": torch.tensor(plan.trained_tokens, dtype=torch.int32),
+        "steps": [torch.tensor(rows, dtype=torch.int32) for rows in plan.steps],
+        "numbers": numbers,
+        "rows": {name: _end_to_end(name, [row[name] for row in rows]) for name in (rows[0] if rows else [])},
+        "padding_row": rollout.padding_row,
+    }
+
+
+def _end_to_end(name: str, tensors: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+    values = torch.cat(tensors)
+    if name.endswith("_mask"):
+        values = values.to(torch.int8)
+    elif name.endswith("_ids"):
+        values = values.to(torch.int32)
+    return {"values": values, "sizes": torch.tensor([tensor.numel() for tensor in tensors], dtype=torch.int32)}
+
+
+def rows_from_state(state: dict) -> dict[int, Row]:
+    """The rows of a rollout, by number, from what [`rollout_state`] returned."""
+    columns = {}
+    for name, stored in state["rows"].items():
+        values = stored["values"].to(state["padding_row"][name].dtype)
+        columns[name] = values.split(stored["sizes"].tolist())
+    return {number: {name: column[i] for name, column in columns.items()} for i, number in enumerate(state["numbers"])}
+
+
+def plan_inputs_from_state(state: dict) -> tuple[list[Lengths], list[int], list[list[int]]]:
+    """`lengths`, `trained_tokens` and `steps`: what [`RolloutPlan`] makes the same plan from."""
+    return (
+        [Lengths(*length) for length in state["lengths"].tolist()],
+        state["trained_tokens"].tolist(),
+        [rows.tolist() for rows in state["steps"]],
+    )
+
+
+def restore_rollout(checkpoint: str, state: dict, plan: RolloutPlan, process: int) -> Rollout:
+    """
+    The rollout in use on one process, for a plan made for the present number of processes; CheckpointError if rows are
+    missing.
+    """
+    mine = {row for row, owner in plan.owners().items() if owner == process}
+    rows = rows_from_state(state["rollout"])
+    # Written by another number of processes: the rows may be in any of its files.
+    for writer in range(state["num_processes"]):
+        if mine <= rows.keys():
+            break
+        other = load_state(checkpoint, writer)
+        rows |= rows_from_state(other["rollout"]) if other else {}
+    if not mine <= rows.keys():
+        raise CheckpointError(
+            f"{checkpoint} lacks {len(mine - rows.keys())} rows of the rollout in use: the files of some of its "
+            f"{state['num_processes']} processes are missing. Put them back, or resume from another checkpoint."
+        )
+    return Rollout(plan, {number: rows[number] for number in mine}, state["rollout"]["padding_row"])

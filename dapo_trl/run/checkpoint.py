@@ -1,7 +1,6 @@
 """The trainer's own part of a checkpoint: written atomically, checked, read with `weights_only=True`."""
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from .. import __version__
-from .atomic_write import write_atomically
+from .atomic_write import atomic_file, write_atomically
 from .secret_values import mask_values
 
 
@@ -63,12 +62,8 @@ def save_state(state: dict, checkpoint: str, process: int) -> None:
     """Writes one process's state (tensors, numbers, strings, lists and dicts), all of it or nothing."""
     path = state_path(checkpoint, process)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    with open(temporary, "wb") as file:
+    with atomic_file(path) as file:
         torch.save({"format_version": FORMAT_VERSION, **state}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def load_state(checkpoint: str, process: int) -> dict | None:

@@ -12,8 +12,8 @@ from accelerate import Accelerator
 from transformers import TrainerCallback
 
 from ..distributed.failed_rank import has_failed_rank
+from .early_end import PREEMPTED as EXIT_CODE
 from .early_end import EndOfRun
-from .exit_codes import PREEMPTED as EXIT_CODE
 
 
 MARKER = "PREEMPTED"

@@ -5,6 +5,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 
@@ -95,10 +96,6 @@ class Collection:
         return [
             group * self.num_generations + member for group in pool.accepted for member in range(self.num_generations)
         ]
-
-    def completion_metrics(self) -> dict[str, float]:
-        """The `completions/*` metrics over all rounds."""
-        return merge_completion_metrics(self.calls)
 
 
 @dataclass
@@ -210,31 +207,22 @@ def padding_completion(inputs: dict[str, Any], token_id: int) -> GeneratedRow:
 
 def merge_completion_metrics(calls: list[tuple[int, dict[str, float]]]) -> dict[str, float]:
     """
-    TRL's `completions/*` metrics of several generation calls as if they had been one.
-
-    Args:
-        calls (`list[tuple[int, dict[str, float]]]`): rows generated and metrics recorded, per call.
-
-    Returns:
-        `dict[str, float]`: minima of minima, maxima of maxima, everything else weighed by rows; lengths of terminated
-        completions only over calls in which any terminated.
+    TRL's `completions/*` metrics of several generation calls (rows, metrics) as if they had been one: means are
+    weighed by rows; lengths of terminated completions count only calls in which any terminated.
     """
+    num_rows = np.array([rows for rows, _ in calls])
+    clipped = np.array([metrics.get("completions/clipped_ratio", 0.0) for _, metrics in calls])
     merged = {}
     for name in calls[0][1]:
-        weights, values = [], []
-        for num_rows, metrics in calls:
-            is_terminated = "terminated" in name
-            share = 1 - metrics["completions/clipped_ratio"] if is_terminated else 1.0
-            weights.append(num_rows * share)
-            values.append(metrics[name])
-        present = [(weight, value) for weight, value in zip(weights, values, strict=True) if weight > 0]
-        merged[name] = _merge(name, present) if present else 0.0
+        values = np.array([metrics[name] for _, metrics in calls])
+        weights = num_rows * (1 - clipped) if "terminated" in name else num_rows
+        present = values[weights > 0]
+        if not len(present):
+            merged[name] = 0.0
+        elif "/min_" in name:
+            merged[name] = float(present.min())
+        elif "/max_" in name:
+            merged[name] = float(present.max())
+        else:
+            merged[name] = float(np.average(values, weights=weights))
     return merged
-
-
-def _merge(name: str, weighted: list[tuple[float, float]]) -> float:
-    if "/min_" in name:
-        return min(value for _, value in weighted)
-    if "/max_" in name:
-        return max(value for _, value in weighted)
-    return sum(weight * value for weight, value in weighted) / sum(weight for weight, _ in weighted)

@@ -171,7 +171,7 @@ def shortage_message(pool: GroupPool, max_rounds: int, num_prompts: int, hints: 
     is_mixed = counts[Outcome.ALL_CORRECT] and counts[Outcome.ALL_WRONG] and pool.num_drawn > SEVERAL_GROUPS
     if (is_mixed or counts[Outcome.ALL_EQUAL]) and not counts[Outcome.INFORMATIVE]:
         remedy = (
-            "All completions of a prompt have the same deciding reward, whatever the prompt: check that it depends on "
+            "All completions of a prompt have the same filter reward, whatever the prompt: check that it depends on "
             "the completion, and that sampling is on (temperature)."
         )
     all_equal = f"{counts[Outcome.ALL_EQUAL]} all equal, " if counts[Outcome.ALL_EQUAL] else ""
@@ -186,7 +186,8 @@ def shortage_message(pool: GroupPool, max_rounds: int, num_prompts: int, hints: 
 def _remedy(outcome: Outcome, hints: Hints) -> str:
     if outcome is Outcome.UNSCORABLE:
         return (
-            "The deciding reward returns None: check the data set's gold answers, and that dynamic_sampling_metric "
+            "The filter reward returns None: check the data set's reference answers, and that "
+            "dynamic_sampling_metric "
             "names a reward for every task."
         )
     constant = "" if hints.constant is None else f"Every completion was judged {hints.constant:g}. "
@@ -206,5 +207,5 @@ def _remedy(outcome: Outcome, hints: Hints) -> str:
             "it does, use harder prompts."
         )
     if outcome is Outcome.ALL_EQUAL:
-        return "All completions of these prompts have the same deciding reward: use a finer one, or other prompts."
+        return "All completions of these prompts have the same filter reward: use a finer one, or other prompts."
     return "The prompts are too easy for the model: use harder ones."

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dapo_trl.batching import score_in_chunks
+from dapo_trl.batching.log_probs import score_in_chunks
 
 
 # Prompts padded left to 3, completions padded right to 4; the last row's completion is masked out altogether.

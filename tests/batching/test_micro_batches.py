@@ -5,7 +5,13 @@ import random
 
 import pytest
 
-from dapo_trl.batching import PADDING_ROW, Lengths, micro_batch_tokens, partition_balanced, partition_equal
+from dapo_trl.batching.micro_batches import (
+    PADDING_ROW,
+    Lengths,
+    micro_batch_tokens,
+    partition_balanced,
+    partition_equal,
+)
 
 
 def random_lengths(num_rows: int, seed: int, has_prompts: bool = True) -> list[Lengths]:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dapo_trl.batching import group_weights, step_denominators
+from dapo_trl.batching.optimizer_steps import group_weights, step_denominators
 
 
 def test_a_step_divides_by_its_own_tokens():

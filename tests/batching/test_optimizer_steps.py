@@ -2,7 +2,7 @@
 
 import pytest
 
-from dapo_trl.batching import assign_rows
+from dapo_trl.batching.optimizer_steps import assign_rows
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from dapo_trl.batching import PADDING_ROW, Lengths, assign_rows
+from dapo_trl.batching.micro_batches import PADDING_ROW, Lengths
+from dapo_trl.batching.optimizer_steps import assign_rows
 from dapo_trl.batching.rollout import Rollout, RolloutPlan, buffered_denominators, gather_lengths, weigh_by_group
 
 

@@ -143,7 +143,7 @@ def test_some_reward_has_a_weight():
     build(DAPOTrainer, {"reward_weights": [0.0], "soft_punish_cache": 4})
 
 
-# The deciding reward
+# The filter reward
 
 
 def metric_config(metric: str | list[str] | None) -> DAPOConfig:

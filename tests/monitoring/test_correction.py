@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from dapo_trl.monitoring.correction import count_corrected
+from dapo_trl.monitoring.metrics import count_corrected
 
 
 OLD = torch.tensor([[-1.0, -1.0, -1.0, -1.0], [-1.0, -1.0, -1.0, -1.0]])

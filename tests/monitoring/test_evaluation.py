@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from dapo_trl import DAPOConfig, DAPOTrainer
-from dapo_trl.monitoring import EvaluationRecord, FilterRewards, accuracy_metrics, read_metrics
+from dapo_trl.monitoring import read_metrics
+from dapo_trl.monitoring.evaluation import EvaluationRecord, accuracy_metrics
+from dapo_trl.monitoring.filter_rewards import FilterRewards
 from tests.helpers import build, correct, is_correct, prompt_dataset, train, weights
 
 

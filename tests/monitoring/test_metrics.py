@@ -12,7 +12,7 @@ from dapo_trl.monitoring.metrics import (
     reward_metrics,
     total_rewards,
 )
-from dapo_trl.sampling import merge_completion_metrics
+from dapo_trl.sampling.collection import merge_completion_metrics
 
 
 NAN = math.nan
@@ -136,8 +136,8 @@ def test_equal_floats_have_no_deviation():
     ],
 )
 def test_constant_value(rewards, expected):
-    assert constant_value(torch.tensor(rewards), torch.ones(2), deciding=0) == expected
+    assert constant_value(torch.tensor(rewards), torch.ones(2), column=0) == expected
 
 
 def test_a_constant_zero_is_told_from_none():
-    assert constant_value(torch.tensor([[0.0, 1.0], [0.0, 2.0]]), torch.ones(2), deciding=0) == 0.0
+    assert constant_value(torch.tensor([[0.0, 1.0], [0.0, 2.0]]), torch.ones(2), column=0) == 0.0

@@ -8,7 +8,8 @@ import pytest
 from transformers import TrainerControl, TrainerState
 
 from dapo_trl import DAPOTrainer
-from dapo_trl.monitoring import MetricsFileCallback, read_metrics
+from dapo_trl.monitoring import read_metrics
+from dapo_trl.monitoring.logs import MetricsFileCallback
 from tests.helpers import build, prompt_dataset, train
 
 

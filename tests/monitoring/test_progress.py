@@ -5,7 +5,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from transformers.trainer_callback import CallbackHandler
 
 from dapo_trl import DAPOTrainer
-from dapo_trl.monitoring.progress import RolloutLines, RolloutPrinterCallback, RolloutProgressCallback, show_rollouts
+from dapo_trl.monitoring.logs import ProgressBarCallback, RolloutLineCallback, show_rollouts
 from tests.helpers import build, prompt_dataset, train
 
 
@@ -47,11 +47,11 @@ LINE = "rollout  3/12  reward -0.500  accuracy 0.250  accepted 0.62  length  123
     ids=["rollout", "few metrics", "evaluation", "named evaluation", "no accuracy", "summary", "other"],
 )
 def test_lines(logs, expected):
-    assert RolloutLines(optimizer_steps=2).line(logs, step=6, max_steps=24) == expected
+    assert RolloutLineCallback(optimizer_steps=2).line(logs, step=6, max_steps=24) == expected
 
 
 def test_one_line_per_rollout_however_often_it_logs():
-    lines = RolloutLines(optimizer_steps=2)
+    lines = RolloutLineCallback(optimizer_steps=2)
     written = [lines.line({"loss": 0.0, "reward": step / 4}, step, max_steps=5) for step in (1, 2, 3, 4, 5)]
     assert written == [None, "rollout 1/3  reward  0.375", None, "rollout 2/3  reward  0.875", None]
 
@@ -86,13 +86,13 @@ class Own(ProgressCallback):
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        (ProgressCallback, RolloutProgressCallback),
-        (PrinterCallback, RolloutPrinterCallback),
-        (Own, Own),
-        (TrainerCallback, TrainerCallback),
+        (ProgressCallback, [ProgressBarCallback, RolloutLineCallback]),
+        (PrinterCallback, [RolloutLineCallback]),
+        (Own, [Own]),
+        (TrainerCallback, [TrainerCallback]),
     ],
 )
 def test_what_is_replaced(before, after):
     handler = CallbackHandler([before()], None, None, None, None)
     show_rollouts(handler, optimizer_steps=1)
-    assert [type(callback) for callback in handler.callbacks] == [after]
+    assert [type(callback) for callback in handler.callbacks] == after

@@ -1,6 +1,6 @@
 """Logs put together to one record per rollout."""
 
-from dapo_trl.monitoring import RolloutRecords
+from dapo_trl.monitoring.logs import RolloutRecords
 
 
 def test_one_log_per_rollout_is_its_record():

@@ -8,10 +8,13 @@ import pytest
 import torch
 
 import dapo_trl
-from dapo_trl.batching import Lengths, Row
-from dapo_trl.batching.rollout import Rollout, RolloutPlan, gather_lengths
-from dapo_trl.batching.rollout_state import (
+from dapo_trl.batching.micro_batches import Lengths
+from dapo_trl.batching.padding import Row
+from dapo_trl.batching.rollout import (
+    Rollout,
+    RolloutPlan,
     check_same_rollouts,
+    gather_lengths,
     plan_inputs_from_state,
     restore_rollout,
     rollout_state,

@@ -9,7 +9,7 @@ from transformers import TrainerCallback
 
 from dapo_trl import DAPOTrainer
 from dapo_trl.monitoring import read_metrics
-from dapo_trl.sampling import ShortageError
+from dapo_trl.sampling.refill import ShortageError
 
 from ..helpers import build, correct, prompt_dataset, tiny_model, weights
 

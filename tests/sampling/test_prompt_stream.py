@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from dapo_trl.sampling import PromptStream, prompts_fingerprint
+from dapo_trl.sampling.prompts import PromptStream, prompts_fingerprint
 
 
 def draw_rollouts(stream: PromptStream, sizes: list[int]) -> list[list[int]]:

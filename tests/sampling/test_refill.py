@@ -4,17 +4,17 @@ import math
 
 import pytest
 
-from dapo_trl.sampling import (
+from dapo_trl.sampling.groups import Outcome
+from dapo_trl.sampling.refill import (
     AcceptanceRate,
     GroupPool,
     Hints,
-    Outcome,
     ShortageError,
     check_filled,
     equal_share_multiple,
     round_size,
+    shortage_message,
 )
-from dapo_trl.sampling.refill import shortage_message
 
 
 GOOD, RIGHT, WRONG, NONE = Outcome.INFORMATIVE, Outcome.ALL_CORRECT, Outcome.ALL_WRONG, Outcome.UNSCORABLE
@@ -94,10 +94,10 @@ def test_pool_accepts_in_draw_order_while_there_is_room():
     assert (pool.accepted, pool.num_missing, pool.num_drawn, pool.num_surplus) == ([0, 2, 5], 0, 7, 1)
 
 
-def test_pool_tells_the_fate_of_every_group():
+def test_pool_tells_the_status_of_every_group():
     pool = filled_pool()
-    fates = ["kept", "all_wrong", "kept", "all_correct", "unscorable", "kept", "surplus"]
-    assert [pool.fate(group) for group in range(7)] == fates
+    statuses = ["kept", "all_wrong", "kept", "all_correct", "unscorable", "kept", "surplus"]
+    assert [pool.status(group) for group in range(7)] == statuses
 
 
 def test_pool_metrics():
@@ -159,7 +159,7 @@ def test_every_optimizer_step_needs_a_row():
     [
         ([RIGHT, RIGHT, WRONG], "too easy for the model: use harder ones"),
         ([WRONG, WRONG, RIGHT], "too hard, or the reward cannot read the answers"),
-        ([NONE, NONE, RIGHT], "returns None: check the data set's gold answers"),
+        ([NONE, NONE, RIGHT], "returns None: check the data set's reference answers"),
         ([GOOD, GOOD], "Use a larger data set"),
     ],
 )
