@@ -112,9 +112,7 @@ class RolloutBatcher:
         }
 
     def load_state_dict(self, state: dict[str, Any], checkpoint: str) -> None:
-        """
-        Goes on with the rollout that was in use; CheckpointError if rows are missing, or its settings were others.
-        """
+        """Goes on with the rollout that was in use; CheckpointError if it cannot be restored."""
         check_same_rollouts(state, checkpoint, self._args.optimizer_steps_per_rollout)
         if state["rollout"] is not None:
             plan = self._plan(*plan_inputs_from_state(state["rollout"]))

@@ -52,10 +52,7 @@ def partition_balanced(lengths: list[Lengths], num_processes: int, num_micro_bat
 
 
 def partition_equal(lengths: list[Lengths], num_processes: int, num_micro_batches: int, is_sorted: bool) -> Partition:
-    """
-    Micro-batches of equal row counts, for losses that average over the rows of a micro-batch; padding rows where the
-    rows do not suffice. With `is_sorted`, rows of similar length share a micro-batch; otherwise they keep their order.
-    """
+    """Micro-batches of equal row counts, in the given order or by length, for losses that average over their rows."""
     num_rows = -(-len(lengths) // (num_processes * num_micro_batches))
     order = _by_length(lengths) if is_sorted else list(range(len(lengths)))
     tuples = _deal_tuples(order, lengths, num_processes, num_rows * num_micro_batches)

@@ -4,11 +4,7 @@ import torch
 
 
 def assign_rows(num_rows: int, num_steps: int, seed: int) -> list[list[int]]:
-    """
-    A seeded permutation of the rows, split into optimizer steps of equal size; the first ones get the odd rows.
-
-    Rows are numbered in draw order, so that any number of processes and micro-batches gets the same steps.
-    """
+    """A seeded permutation of the rows, split into equal optimizer steps; the first ones get the odd rows."""
     if num_rows < num_steps:
         raise ValueError(f"{num_rows} rows cannot fill {num_steps} optimizer steps: every step needs a row.")
     permutation = torch.randperm(num_rows, generator=torch.Generator().manual_seed(seed))
@@ -35,10 +31,7 @@ def step_denominators(
 
 
 def group_weights(trained_tokens: torch.Tensor, num_generations: int) -> torch.Tensor:
-    """
-    `(P * G,)`: weight of each row under Eq. 8 read literally, one over the trained tokens of its whole group; 0 for a
-    group without any.
-    """
+    """`(P * G,)`: weights of Eq. 8 read literally, one over the trained tokens of a row's group (0 if none)."""
     group_tokens = trained_tokens.view(-1, num_generations).sum(dim=1)
     weights = torch.where(group_tokens > 0, 1 / group_tokens.clamp(min=1).float(), 0.0)
     return weights.repeat_interleave(num_generations)

@@ -133,9 +133,7 @@ def gather_lengths(scored: dict[str, torch.Tensor], accelerator: Accelerator) ->
 
 
 def weigh_by_group(scored: dict[str, torch.Tensor], accelerator: Accelerator, num_generations: int) -> torch.Tensor:
-    """
-    Advantages `(B,)` that carry the weights of Eq. 8, see [`group_weights`]; groups are contiguous over processes.
-    """
+    """Advantages `(B,)` with the weights of Eq. 8, see [`group_weights`]; groups are contiguous over processes."""
     weights = group_weights(accelerator.gather(loss_mask(scored).sum(dim=1)), num_generations)
     return scored["advantages"] * weights.chunk(accelerator.num_processes)[accelerator.process_index]
 
@@ -159,9 +157,7 @@ def buffered_denominators(
 
 
 def check_same_rollouts(state: dict, checkpoint: str, optimizer_steps: int) -> None:
-    """
-    A rollout in use cannot be split into another number of optimizer steps than it was begun with: CheckpointError.
-    """
+    """A rollout in use cannot be split into another number of optimizer steps than it was begun with."""
     written = state["optimizer_steps_per_rollout"]
     if written != optimizer_steps:
         raise CheckpointError(
@@ -212,10 +208,7 @@ def plan_inputs_from_state(state: dict) -> tuple[list[Lengths], list[int], list[
 
 
 def restore_rollout(checkpoint: str, state: dict, plan: RolloutPlan, process: int) -> Rollout:
-    """
-    The rollout in use on one process, for a plan made for the present number of processes; CheckpointError if rows are
-    missing.
-    """
+    """The rollout in use on one process, for a plan made for the present number of processes."""
     mine = {row for row, owner in plan.owners().items() if owner == process}
     rows = rows_from_state(state["rollout"])
     # Written by another number of processes: the rows may be in any of its files.

@@ -54,10 +54,7 @@ class PhaseCallback(TrainerCallback):
 
 
 def add_callbacks(trainer: Any) -> tuple[AlarmCallback, FiniteCallback]:
-    """
-    Adds what happens between the optimizer steps of a run, in the order in which it happens; returns those that the
-    trainer talks to.
-    """
+    """Adds, in this order, what happens between optimizer steps; returns the two that the trainer talks to."""
     from ..generation.vllm.comparison import usual_difference
 
     args, accelerator = trainer.args, trainer.accelerator

@@ -29,7 +29,7 @@ def append_dropped(
     logs: dict[str, Any], rows: list[tuple[int, GeneratedRow]], rewards_per_func: torch.Tensor, names: list[str]
 ) -> None:
     """
-    Adds rows that were not trained on, by number; their advantage is NaN. Rewards are those of all rows, `(P * G, F)`.
+    Adds rows that were not trained on, by number, without an advantage (NaN); rewards `(P * G, F)` are of all rows.
     """
     extra_names = set(logs["extra"]).union(*(row.extra for _, row in rows))
     for name in extra_names:
@@ -46,9 +46,7 @@ def append_dropped(
 
 
 def length_columns(completion_ids: list[list[int]], end_ids: set[int]) -> dict[str, list]:
-    """
-    Columns of the table that only tokens can tell: `num_tokens`, and `is_truncated` (not ended by one of `end_ids`).
-    """
+    """Columns that only tokens can tell: `num_tokens`, and `is_truncated` (not ended by one of `end_ids`)."""
     return {
         "num_tokens": [len(ids) for ids in completion_ids],
         "is_truncated": [ids[-1] not in end_ids for ids in completion_ids],

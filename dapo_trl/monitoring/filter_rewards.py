@@ -17,8 +17,7 @@ MANY_UNSCORED = 0.1
 
 class FilterRewards:
     """
-    Which completions are right, by the reward functions that `dynamic_sampling_metric` names: their `columns` among
-    all reward functions, empty if nothing says what is right.
+    Which completions are right, by the functions that `dynamic_sampling_metric` names: their `columns`, maybe none.
     """
 
     def __init__(
@@ -58,10 +57,7 @@ class FilterRewards:
         return group_outcomes(groups, self.threshold)
 
     def notice_grades(self, rewards_per_func: torch.Tensor) -> None:
-        """
-        From the first graded values on, no accuracy is reported, unless it is said where right begins;
-        RewardValueError if accuracy decides which checkpoint is the best.
-        """
+        """From the first graded values on, no accuracy is reported, unless it is said where right begins."""
         if self._is_graded or self._args.correct_threshold is not None:
             return
         left = torch.ones(len(rewards_per_func), dtype=torch.bool, device=rewards_per_func.device)

@@ -28,9 +28,7 @@ class NonFiniteWeightsError(RuntimeError):
 
 @torch.no_grad()
 def non_finite_parameters(model: torch.nn.Module, accelerator: Accelerator, only_trained: bool = True) -> list[str]:
-    """
-    Names of the parameters that hold NaN or infinity on any process; weights may be sharded. One pass, without a copy.
-    """
+    """Parameters, maybe sharded, that hold NaN or infinity on any process; one pass, without a copy."""
     shards = {
         name: _local(getattr(parameter, "ds_tensor", parameter))  # DeepSpeed ZeRO-3 keeps the shard there
         for name, parameter in model.named_parameters()

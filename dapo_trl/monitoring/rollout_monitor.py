@@ -31,9 +31,7 @@ from .timer import PhaseTimer
 
 
 class RolloutMonitor:
-    """
-    Writes the metrics of a rollout to the trainer's own, on every process, and completes its table of completions.
-    """
+    """Writes the metrics of a rollout to the trainer's own, on every process, and completes its table."""
 
     def __init__(
         self,
@@ -157,11 +155,7 @@ class RolloutMonitor:
     def _record_lengths(
         self, rewards_per_func: torch.Tensor, lengths: dict[int, int], is_accepted: list[bool]
     ) -> None:
-        """
-        The length-bias meter: mean lengths of accepted and of correct completions, beside that of all.
-
-        Takes all rewards, `(P * G, F)`, and tokens and acceptance of this process's rows.
-        """
+        """The length-bias meter: mean lengths of accepted and of correct completions, beside that of all."""
         metrics, threshold = self._metrics, self._filter_rewards.threshold
         values = self._filter_rewards.values(rewards_per_func)
         scored = values[~values.isnan()]
@@ -182,10 +176,7 @@ class RolloutMonitor:
     def record_scored(
         self, scored: dict[str, Any], rewards: torch.Tensor, batch: CollectedBatch | None = None
     ) -> None:
-        """
-        Takes a rollout as it goes into training: this process's rows as TRL returns them, all rewards, `(P * G, F)`,
-        and with dynamic sampling the collected batch.
-        """
+        """Takes what goes into training: this process's rows as TRL returns them, and all processes' rewards."""
         num_tokens = scored["num_items_in_batch"].item()
         self._num_trained_tokens += num_tokens * self._args.num_iterations
         num_tokens -= batch.num_padding_rows if batch else 0  # each is a token

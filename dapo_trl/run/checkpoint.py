@@ -67,9 +67,7 @@ def save_state(state: dict, checkpoint: str, process: int) -> None:
 
 
 def load_state(checkpoint: str, process: int) -> dict | None:
-    """
-    Reads what [`save_state`] wrote: None if there is none, CheckpointError if it is cut off or of another format.
-    """
+    """What [`save_state`] wrote, None if there is no file; CheckpointError if it is damaged or of another format."""
     path = state_path(checkpoint, process)
     if not path.exists():
         return None
@@ -89,9 +87,7 @@ def load_state(checkpoint: str, process: int) -> dict | None:
 
 
 def load_own_state(checkpoint: str, process: int) -> dict | None:
-    """
-    The state that a process goes on from: its own file, or the first one's in a run with more processes; or None.
-    """
+    """The state that a process goes on from: its own file, or the first one's in a run with more processes."""
     first = load_state(checkpoint, 0)
     if first is not None and (process == 0 or process >= first["num_processes"]):
         return first  # a file of this process, if there is one, was left by an earlier run with more processes

@@ -26,10 +26,7 @@ def write_settings(output_dir: str | Path, *parts: Any) -> None:
 
 
 def read_settings(output_dir: str | Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """
-    Settings and defaults by name, as [`write_settings`] wrote them; None without such a file, ValueError if it is
-    damaged.
-    """
+    """Settings and defaults by name; None without such a file, ValueError if it is damaged."""
     path = Path(output_dir, SETTINGS_FILE)
     if not path.is_file():
         return None

@@ -37,10 +37,7 @@ class GeneratedRow:
 
 @dataclass
 class Collection:
-    """
-    The rows of a rollout that is being filled: this process's rows by number, all processes' rewards, call by call.
-    The lengths of dropped rows stay.
-    """
+    """The rows of a rollout that is being filled: this process's rows by number, and all processes' rewards."""
 
     num_generations: int
     keeps_dropped: bool
@@ -57,10 +54,7 @@ class Collection:
     def add_call(
         self, rows: list[GeneratedRow], process: int, rewards: torch.Tensor, metrics: dict[str, float]
     ) -> None:
-        """
-        Takes a generation call: this process's contiguous share of rows, `(R * B, F)` rewards, `completions/*`
-        metrics.
-        """
+        """Takes a generation call: this process's contiguous share of rows, `(R * B, F)` rewards, its metrics."""
         first = self.num_rows + process * len(rows)
         self.rows.update({first + i: row for i, row in enumerate(rows)})
         self.lengths.update({first + i: row.num_tokens for i, row in enumerate(rows)})
@@ -142,9 +136,7 @@ class CollectedBatch:
 
 
 def generated_rows(inputs: list[dict[str, Any]], generation: tuple, extra: list[dict[str, Any]]) -> list[GeneratedRow]:
-    """
-    The rows of a generation call: B rows of the data set, what `_generate` returned, and B rows of logged values.
-    """
+    """The B rows of a generation call: rows of the data set, what `_generate` returned, logged values."""
     prompt_ids, completion_ids, tool_mask, completions, logprobs, *_ = generation
     missing = [None] * len(inputs)
     columns = (inputs, prompt_ids, completion_ids, completions, tool_mask or missing, logprobs or missing, extra)
@@ -178,10 +170,7 @@ def collected_batch(
 
 
 def columns_to_rows(columns: dict[str, list], num_rows: int) -> list[dict[str, Any]]:
-    """
-    What reward functions logged with `log_extra` in one call, by row; ValueError if a column does not have one value
-    each.
-    """
+    """What reward functions logged with `log_extra` in one call, by row."""
     for column, values in columns.items():
         if len(values) != num_rows:
             raise ValueError(

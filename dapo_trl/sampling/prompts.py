@@ -46,7 +46,7 @@ class PromptStream:
 
     def draw(self, num_prompts: int, multiple_of: int = 1) -> list[int]:
         """
-        The next prompts, a multiple of `multiple_of`; fewer or none when this rollout has drawn nearly all there are.
+        The next prompts, a multiple of `multiple_of`; fewer or none when the rollout has drawn nearly all there are.
         """
         num_left = self.num_prompts - len(self._drawn_in_rollout)
         num_drawn = min(num_prompts, num_left) // multiple_of * multiple_of

@@ -118,10 +118,7 @@ class ShortageError(EndOfRun):
 
 @dataclass(frozen=True)
 class Hints:
-    """
-    What outcomes of groups do not tell of a shortage: `constant` is the filter reward of every completion, if always
-    the same, `frac_truncated` the share of completions that are cut off.
-    """
+    """What outcomes do not tell: the one value that all filter rewards have, if so, and how many are cut off."""
 
     constant: float | None = None
     frac_truncated: float = 0.0
@@ -136,12 +133,7 @@ def check_filled(
     max_rounds: int,
     num_prompts: int,
 ) -> str:
-    """
-    Whether a rollout can be trained on when no round can follow: a warning if it is partial, "" if it is full.
-
-    Raises:
-        ShortageError: if a partial one is not allowed, or has fewer than the groups that give each step a row.
-    """
+    """A warning if a rollout is partial, "" if it is full; ShortageError if it cannot be trained on."""
     if pool.num_missing == 0:
         return ""
     message = shortage_message(pool, max_rounds, num_prompts, hints)
@@ -153,21 +145,15 @@ def check_filled(
 
 
 def shortage_message(pool: GroupPool, max_rounds: int, num_prompts: int, hints: Hints = Hints()) -> str:
-    """
-    Why a rollout could not be filled: counts by outcome, the reason, and the remedy for the most frequent outcome.
-    """
+    """Counts by outcome, why no round can follow, and the remedy for the most frequent outcome."""
     counts = Counter(pool.outcomes)
     reason = (
         f"max_rounds={max_rounds} rounds are used up"
         if pool.num_rounds >= max_rounds
         else f"this rollout has drawn the whole data set ({num_prompts} prompts)"
     )
-    dropped = {outcome: counts[outcome] for outcome in Outcome if outcome is not Outcome.INFORMATIVE}
-    remedy = (
-        _remedy(max(dropped, key=lambda outcome: dropped[outcome]), hints)
-        if any(dropped.values())
-        else "Use a larger data set."
-    )
+    dropped = [outcome for outcome in Outcome if outcome is not Outcome.INFORMATIVE and counts[outcome]]
+    remedy = _remedy(max(dropped, key=lambda outcome: counts[outcome]), hints) if dropped else "Use a larger data set."
     is_mixed = counts[Outcome.ALL_CORRECT] and counts[Outcome.ALL_WRONG] and pool.num_drawn > SEVERAL_GROUPS
     if (is_mixed or counts[Outcome.ALL_EQUAL]) and not counts[Outcome.INFORMATIVE]:
         remedy = (
@@ -187,8 +173,7 @@ def _remedy(outcome: Outcome, hints: Hints) -> str:
     if outcome is Outcome.UNSCORABLE:
         return (
             "The filter reward returns None: check the data set's reference answers, and that "
-            "dynamic_sampling_metric "
-            "names a reward for every task."
+            "dynamic_sampling_metric names a reward for every task."
         )
     constant = "" if hints.constant is None else f"Every completion was judged {hints.constant:g}. "
     if outcome is Outcome.ALL_WRONG and hints.frac_truncated > MANY_TRUNCATED:
