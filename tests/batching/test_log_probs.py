@@ -33,7 +33,7 @@ def test_scores_do_not_depend_on_the_chunks(num_chunks):
     assert len(score.shapes) == num_chunks
 
 
-def test_each_piece_is_as_wide_as_its_longest_row():
+def test_each_chunk_is_as_wide_as_its_longest_row():
     score = RecordingScore()
     score_in_chunks(score, INPUT_IDS, ATTENTION_MASK, 4, num_chunks=4)
     # rows, prompt + completion columns, completion columns; the longest row first, one token of the masked row
