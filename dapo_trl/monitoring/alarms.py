@@ -247,7 +247,7 @@ class AlarmCallback(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         self._reset()
-        for record in self._records.replay(state.log_history):
+        for record in self._records.add_history(state.log_history):
             self._find(record)
 
     def on_step_begin(self, args, state, control, **kwargs):

@@ -68,7 +68,7 @@ class RolloutRecords:
         self._last = rollout
         return record | {"step": step, "rollout": rollout}
 
-    def replay(self, history: Iterable[dict[str, Any]]) -> list[dict[str, float]]:
+    def add_history(self, history: Iterable[dict[str, Any]]) -> list[dict[str, float]]:
         """The records of a run that is resumed, from Trainer's `log_history`."""
         records = [self.add(logs["step"], logs) for logs in history]
         return [record for record in records if record is not None]
@@ -219,7 +219,7 @@ class RolloutLineCallback(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         self._records = RolloutRecords(self._records.optimizer_steps)
-        self._records.replay(state.log_history)
+        self._records.add_history(state.log_history)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         line = self.line(logs, state.global_step, state.max_steps)

@@ -60,7 +60,7 @@ def test_a_log_may_stand_for_several_rollouts():
 def test_a_resumed_run_goes_on_in_the_middle_of_a_rollout():
     records = RolloutRecords(optimizer_steps=2)
     history = [{"loss": 1.0, "step": 2}, {"eval_loss": 1.0, "step": 2}, {"loss": 2.0, "reward": 0.5, "step": 3}]
-    assert [record["rollout"] for record in records.replay(history)] == [1]
+    assert [record["rollout"] for record in records.add_history(history)] == [1]
     assert records.add(4, {"loss": 4.0}) == {"loss": 3.0, "reward": 0.5, "step": 4, "rollout": 2}
 
 
