@@ -134,8 +134,8 @@ def check_optimizers(optimizers: Any) -> None:
     optimizer, scheduler = optimizers
     if scheduler is not None and getattr(scheduler, "optimizer", optimizer) is not optimizer:
         raise ValueError(
-            "optimizers=(optimizer, scheduler): the scheduler belongs to another optimizer than the one beside it, so "
-            "that the learning rate would never change. Build it on that optimizer, or pass None for it."
+            "optimizers=(optimizer, scheduler): the scheduler belongs to another optimizer. Build it on that one, or "
+            "pass None for it."
         )
 
 
@@ -161,9 +161,8 @@ def check_quantization(args: DAPOConfig, model_args: ModelConfig) -> None:
     spread_by = "DeepSpeed ZeRO-3" if is_deepspeed_zero3_enabled() else "FSDP" if is_fsdp else None
     if spread_by:
         raise ValueError(
-            f"{name}=True cannot be combined with {spread_by}, which spreads the packed weights over the processes: "
-            "they could not be gathered for generation. Start with recipes/accelerate_configs/ddp.yaml or zero2.yaml, "
-            f"which keep the model whole on every GPU, or set {name} to false."
+            f"{name}=True cannot be combined with {spread_by}, which spreads the packed weights over the processes. "
+            f"Start with recipes/accelerate_configs/ddp.yaml or zero2.yaml, or set {name} to false."
         )
     if not is_bitsandbytes_available():
         raise ImportError(
@@ -249,10 +248,9 @@ def _check_active_adapters(model: Any) -> None:
     active = status.active_adapters
     if isinstance(active, list) and not any(status.requires_grad.get(name) for name in active):
         raise ValueError(
-            f"The active adapters of the model, {active}, are frozen (requires_grad is False), so that nothing would "
-            f"be trained; there are {status.available_adapters}. Load the one to train with "
-            "PeftModel.from_pretrained(..., is_trainable=True), make it the active one (model.set_adapter), and leave "
-            "inference_mode false in the configuration of an adapter."
+            f"The active adapters of the model, {active}, are frozen (requires_grad is False); there are "
+            f"{status.available_adapters}. Load the one to train with PeftModel.from_pretrained(..., is_trainable="
+            "True), make it the active one (model.set_adapter), and leave inference_mode false in its configuration."
         )
 
 
@@ -282,8 +280,7 @@ def _check_optimized(model: nn.Module, optimizer: torch.optim.Optimizer) -> None
     missing = [name for name, parameter in trained.items() if id(parameter) not in optimized]
     if len(missing) == len(trained):
         raise ValueError(
-            "optimizers: the optimizer has none of the parameters that are trained, so that nothing would change "
-            "(was it built for another model, or before the adapters were added?). Build it with this model's "
+            "optimizers: the optimizer has none of the parameters that are trained. Build it with this model's "
             "parameters, after get_peft_model if there are adapters, or leave it out."
         )
     if missing:
@@ -381,9 +378,8 @@ def warn_if_updates_vanish(model: nn.Module, learning_rate: float) -> None:
         logger.warning(
             f"The weights are trained in {str(dtype).removeprefix('torch.')} without a float32 copy, and "
             f"learning_rate={learning_rate:g} is so small that most updates are lost in rounding: a weight of "
-            f"{USUAL_WEIGHT} does not change by less than {least:.0e}. Load the model with dtype 'float32' (with "
-            "bf16=true it computes in bfloat16 all the same), start with DeepSpeed, which keeps float32 weights, or "
-            "train adapters (use_peft)."
+            f"{USUAL_WEIGHT} does not change by less than {least:.0e}. Load the model with dtype 'float32' (bf16=true "
+            "computes in bfloat16 all the same), start with DeepSpeed, or train adapters (use_peft)."
         )
 
 

@@ -2,12 +2,10 @@
 
 import contextlib
 import math
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate.logging import get_logger
 from accelerate.utils import gather_object
@@ -90,9 +88,7 @@ class ReturnedValues:
         except TypeError:
             self.unusable[self.first_row, index] = f"{_shorten(output)} instead of a list of values"
             return [math.inf] * self.num_rows
-        numbers = [self._number(value, row, index) for row, value in enumerate(values, start=self.first_row)]
-        self._find_merged(numbers, index)
-        return numbers
+        return [self._number(value, row, index) for row, value in enumerate(values, start=self.first_row)]
 
     def _number(self, value: Any, row: int, index: int) -> float | None:
         if value is None:
@@ -107,20 +103,6 @@ class ReturnedValues:
             self.unusable[row, index] = _shorten(value)
             return math.inf
         return number
-
-    def _find_merged(self, numbers: list[float | None], index: int) -> None:
-        """Different values for the completions of a prompt that are one number in float32."""
-        groups: dict[int, list[tuple[int, float]]] = defaultdict(list)
-        for i, number in enumerate(numbers):
-            if number is not None and math.isfinite(number):
-                groups[(self.first_row + i) // self.num_generations].append((i, number))
-        for members in groups.values():
-            low, high = (extreme(number for _, number in members) for extreme in (min, max))
-            if high - low > LEAST_SPREAD and np.float32(low) == np.float32(high):
-                text = f"{high!r}, and {low!r} for another completion of this prompt, which is the same in float32,"
-                first = members[0][0]
-                self.unusable[self.first_row + first, index] = text
-                numbers[first] = math.inf
 
 
 def check_rewards(

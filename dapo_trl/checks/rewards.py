@@ -14,9 +14,6 @@ from torch import nn
 from trl.trainer.utils import get_callable_name
 
 from ..config import DAPOConfig
-from ..rewards import AccuracyReward
-from ..rewards.overlong import SoftOverlongPunishment
-from ..rewards.registry import reward_names
 from .arguments import as_list
 from .data import columns_of
 from .returned_rewards import LARGEST
@@ -76,7 +73,7 @@ def _check_kind(place: str, reward: Any) -> None:
     elif not callable(reward):
         raise TypeError(
             f"{place} is {reward!r:.60} ({type(reward).__name__}), but a reward is a function, a reward model, or the "
-            "name of one. Pass one of them, or a list of them as reward_funcs."
+            "name of one. Pass one of them, or a list."
         )
     elif inspect.isasyncgenfunction(_unwrapped(reward)):
         raise TypeError(
@@ -92,6 +89,8 @@ def _unwrapped(function: Callable) -> Callable:
 
 def _check_name(place: str, name: str) -> None:
     """A string is a reward model for TRL, but a function for the training command."""
+    from ..rewards.registry import reward_names  # a trainer does not need our rewards
+
     is_dotted = re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", name) is not None
     if (name in reward_names() or is_dotted) and not os.path.exists(name):
         raise ValueError(
@@ -179,13 +178,11 @@ def check_reward_weights(args: DAPOConfig, num_rewards: int) -> None:
     if not all(isinstance(weight, Real) and abs(weight) <= LARGEST for weight in weights):
         raise ValueError(
             f"reward_weights={given} and overlong_weight={overlong_weight} must be finite numbers of at most "
-            f"{LARGEST:g} in size: rewards are multiplied with them. Set them to the shares that the rewards are to "
-            "have, such as 1.0."
+            f"{LARGEST:g} in size. Set them to the shares that the rewards are to have, such as 1.0."
         )
     if given and not any(given) and (args.soft_punish_cache is None or not overlong_weight):
         raise ValueError(
-            f"reward_weights={given} are all zero: every reward would be zero, and nothing would be trained. Give the "
-            "reward that is to be trained on a weight above 0."
+            f"reward_weights={given} are all zero: nothing would be trained. Give a reward a weight above 0."
         )
     if given is not None and len(given) != num_rewards:
         raise ValueError(
@@ -196,6 +193,8 @@ def check_reward_weights(args: DAPOConfig, num_rewards: int) -> None:
 
 def add_overlong_punishment(args: DAPOConfig, reward_funcs: list, processing_classes: list | None) -> None:
     """Adds the soft overlong punishment (DAPO Eq. 13) to the task rewards, their weights and processing classes."""
+    from ..rewards import SoftOverlongPunishment
+
     assert args.max_completion_length is not None and args.soft_punish_cache is not None  # checked by DAPOConfig
     args.reward_weights = [*(args.reward_weights or [1.0] * len(reward_funcs)), args.overlong_weight]
     reward_funcs.append(SoftOverlongPunishment(args.max_completion_length, args.soft_punish_cache))
@@ -207,10 +206,7 @@ def deciding_rewards(args: DAPOConfig, all_names: list[str], num_task_rewards: i
     """
     Indices of the filter rewards: they say whether a completion is right, and so which groups are informative.
 
-    Args:
-        args (`DAPOConfig`): `dynamic_sampling_metric` names them, or is None.
-        all_names (`list[str]`): names of all reward functions, the user's first.
-        num_task_rewards (`int`): how many are the user's.
+    `dynamic_sampling_metric` names them among the first `num_task_rewards` of `all_names`, which are the user's.
 
     Returns:
         `list[int]`: empty without dynamic sampling if nothing tells: accuracy is not reported then.
@@ -230,16 +226,16 @@ def deciding_rewards(args: DAPOConfig, all_names: list[str], num_task_rewards: i
         return []
     if not is_unique:
         raise ValueError(
-            f"The reward functions have the names {all_names}, one of them more than once: their metrics could not be "
-            "told apart. Give every function a name of its own."
+            f"The reward functions have the names {all_names}, one of them more than once. Give every function a name "
+            "of its own."
         )
     if metric is None and len(names) == 1:
         return [0]
     if metric is None:
         raise ValueError(
             f"dynamic_sampling_metric is not set, but there are {len(names)} reward functions: {names}. Set it to the "
-            "one that says whether a completion is right: groups are filtered on correctness, not on a sum of "
-            "rewards. If each scores the completions of its own task and returns None for the others, list them all."
+            "one that says whether a completion is right; if each scores a task of its own and returns None for the "
+            "others, list them all."
         )
     chosen = as_list(metric)
     if not chosen or any(name not in names for name in chosen):
@@ -261,13 +257,8 @@ def check_best_metric(
     """
     Refuses a `metric_for_best_model` that no evaluation will report: it would end the run after the first one.
 
-    With named evaluation sets there is no common metric: one set decides which model is best.
-
-    Args:
-        args (`DAPOConfig`): names the metric.
-        eval_dataset: as given to the trainer.
-        reward_funcs (`list`), reward_names (`list[str]`): all rewards.
-        has_accuracy (`bool`): whether avg@k is reported.
+    With named evaluation sets there is no common metric: one set decides which model is best. `has_accuracy` says
+    whether avg@k is reported.
 
     Raises:
         ValueError: with the names there are.
@@ -305,6 +296,8 @@ def check_best_metric(
 
 def _logs_metrics(reward: Callable) -> bool:
     """Whether a function of the user's may log metrics by any name."""
+    from ..rewards import AccuracyReward
+
     try:
         return not isinstance(reward, AccuracyReward) and "log_metric" in inspect.signature(reward).parameters
     except (TypeError, ValueError):

@@ -56,10 +56,10 @@ class Range:
         """What is wrong with a value, and what to set instead; None if nothing is."""
         if value is None and self.optional:
             return None
-        kind = "a whole number" if self.whole else "a number"
+        kind = "a whole number" if self.whole else "a finite number"
         null = ", or to null" if self.optional else ""
         is_number = isinstance(value, Integral if self.whole else Real) and not isinstance(value, bool)
-        if not is_number or math.isnan(value):
+        if not is_number or not math.isfinite(value):
             return f"is not {kind}. Set {{name}} to one{null}."
         if self.above and value <= self.least:
             return f"is not above {self.least}. Set {{name}} to more than {self.least}{null}."
@@ -88,6 +88,7 @@ RANGES = {
     Range(2, whole=True): ("num_generations",),
     Range(1, whole=True, optional=True): ("eval_rollouts", "num_generations_eval", "max_completion_length"),
     Range(whole=True, optional=True): ("soft_punish_cache",),
+    Range(optional=True): ("correct_threshold",),
 }
 """Fields of numbers. What Trainer reads from texts, such as `learning_rate`, and checks itself is left to it."""
 
@@ -135,12 +136,7 @@ def check_values(config: Any) -> None:
 
 
 def _wrong_values(config: Any) -> Iterator[tuple[Any, str]]:
-    threshold, cache = config.correct_threshold, config.soft_punish_cache
-    yield (
-        threshold is not None and not (isinstance(threshold, Real) and math.isfinite(threshold)),
-        f"correct_threshold={threshold!r} must be a finite number: a completion is correct if its filter reward is "
-        "above it. Set correct_threshold to a value between those of wrong and right completions, or to null.",
-    )
+    cache = config.soft_punish_cache
     yield (
         config.push_to_hub and config.hub_token is not None and not config.hub_token.strip(),
         "hub_token is empty, and push_to_hub needs one. Set hub_token to a token (is the variable that it comes from "

@@ -11,12 +11,6 @@ import logging
 import sys
 from pathlib import Path
 
-from huggingface_hub import HfApi
-
-from ..hub.card import last_step, write_card
-from ..hub.facts import FactsError, read_facts
-from ..hub.files import model_files
-from ..hub.publisher import Publisher, Push
 from .recipe_parser import StrictParser
 
 
@@ -31,6 +25,13 @@ def push_run(run_dir: Path, repo_id: str | None, private: bool) -> str:
         FactsError: if there is no model, or nobody says where to.
         PushError: if the Hub refuses.
     """
+    from huggingface_hub import HfApi  # late, because these take seconds, which --help and mistakes need not wait for
+
+    from ..hub.card import last_step
+    from ..hub.facts import FactsError, read_facts
+    from ..hub.files import model_files
+    from ..hub.publisher import Publisher, Push
+
     if not any(path.suffix in (".safetensors", ".bin") for path in model_files(run_dir)):
         raise FactsError(
             f"{run_dir} holds no final model: the run has not come to its end, or has trained nothing. Resume it, or "
@@ -59,6 +60,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--repo_id", help="where to; by default where the run pushed")
     parser.add_argument("--private", action="store_true", help="make a new repository private")
     args = parser.parse(argv)
+    from ..hub.card import write_card
+
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     sys.stdout.write(f"Model card: {write_card(args.run, args.evaluation)}\n")
     if args.push:

@@ -1,11 +1,8 @@
 """
 Prepare and check data sets: `dapo-trl prepare-data --source <Hub id or path> --output <dir or Hub id>`.
 
-Reads DAPO-Math-17k in its published layouts, GSM8K, MATH and plain files; takes known templates off; leaves out
-repetitions, problems with conflicting reference answers, prompts over a token limit, problems of evaluation sets, and
-problems that a model always or never solves; writes a data set with a card that counts all of this. With `--check`
-every reference answer is scored as a completion. `--help` lists the settings, which may also stand in a YAML file
-(`--config`).
+Leaves out repetitions, problems with conflicting reference answers, and what the settings ask to leave out; writes a
+data set with a card that counts all of this. With `--check` every reference answer is scored as a completion.
 """
 
 import logging
@@ -22,7 +19,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ..data.check import CheckFailedError, check_dataset
 from ..data.load import load_prompts
-from ..data.prepare import Sampler, prepare
+from ..data.prepare import SAMPLER_BATCH, Sampler, prepare
 from ..data.prepare_config import PrepareConfig
 from ..data.records import Record
 from ..data.sources import is_hub_id
@@ -55,7 +52,7 @@ def run(config: PrepareConfig) -> None:
     """
     reward_funcs = _reward_funcs(config)  # first: unknown ones are refused before anything is written
     if config.output is None:
-        _check(_load(config), config, reward_funcs)
+        _check(load_prompts(config.source, **config.reading()), config, reward_funcs)
     elif is_hub_id(config.output):
         _require_login(config.output)
         with tempfile.TemporaryDirectory(prefix="dapo_trl_") as directory:
@@ -93,7 +90,7 @@ def _make_sampler(config: PrepareConfig, model: str, conversational: bool) -> Sa
         temperature=config.temperature,
         top_p=1.0,
         max_completion_length=config.max_completion_length,
-        batch_size=config.pass_rate_batch_size * config.num_generations,
+        batch_size=SAMPLER_BATCH * config.num_generations,
         server_url=config.pass_rate_server,
         server_api="chat" if conversational else "completions",
     )
@@ -112,20 +109,6 @@ def _make_sampler(config: PrepareConfig, model: str, conversational: bool) -> Sa
     return sample
 
 
-def _load(config: PrepareConfig) -> Dataset:
-    dataset = load_prompts(
-        config.source,
-        split=config.split,
-        config=config.config_name,
-        prompt_column=config.prompt_column,
-        solution_column=config.solution_column,
-        prompt_template=config.prompt_template,
-        conversational=config.conversational,
-    )
-    assert isinstance(dataset, Dataset)  # it does not stream
-    return dataset
-
-
 def _check(dataset: Dataset, config: PrepareConfig, reward_funcs: list[Callable]) -> None:
     report = check_dataset(
         dataset,
@@ -133,7 +116,6 @@ def _check(dataset: Dataset, config: PrepareConfig, reward_funcs: list[Callable]
         sample=config.check_sample,
         seed=config.seed,
         min_frac_right=config.min_frac_right,
-        completion_template=config.completion_template,
         tokenizer=_tokenizer(config),
     )
     _say(report.summary())

@@ -13,19 +13,14 @@ _ROUNDED_FROM = 2**53
 
 def read_gold(value: Any, is_worked: bool = False) -> str | None:
     r"""
-    The reference answer in a value of the solution column.
+    The reference answer in a value of the solution column; None if there is none.
 
     Args:
-        value:
-            A text, a number, or a list of one of these; NaN is none. Of a text with `####` (GSM8K) what follows the
+        value: a text, a number, or a list of one of these; NaN is none. Of a text with `####` (GSM8K) what follows the
             last one is taken, of a text with `\boxed{}` what the `accuracy` reward reads in it, all different ones
             (`3, 5`), else all of it.
-        is_worked (`bool`, *optional*, defaults to `False`):
-            The text is a worked solution (MATH): of its boxes the last counts, with those that are enumerated before
-            it, and without `####` or `\boxed{}` it has no reference answer that could be read.
-
-    Returns:
-        `str` or `None`: the reference answer, `None` if there is none.
+        is_worked (`bool`, *optional*, defaults to `False`): the text is a worked solution (MATH): its last box counts,
+            with those enumerated before it, and without `####` or `\boxed{}` it has no reference answer.
 
     Raises:
         TypeError: if the value is something else, or a float so large that digits may be lost.
@@ -35,10 +30,10 @@ def read_gold(value: Any, is_worked: bool = False) -> str | None:
     if value is None or value != value:  # NaN
         return None
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
-        raise TypeError(f"a gold answer must be a text or a number, not {type(value).__name__}")
-    if isinstance(value, float) and abs(value) >= _ROUNDED_FROM:
+        raise TypeError(f"a reference answer must be a text or a number, not {type(value).__name__}")
+    if type(value) is float and abs(value) >= _ROUNDED_FROM:  # not one that keeps its text
         raise TypeError(
-            f"the gold answer {value!r} is a number that was rounded to 53 bits. Write it as a text, in quotes"
+            f"the reference answer {value!r} is a number that was rounded to 53 bits. Write it as a text, in quotes"
         )
     text = str(value).strip()
     if "####" in text:

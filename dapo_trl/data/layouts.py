@@ -36,13 +36,7 @@ class Layout:
 
 # The first layout whose columns are all there is taken, so the more specific ones come first.
 LAYOUTS = (
-    Layout(
-        "DAPO-Math-17k-Processed (`prompt`, `solution`, `source_prompt`)",
-        "prompt",
-        "solution",
-        is_bare=True,
-        marker="source_prompt",
-    ),
+    Layout("DAPO-Math-17k-Processed (`source_prompt`)", "prompt", "solution", is_bare=True, marker="source_prompt"),
     Layout("prepared (`prompt`, `solution`, `problem`)", "prompt", "solution", problem="problem"),
     Layout("DAPO-Math-17k (`prompt`, `reward_model.ground_truth`)", "prompt", "reward_model.ground_truth"),
     Layout("DAPO-Math-17k (`prompt`, `label`)", "prompt", "label"),
@@ -100,22 +94,6 @@ def find_layout(
             f"Known layouts: {'; '.join(layout.name for layout in LAYOUTS)}. Name the column with {fields}."
         )
     return Layout(f"`{prompt}`, `{solution}`, as named", prompt, solution, is_bare=prompt != "prompt")
-
-
-def find_problem_column(row: Mapping[str, Any], source: str) -> Layout:
-    """
-    A layout for the problems alone, for data sets whose reference answers are not needed.
-
-    Raises:
-        ValueError: if no column is named as one with prompts or problems.
-    """
-    column = _first_column(row, ("problem", "question", "prompt"))
-    if column is None:
-        raise ValueError(
-            f"{source!r}: no column `problem`, `question` or `prompt` among {describe_columns(row)}. Rename the one "
-            "that holds the problems."
-        )
-    return Layout(f"`{column}`", column, solution="", is_bare=column != "prompt")
 
 
 def _first_column(row: Mapping[str, Any], names: tuple[str, ...]) -> str | None:

@@ -22,10 +22,8 @@ def find_form(rows: Iterable[Mapping[str, Any]], prompt_template: str | None = N
     """
     The form of the prompts of a data set, None if it cannot be told.
 
-    Args:
-        rows (`Iterable[Mapping]`): rows with `prompt`, of which the first few are looked at. The problem is what a
-            column `problem` or `question` holds, or what stands in a known template.
-        prompt_template (`str`, *optional*): the template that was put around all problems, by name or as text.
+    The first few rows are looked at. Their problem is what a column `problem` or `question` holds, or what stands in a
+    known template; `prompt_template` is the one that was put around all problems, if that is known.
     """
     forms = [form for row in islice(rows, _NUM_ROWS) if (form := _form_of(row, prompt_template)) is not None]
     return forms[0] if forms and all(form == forms[0] for form in forms) else None
@@ -71,24 +69,14 @@ def _asking_message(form: Messages) -> int:
 
 
 def ask(form: PromptForm, problem: str) -> str | Messages:
-    """
-    The prompt for a problem.
-
-    >>> ask("{problem} =", "1 + 1")
-    '1 + 1 ='
-    """
+    """The prompt for a problem."""
     if isinstance(form, str):
         return form.replace(PLACE, problem)
     return [{**message, "content": message["content"].replace(PLACE, problem)} for message in form]
 
 
 def bare_problem(form: PromptForm, text: str) -> str:
-    """
-    A text without the words of a form, if it has them already.
-
-    >>> bare_problem("Q: {problem} A:", "Q: 1 + 1? A:")
-    '1 + 1?'
-    """
+    """A text without the words of a form, if it has them already: `1 + 1?` of `Q: 1 + 1?` in `Q: {problem}`."""
     before, _, after = template_of(form).partition(PLACE)
     is_asked = text.startswith(before) and text.endswith(after) and len(text) > len(before) + len(after)
     return text[len(before) : len(text) - len(after)] if is_asked else text

@@ -1,6 +1,6 @@
 """One row of a data set, as a prompt, its reference answer, and the bare problem."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,15 +16,7 @@ class RowError(ValueError):
 
 @dataclass(frozen=True)
 class RowReader:
-    """
-    Reads rows of one data set.
-
-    Attributes:
-        source (`str`): name of the data set, for messages.
-        layout ([`Layout`]): which columns hold prompt and reference answer.
-        prompt_template (`str`, *optional*): template to put around every problem; see [`load_prompts`].
-        conversational (`bool`): prompts as lists of messages rather than texts.
-    """
+    """Reads rows of the data set `source`; template and form of the prompts are as for [`load_prompts`]."""
 
     source: str
     layout: Layout
@@ -40,7 +32,15 @@ class RowReader:
         """
         column = self.layout.solution
         try:
-            gold = self._gold(get_column(row, column))
+            value = get_column(row, column)
+            gold = read_gold(value, self.layout.is_worked)
+            if gold is None:
+                place = " after `####` or in `\\boxed{}`" if self.layout.is_worked else ""
+                shown = repr(value) if len(repr(value)) <= 80 else f"{repr(value)[:40]}...{repr(value)[-37:]}"
+                raise ValueError(
+                    f"no reference answer{place} in {shown}. Name another column with solution_column, or let "
+                    "prepare_data leave such rows out"
+                )
             column = self.layout.prompt
             prompt, problem = build_prompt(row, self.layout, self.prompt_template)
             prompt = as_messages(prompt) if self.conversational else as_text(prompt)
@@ -56,20 +56,9 @@ class RowReader:
         prompt, gold, _ = self.read(row, index)
         return {"prompt": prompt, "solution": gold}
 
-    def _gold(self, value: Any) -> str:
-        gold = read_gold(value, self.layout.is_worked)
-        if gold is None:
-            kind = "no gold answer after `####` or in `\\boxed{}`" if self.layout.is_worked else "no gold answer"
-            text = repr(value)
-            shown = text if len(text) <= 80 else f"{text[:40]}...{text[-37:]}"
-            raise ValueError(
-                f"{kind} in {shown}. Name another column with solution_column, or let prepare_data leave such rows out"
-            )
-        return gold
-
 
 def make_reader(
-    first: Mapping[str, Any] | None,
+    first: Sequence[Mapping[str, Any]],
     source: str,
     *,
     prompt_column: str | None = None,
@@ -77,14 +66,14 @@ def make_reader(
     prompt_template: str | None = None,
     conversational: bool | None = None,
 ) -> RowReader:
-    """The reader of a data set's rows, by its first row (None if there is none) and what the user named."""
-    if first is None:
+    """The reader of a data set's rows, by a list of its first row and what the user named."""
+    if not first:
         raise ValueError(f"{source!r} has no rows in this split. Name a file or split that has some.")
     if prompt_template is not None:
         prompt_template = resolve_template(prompt_template)
-    layout = find_layout(first, source, prompt_column, solution_column)
+    layout = find_layout(first[0], source, prompt_column, solution_column)
     if conversational is None:
-        conversational = isinstance(get_column(first, layout.prompt), list)
+        conversational = isinstance(get_column(first[0], layout.prompt), list)
     return RowReader(source, layout, prompt_template, conversational)
 
 

@@ -18,16 +18,8 @@ def prompt_ids(
     chat_template_kwargs: dict[str, Any] | None = None,
 ) -> list[list[int]]:
     """
-    Token ids of prompts, as TRL makes them: texts as they are, messages through the chat template, with generation
-    prompt.
-
-    Args:
-        prompts (sequence of `str`, or of lists of messages): prompts of one kind.
-        tokenizer ([`~transformers.PreTrainedTokenizerBase`]): the model's.
-        chat_template_kwargs (`dict`, *optional*): further arguments of the chat template.
-
-    Returns:
-        `list[list[int]]`: one list per prompt.
+    Token ids of prompts of one kind, as TRL makes them: texts as they are, lists of messages through the chat template
+    (with further arguments for it), with generation prompt.
 
     Raises:
         ValueError: for messages, if the tokenizer has no chat template.

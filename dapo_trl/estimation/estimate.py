@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 from trl import ModelConfig
 
+from ..commands.recipe import DAPOScriptArguments
 from ..commands.recipe_parser import RecipeParser
 from ..config import DAPOConfig
-from ..train import DAPOScriptArguments
 from .memory import Budget, States, budgets, model_states
 from .model import ModelSize, model_size
 from .rollout import Generator, Rollout, plan_generator, plan_rollout, rollout_seconds

@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 
 from ..data.deduplicate import deduplicate
+from ..data.files import BUILDERS
 from ..data.prompt_form import PromptForm, ask, bare_problem
 from ..data.records import Counts, Record, RecordReader
-from ..data.sources import BUILDERS
 from .config import PRESETS, DataSource
 
 

@@ -3,15 +3,11 @@
 import contextlib
 import copy
 from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from peft import PeftModel
 from torch import nn
 from transformers import GenerationConfig
-
-
-if TYPE_CHECKING:
-    from ..config import DAPOConfig
 
 
 FIELDS = {
@@ -86,7 +82,7 @@ REFUSED = {
 """Keys that would make training wrong, the value that does nothing, and the reason."""
 
 
-def check_generation_kwargs(config: "DAPOConfig") -> None:
+def check_generation_kwargs(config: Any) -> None:
     """
     Refuses keys of `generation_kwargs` that the trainer does not know of where it counts, scores and trains.
 
@@ -120,7 +116,7 @@ def check_generation_kwargs(config: "DAPOConfig") -> None:
             _check_tokens(given, name, value)
 
 
-def _given(config: "DAPOConfig") -> dict[str, Any]:
+def _given(config: Any) -> dict[str, Any]:
     assert not isinstance(config.generation_kwargs, str)  # such a text has been read
     return config.generation_kwargs or {}
 
@@ -137,7 +133,7 @@ def _check_tokens(given: str, name: str, value: Any) -> None:
         raise ValueError(f"{given} must be a list. Set {name} to [{value}].")
 
 
-def end_tokens(config: "DAPOConfig", own: Collection[int], vocab_size: int) -> list[int]:
+def end_tokens(config: Any, own: Collection[int], vocab_size: int) -> list[int]:
     """
     The tokens at which generation ends a completion, without repetitions.
 

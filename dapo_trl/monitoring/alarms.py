@@ -198,8 +198,8 @@ def default_alarms(optimizer_steps: int, learning_rate: float, usual_difference:
                 f"explains {usual_difference:g}: the policy that is trained is not the one that generated.",
                 num_rollouts=1,
             ),
-            "Start the server with the command that --print-vllm-command prints, from the very files that the trainer "
-            "loads and without quantization; train without dropout; let no other run use the server.",
+            "Start the server with the command that `dapo-trl vllm-command` prints, from the very files that the "
+            "trainer loads and without quantization; train without dropout; let no other run use the server.",
         ),
         Alarm(
             "copied_completions",

@@ -1,11 +1,7 @@
-r"""
-The accuracy reward, with TRL's signature.
-
-Reward functions here are instances of classes, not closures, so that they can be pickled.
-"""
+r"""The accuracy reward, with TRL's signature; an instance of a class, not a closure, so that it can be pickled."""
 
 import logging
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 
 from .answers import THINKING_TAGS
@@ -16,45 +12,36 @@ from .verifier import Verifier
 logger = logging.getLogger(__name__)
 
 # The error bound is judged over this many recent rows, so that it means the same for calls of 8 rows and of 8,000.
-ERROR_WINDOW_ROWS = 256
-MAX_LOGGED_ERRORS = 10
+ERROR_WINDOW_ROWS, MAX_LOGGED_ERRORS = 256, 10
 
 
 class AccuracyReward:
     r"""
     Rule-based correctness (DAPO Eq. 7, https://huggingface.co/papers/2503.14476).
 
-    $$
-    R(\hat{y}, y) = \begin{cases} 1, & \mathrm{is\_equivalent}(\hat{y}, y) \\ -1, & \text{otherwise} \end{cases}
-    $$
+    $$ R(\hat{y}, y) = \begin{cases} 1, & \mathrm{is\_equivalent}(\hat{y}, y) \\ -1, & \text{otherwise} \end{cases} $$
 
     where \( \hat{y} \) is the final answer of the completion and \( y \) the gold in the `solution` column.
 
     Args:
         answer_rule (`str`, *optional*, defaults to `"auto"`):
             How the final answer is found: `"auto"`, `"boxed"`, or `"math_dapo"` (the authors' rule, to compare).
-        correct (`float`, *optional*, defaults to `1.0`):
-            Reward of a right answer.
-        wrong (`float`, *optional*, defaults to `-1.0`):
-            Reward of a wrong answer, of no answer, and of one that math-verify could not decide in time.
+        correct, wrong (`float`, *optional*, default to `1.0` and `-1.0`):
+            Rewards. Wrong is also no answer, and one that math-verify could not decide in time.
         timeout (`float`, *optional*, defaults to `5.0`):
             Seconds that math-verify may spend on one answer.
         max_error_fraction (`float`, *optional*, defaults to `0.05`):
-            Fraction of recent rows (at least those of the current call) on which the verifier may fail before the run
-            is stopped. A single failure never stops it.
+            Fraction of recent rows on which the verifier may fail, beyond a single one, before the run is stopped.
         thinking_tags (`tuple[str, str]`, *optional*, defaults to `("<think>", "</think>")`):
-            What the thinking stands between. Only what follows its last end is read; a thinking that does not end
-            holds no answer. `("", "</think>")` where the chat template writes the beginning.
+            What the thinking stands between, which is not read. `("", "</think>")` where the chat template writes the
+            beginning.
 
     Raises:
         ValueError: if an argument is out of range.
 
-    Example:
-    ```python
     >>> accuracy = AccuracyReward()
     >>> accuracy(completions=["... \\boxed{34}", "Answer: 35"], solution=["34", "34"])
     [1.0, -1.0]
-    ```
     """
 
     __name__ = "accuracy"
@@ -78,7 +65,7 @@ class AccuracyReward:
         self.correct = correct
         self.wrong = wrong
         self.max_error_fraction = max_error_fraction
-        self._recent_errors: deque[bool] = deque(maxlen=ERROR_WINDOW_ROWS)
+        self._recent_errors: list[bool] = []
 
     @property
     def answer_rule(self) -> str:
@@ -99,51 +86,39 @@ class AccuracyReward:
         **kwargs,
     ) -> list[float | None]:
         """
-        Score completions.
+        Rewards of B completions: texts, or conversations whose last message is scored; `solution` has the golds.
 
-        Args:
-            completions (`list` of length B): texts, or conversations whose last message is scored.
-            solution (`list` of length B): golds.
-            log_extra (`Callable`, *optional*): called with a column name and B values.
-            log_metric (`Callable`, *optional*): called with `verifier/*` and the figure of this call.
-            **kwargs: further columns, ignored.
-
-        Returns:
-            `list[float | None]` of length B. `None` where the gold cannot be read or the verifier failed.
+        `None` where the gold cannot be read or the verifier failed. `log_extra` is called with a column name and B
+        values, `log_metric` with `verifier/*` and the figure of this call. Further columns are ignored.
 
         Raises:
             ValueError: if there is no `solution` column.
             RuntimeError: if the verifier failed on more than `max_error_fraction` of the rows.
         """
         if solution is None:
-            columns = ", ".join(sorted(kwargs)) or "none"
             raise ValueError(
-                f"The `accuracy` reward needs the gold answers in a column `solution`, but the columns are: "
-                f"{columns}. Rename the column that holds the answers."
+                "The `accuracy` reward needs the gold answers in a column `solution`, but the columns are: "
+                f"{', '.join(sorted(kwargs)) or 'none'}. Rename the column that holds the answers."
             )
         outcomes = self.verifier([completion_text(completion) for completion in completions], solution)
         _log_outcomes(outcomes, solution, log_extra, log_metric)
         self._check_errors(outcomes, solution)
-        values = {True: self.correct, False: self.wrong, None: None}
-        return [values[outcome.is_correct] for outcome in outcomes]
+        values = {True: self.correct, False: self.wrong}
+        return [values.get(outcome.is_correct) for outcome in outcomes]
 
     def _check_errors(self, outcomes: list[Outcome], solution: list) -> None:
-        self._recent_errors.extend(outcome.reason is Reason.ERROR for outcome in outcomes)
-        errors = [row for row, outcome in enumerate(outcomes) if outcome.reason is Reason.ERROR]
-        if not errors:
-            return
-        for row in errors[:MAX_LOGGED_ERRORS]:
+        failed = [row for row, outcome in enumerate(outcomes) if outcome.reason is Reason.ERROR]
+        for row in failed[-MAX_LOGGED_ERRORS:]:
             answer, detail = outcomes[row].answer, outcomes[row].detail
             logger.warning("Verifier failed on answer %.500r, gold %.500r: %s", answer, solution[row], detail)
+        recent = self._recent_errors + [outcome.reason is Reason.ERROR for outcome in outcomes]
+        self._recent_errors = recent[-max(ERROR_WINDOW_ROWS, len(outcomes)) :]
         num_errors, num_rows = sum(self._recent_errors), len(self._recent_errors)
-        if len(outcomes) > num_rows:
-            num_errors, num_rows = len(errors), len(outcomes)
-        if num_errors > max(1, self.max_error_fraction * num_rows):
+        if failed and num_errors > max(1, self.max_error_fraction * num_rows):
             raise RuntimeError(
                 f"The answer verifier failed on {num_errors} of the last {num_rows} rows, more than "
                 f"`max_error_fraction={self.max_error_fraction}` allows: the rewards cannot be trusted. Last failure: "
-                f"{outcomes[errors[-1]].detail} (answer {outcomes[errors[-1]].answer!r:.200}, "
-                f"gold {solution[errors[-1]]!r:.200})."
+                f"{detail} (answer {answer!r:.200}, gold {solution[row]!r:.200})."
             )
 
 

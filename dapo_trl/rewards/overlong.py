@@ -5,13 +5,9 @@ class SoftOverlongPunishment:
     r"""
     Soft overlong punishment (DAPO Eq. 13, https://huggingface.co/papers/2503.14476).
 
-    $$
-    R_{\text{length}}(y) = \begin{cases}
-    0, & |y| \le L_{\max} - L_{\text{cache}} \\
+    $$ R_{\text{length}}(y) = \begin{cases} 0, & |y| \le L_{\max} - L_{\text{cache}} \\
     \dfrac{(L_{\max} - L_{\text{cache}}) - |y|}{L_{\text{cache}}}, & L_{\max} - L_{\text{cache}} < |y| \le L_{\max} \\
-    -1, & L_{\max} < |y|
-    \end{cases}
-    $$
+    -1, & L_{\max} < |y| \end{cases} $$
 
     Args:
         max_completion_length (`int`):
@@ -22,11 +18,8 @@ class SoftOverlongPunishment:
     Raises:
         ValueError: if `soft_punish_cache` is not in `(0, max_completion_length]`.
 
-    Example:
-    ```python
     >>> SoftOverlongPunishment(max_completion_length=100, soft_punish_cache=20)(completion_ids=[[1] * 80, [1] * 90])
     [0.0, -0.5]
-    ```
     """
 
     __name__ = "soft_overlong_punishment"
@@ -41,20 +34,9 @@ class SoftOverlongPunishment:
         self.soft_punish_cache = soft_punish_cache
 
     def __call__(self, completion_ids: list[list[int]], **kwargs) -> list[float]:
-        """
-        Score completions by their number of tokens.
-
-        Args:
-            completion_ids (`list[list[int]]` of length B): token ids.
-            **kwargs: further columns, ignored.
-
-        Returns:
-            `list[float]` of length B, in [-1, 0].
-        """
-        return [
-            soft_overlong_punishment(len(ids), self.max_completion_length, self.soft_punish_cache)
-            for ids in completion_ids
-        ]
+        """Rewards of B lists of token ids, in [-1, 0]; further columns are ignored."""
+        limits = self.max_completion_length, self.soft_punish_cache
+        return [soft_overlong_punishment(len(ids), *limits) for ids in completion_ids]
 
 
 def soft_overlong_punishment(length: int, max_completion_length: int, soft_punish_cache: int) -> float:

@@ -16,48 +16,37 @@ ROUNDED_DIGITS = 6
 _INTEGER = r"(?:[1-9][0-9]{0,2}(?:,[0-9]{3})+|[1-9][0-9]{0,2}(?: [0-9]{3})+|[0-9]+)"
 _DECIMAL = rf"(?:{_INTEGER}(?:\.[0-9]*)?|\.[0-9]+)"
 _NUMBER = re.compile(
-    rf"(?P<sign>[-+]?) *(?:(?:(?P<whole>[0-9]+) *)?(?:\\frac *\{{ *(?P<top>-? *{_DECIMAL}) *\}} *\{{"
-    rf" *(?P<bottom>{_DECIMAL}) *\}}|(?<![0-9])(?P<over>{_DECIMAL}) */ *(?P<under>{_DECIMAL}))|(?P<decimal>{_DECIMAL})"
-    r"(?: *(?:\\times|\\cdot) *10 *\^ *\{? *(?P<power>[-+]?[0-9]{1,3}) *\}?)?"
+    rf"(?P<sign>[-+]?) *(?:(?:(?P<whole>[0-9]+) +)?(?P<top>-? *{_DECIMAL}) */ *(?P<bottom>{_DECIMAL})"
+    rf"|(?P<decimal>{_DECIMAL})(?: *(?:\\times|\\cdot) *10 *\^ *\{{? *(?P<power>[-+]?[0-9]{{1,3}}) *\}}?)?"
     r"(?:_\{?(?P<base>[0-9]{1,3})\}?)?) *(?P<percent>%?)"
 )
 
 
 @dataclass(frozen=True)
 class Number:
-    """
-    An exact number as written.
+    """An exact number as written."""
 
-    Attributes:
-        value (`Fraction`): what stands there; 50 for `50%`, the digits alone for `40_9`.
-        is_lowest (`bool`): nothing is left to compute: no fraction that can be reduced, no improper mixed number.
-        places (`int` or `None`): decimal places; `None` for a fraction.
-        is_percent (`bool`): followed by a percent sign.
-        base (`str` or `None`): of the notation, if it is given.
-    """
-
-    value: Fraction
-    is_lowest: bool = True
-    places: int | None = 0
+    value: Fraction  # what stands there: 50 for `50%`, the digits alone for `40_9`
+    is_lowest: bool = True  # nothing is left to compute: no fraction to reduce, no improper mixed number
+    places: int | None = 0  # decimal places; None for a fraction
     is_percent: bool = False
-    base: str | None = None
+    base: str | None = None  # of the notation, if it is given
 
 
 def read_number(text: str) -> Number | None:
     """The number that is the whole of a neutral text."""
-    match = _NUMBER.fullmatch(text) if len(text) <= 1000 else None
-    if match is None:
+    match = _NUMBER.fullmatch(re.sub(r"\\frac *\{([^{}]*)\} *\{([^{}]*)\}", r" \1/\2 ", text).strip())
+    if match is None or len(text) > 1000:
         return None
     part = {name: re.sub("[, ]", "", value).rstrip(".") for name, value in match.groupdict().items() if value}
     sign = -1 if part.get("sign") == "-" else 1
-    top, bottom = part.get("top", part.get("over")), part.get("bottom", part.get("under"))
-    if top is not None:
-        if not Fraction(bottom):
+    if "top" in part:
+        whole, over, under = (Fraction(part.get(name, 0)) for name in ("whole", "top", "bottom"))
+        if not under:
             return None
-        whole, over, under = int(part.get("whole", 0)), Fraction(top), Fraction(bottom)
         is_whole = over.denominator == under.denominator == 1
         is_lowest = is_whole and under > 1 and math.gcd(int(over), int(under)) == 1 and (over < under or not whole)
-        return Number(sign * (whole + over / under), is_lowest, None, bool(part.get("percent")))
+        return Number(sign * (whole + over / under), is_lowest, None, "percent" in part)
     value, power = Fraction(part["decimal"]), int(part.get("power", 0))
     places = max(0, len(part["decimal"].partition(".")[2]) - power)
     is_lowest = "power" not in part or 1 <= value < 10

@@ -1,4 +1,4 @@
-"""Partitioning an optimizer step: every row once, equal row counts on all processes, nearly the least possible cost."""
+"""Partitions of an optimizer step: every row once, equal row counts on all processes, nearly the least cost."""
 
 import itertools
 import random

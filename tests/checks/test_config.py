@@ -88,20 +88,19 @@ def test_everything_else_is_as_in_grpo():
 # How a rollout is divided
 
 
-def test_updates_per_rollout_sets_the_generation_batch():
-    args = config(updates_per_rollout=6)
-    # 6 updates of 2 micro-batches of 4 rows; 48 rows are 12 groups of 4.
-    assert (args.steps_per_generation, args.generation_batch_size, args.prompts_per_rollout) == (12, 48, 12)
-
-
-def test_steps_per_generation_overrides_updates_per_rollout():
-    args = config(updates_per_rollout=6, steps_per_generation=8)
-    assert (args.updates_per_rollout, args.generation_batch_size) == (4, 32)
-
-
-def test_generation_batch_size_overrides_updates_per_rollout():
-    args = config(updates_per_rollout=6, generation_batch_size=16)
-    assert (args.updates_per_rollout, args.steps_per_generation) == (2, 4)
+@pytest.mark.parametrize(
+    ("fields", "updates", "micro_steps", "rows"),
+    [
+        ({}, 6, 12, 48),  # 6 updates of 2 micro-batches of 4 rows
+        ({"steps_per_generation": 8}, 4, 8, 32),
+        ({"generation_batch_size": 16}, 2, 4, 16),
+    ],
+)
+def test_how_a_rollout_is_divided(fields, updates, micro_steps, rows):
+    args = config(updates_per_rollout=6, **fields)
+    divided = args.updates_per_rollout, args.steps_per_generation, args.generation_batch_size
+    assert divided == (updates, micro_steps, rows)
+    assert args.prompts_per_rollout == rows // 4  # groups of 4
 
 
 @pytest.mark.parametrize(
@@ -159,26 +158,26 @@ def test_a_given_num_generations_eval_must_fit():
         ({"on_shortage": "stop"}, r"on_shortage='stop' is unknown. Set .* to one of \['train_partial', 'raise'\]"),
         ({"on_alarm": "raise"}, r"on_alarm='raise' is unknown. Set on_alarm to one of \['warn', 'stop'\]"),
         ({"eval_rollouts": 0}, "eval_rollouts=0 is below 1. Set eval_rollouts to 1 or more"),
-        ({"epsilon": "0.2"}, "epsilon='0.2' is not a number. Set epsilon to one."),
-        ({"epsilon": None}, "epsilon=None is not a number. Set epsilon to one."),
-        ({"epsilon_high": NAN}, "epsilon_high=nan is not a number. Set epsilon_high to one, or to null."),
+        ({"epsilon": "0.2"}, "epsilon='0.2' is not a finite number. Set epsilon to one."),
+        ({"epsilon": None}, "epsilon=None is not a finite number. Set epsilon to one."),
+        ({"epsilon_high": NAN}, "epsilon_high=nan is not a finite number. Set epsilon_high to one, or to null."),
         (
             {"updates_per_rollout": 2.0},
             "updates_per_rollout=2.0 is not a whole number. Set updates_per_rollout to one",
         ),
         ({"updates_per_rollout": True}, "updates_per_rollout=True is not a whole number"),
         ({"max_rounds": None}, "max_rounds=None is not a whole number"),
-        ({"max_oversampling": NAN}, "max_oversampling=nan is not a number"),
+        ({"max_oversampling": NAN}, "max_oversampling=nan is not a finite number"),
         ({"soft_punish_cache": 4.5}, "soft_punish_cache=4.5 is not a whole number. Set .* to one, or to null"),
-        ({"correct_threshold": "0.5"}, "correct_threshold='0.5' must be a finite number"),
+        ({"correct_threshold": "0.5"}, "correct_threshold='0.5' is not a finite number"),
         ({"beta": -0.1}, "beta=-0.1 is below 0"),
-        ({"beta": NAN}, "beta=nan is not a number"),
-        ({"temperature": NAN}, "temperature=nan is not a number"),
+        ({"beta": NAN}, "beta=nan is not a finite number"),
+        ({"temperature": NAN}, "temperature=nan is not a finite number"),
         ({"top_p": 0}, "top_p=0 is not above 0. Set top_p to more than 0"),
         ({"top_p": 1.5}, "top_p=1.5 is above 1. Set top_p to 1 or less"),
         ({"max_completion_length": 0}, "max_completion_length=0 is below 1. Set .* to 1 or more, or to null"),
         ({"num_iterations": 0}, "num_iterations=0 is below 1"),
-        ({"max_grad_norm": None}, "max_grad_norm=None is not a number"),
+        ({"max_grad_norm": None}, "max_grad_norm=None is not a finite number"),
         (
             {"scale_rewards": "groups"},
             "scale_rewards='groups' is unknown. Set scale_rewards to one of .'group', 'batch'",
@@ -321,9 +320,18 @@ def test_other_losses_are_refused(loss_type, own):
         {"max_oversampling": 1.0},
         {"min_p": 0.0, "top_k": None},
         {"epsilon_high": 0.0, "epsilon": 0.0},
+        {},
+        {"updates_per_rollout": 1, "num_iterations": 2},
+        {"updates_per_rollout": 1, "epsilon_high": 0.2},
+        {"mask_truncated_completions": True},
+        {"soft_punish_cache": 8},
+        {"use_vllm": True, "max_completion_length": 1024},
+        {"use_vllm": True, "vllm_importance_sampling_mode": "sequence_mask", "max_completion_length": 1023},
+        {"vllm_importance_sampling_mode": "sequence_mask", "max_completion_length": 1024},
+        {"gradient_accumulation_steps": 1, "balance_micro_batches": False},
     ],
 )
-def test_what_can_be_combined(fields):
+def test_what_can_be_combined_without_a_warning(fields):
     assert not warnings_of(**fields)
 
 
@@ -381,24 +389,6 @@ def test_a_warning_is_given_once_and_points_to_the_caller(fields, message):
     (warning,) = warnings_of(**fields)
     assert message in str(warning.message)
     assert warning.filename == __file__
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {},
-        {"updates_per_rollout": 1, "num_iterations": 2},
-        {"updates_per_rollout": 1, "epsilon_high": 0.2},
-        {"mask_truncated_completions": True},
-        {"soft_punish_cache": 8},
-        {"use_vllm": True, "max_completion_length": 1024},
-        {"use_vllm": True, "vllm_importance_sampling_mode": "sequence_mask", "max_completion_length": 1023},
-        {"vllm_importance_sampling_mode": "sequence_mask", "max_completion_length": 1024},
-        {"gradient_accumulation_steps": 1, "balance_micro_batches": False},
-    ],
-)
-def test_no_needless_warning(fields):
-    assert not warnings_of(**fields)
 
 
 # What is counted in rollouts

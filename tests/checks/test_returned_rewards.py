@@ -74,17 +74,6 @@ def test_what_is_no_list_is_remembered(output, text):
     assert unusable == {(0, 0): f"{text} instead of a list of values"}
 
 
-def test_differences_that_float32_cannot_hold():
-    # Two groups of two. Next to 1e10, float32 knows multiples of 1024.
-    numbers, unusable = taken([1.0, 2.0, 1e10 + 1, 1e10])
-    assert numbers == [1.0, 2.0, math.inf, 1e10]
-    assert list(unusable) == [(2, 0)]
-    assert unusable[2, 0].startswith("10000000001.0, and 10000000000.0 for another completion")
-    # Apart, they are never compared; noise is none either.
-    assert taken([1.0, 1e10 + 1, 1.0, 1e10])[1] == {}
-    assert taken([1.0, 1.0 + 1e-9, NAN, 1e10])[1] == {}
-
-
 # Rewards that vanish in the sum
 
 

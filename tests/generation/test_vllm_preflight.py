@@ -103,7 +103,7 @@ def test_everything_that_is_wrong_in_one_message(server):
     ]
     for line, (wrong, flag) in zip(lines[1:-1], mended_by, strict=True):
         assert wrong in line and flag in line
-    assert "--print-vllm-command" in lines[-1]
+    assert "dapo-trl vllm-command" in lines[-1]
 
 
 def test_without_development_endpoints(server):

@@ -143,7 +143,7 @@ def test_a_server_that_is_not_up_yet_is_waited_for(server, models):
 
 def test_a_server_that_does_not_come_up_is_a_clear_error(models):
     port, holder = reserved_port()
-    message = r"was not up after 3 seconds.*vllm_server_timeout.*print-vllm-command"
+    message = r"was not up after 3 seconds.*vllm_server_timeout.*dapo-trl vllm-command"
     with holder, pytest.raises(UnreachableError, match=message):
         build(f"http://127.0.0.1:{port}", models["tied"], vllm_server_timeout=3)
 

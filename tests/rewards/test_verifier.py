@@ -96,7 +96,7 @@ def test_a_gold_that_times_out_is_tried_twice_and_then_unreadable():
 
 
 def test_whether_a_gold_can_be_read_does_not_depend_on_the_answer():
-    gold = "\\begin{cases} a + b = 1 \\\\ a - b = 2 \\end{cases}"
+    gold = "\\begin{cases} x & x > 1 \\\\ 2 - x & x \\le 1 \\end{cases}"
     completions = [f"\\boxed{{{gold}}}", "\\boxed{5}", "no answer"]
     outcomes = Verifier()(completions, [gold] * 3)
     assert [outcome.reason for outcome in outcomes] == [Reason.GOLD_UNREADABLE] * 3
@@ -117,6 +117,24 @@ def test_equations():
     assert verdicts(["\\cos x = \\sqrt{2}", "\\sqrt{2}"], "\\sin x = \\sqrt{2}") == [False, True]
     assert verdicts(["2 + 3 = 5", "2 + 2 = 5", "x^2 - 20 = 5"], "5") == [True, False, False]
     assert verdicts(["y = 2, x = 1", "(1, 2)", "(2, 1)"], "x = 1, y = 2") == [True, True, False]
+
+
+def test_systems_of_equations():
+    system = "\\begin{cases} a + b = 1 \\\\ a - b = 2 \\end{cases}"
+    assert verdicts([system, "a - b = 2, b + a = 1", "a + b = 1", system.replace("2", "3")], system) == [
+        *(True, True, False, False)
+    ]
+    assert verdicts(["\\begin{cases} x = 1, \\\\ y = 2 \\end{cases}", "(1, 2)"], "x = 1, y = 2") == [True, True]
+
+
+def test_degrees_in_functions():
+    assert verdicts(["\\cot 70^\\circ", "\\tan \\frac{\\pi}{9}", "\\tan 20"], "\\tan 20^\\circ") == [True, True, False]
+    assert verdicts(["x = 30^\\circ", "\\frac{\\pi}{6}"], "30") == [True, False]
+
+
+def test_what_was_escaped_twice():
+    matrix = "\\begin{pmatrix} 1 \\\\ \\sqrt{2} \\end{pmatrix}"
+    assert verdicts([matrix, matrix.replace("\\", "\\\\"), matrix.replace("2", "3")], matrix) == [True, True, False]
 
 
 def test_small_numbers_are_compared_exactly():

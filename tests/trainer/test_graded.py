@@ -113,7 +113,7 @@ def test_the_best_by_an_unknown_accuracy_is_refused_in_the_first_rollout():
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_a_threshold_is_a_number(value):
-    with pytest.raises(ValueError, match=f"correct_threshold={value} must be a finite number"):
+    with pytest.raises(ValueError, match=f"correct_threshold={value} is not a finite number"):
         DAPOConfig(**BASE_CONFIG | {"correct_threshold": value, "warmup_rollouts": 0})
 
 

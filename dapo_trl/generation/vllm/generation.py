@@ -45,7 +45,7 @@ RESUME = "A checkpoint from before this rollout is saved (unless save_strategy i
 CAUSES = (
     "Most likely it serves another model under this name (more layers, another rope scaling, --hf-overrides, "
     "--quantization) or another version of it (--revision), and what the trainer does not send stays as it is. Start "
-    "it with the very files that the trainer loads, and the options that `--print-vllm-command` prints."
+    "it with the very files that the trainer loads, and the options that `dapo-trl vllm-command` prints."
 )
 
 

@@ -34,7 +34,7 @@ NO_ENDPOINTS = (
 BAD_ANSWERS = (httpx.HTTPError, json.JSONDecodeError)
 """What asking raises if there is no server, or if it does not answer properly."""
 
-HINT = "`python -m dapo_trl.train --config <recipe> --print-vllm-command` prints a command that does all of it."
+HINT = "`dapo-trl vllm-command --config <recipe>` prints a command that does all of it."
 
 
 class ServerMismatchError(ValueError):
