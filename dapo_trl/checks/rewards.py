@@ -202,7 +202,7 @@ def add_overlong_punishment(args: DAPOConfig, reward_funcs: list, processing_cla
         processing_classes.append(None)
 
 
-def deciding_rewards(args: DAPOConfig, all_names: list[str], num_task_rewards: int) -> list[int]:
+def filter_columns(args: DAPOConfig, all_names: list[str], num_task_rewards: int) -> list[int]:
     """
     Indices of the filter rewards: they say whether a completion is right, and so which groups are informative.
 

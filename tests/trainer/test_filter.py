@@ -138,7 +138,7 @@ def test_evaluation_has_a_place_in_the_table():
     assert "evaluation" in fates
 
 
-def test_the_deciding_reward_filters_although_the_shaped_reward_varies():
+def test_the_filter_reward_decides_although_the_shaped_reward_varies():
     # Completions of 8 and more tokens are punished: the wrong ones differ in their total reward, but teach nothing.
     shaped = {"soft_punish_cache": 12, "log_completions": True}
     varying = ["W", "W" * 8, "W" * 12, "W" * 15]
@@ -277,7 +277,7 @@ def alarms(caplog) -> list[str]:
     return [record.message for record in caplog.records if "filter reward" in record.message]
 
 
-def test_a_constant_deciding_reward_raises_the_alarm(caplog):
+def test_a_constant_filter_reward_raises_the_alarm(caplog):
     groups = [["W", "WW", "W" * 9, "W"]] * 4
     train_on(groups, {"soft_punish_cache": 12, "max_rounds": 1})
     (alarm,) = alarms(caplog)
