@@ -12,8 +12,7 @@ from accelerate import Accelerator
 from transformers import TrainerCallback
 
 from ..distributed.failed_rank import has_failed_rank
-from .early_end import PREEMPTED as EXIT_CODE
-from .early_end import EndOfRun
+from .early_end import PREEMPTED, EndOfRun
 
 
 MARKER = "PREEMPTED"
@@ -100,7 +99,7 @@ def _ending_with_failed_rank() -> Iterator[None]:
 def _watch(reader: int) -> None:
     while signum := os.read(reader, 1):
         if signum[0] == signal.SIGTERM and has_failed_rank():
-            os._exit(EXIT_CODE)
+            os._exit(PREEMPTED)
 
 
 def mark_preempted(output_dir: str, global_step: int) -> None:
