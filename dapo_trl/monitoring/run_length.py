@@ -17,12 +17,12 @@ ARRIVED = 0.99
 """Share of `learning_rate` at which it counts as reached."""
 
 
-def schedule_factors(scheduler: Any, num_steps: int) -> list[tuple[int, float]]:
-    """Steps of a run and their shares of `learning_rate`; none for a schedule that is not a function of the step."""
+def schedule_factors(scheduler: Any, num_steps: int) -> list[float]:
+    """Shares of `learning_rate` over a run; none for a schedule that is not a function of the step."""
     functions = getattr(_unwrapped(scheduler), "lr_lambdas", None)
     if not functions:
         return []
-    return [(step, functions[0](step)) for step in range(0, num_steps, -(-num_steps // MAX_POINTS))]
+    return [functions[0](step) for step in range(0, num_steps, -(-num_steps // MAX_POINTS))]
 
 
 def _unwrapped(scheduler: Any) -> Any:
@@ -39,7 +39,6 @@ class RunLengthCallback(TrainerCallback):
         factors = schedule_factors(lr_scheduler, state.max_steps)
         messages = [
             *_odd_warmup(args, state.max_steps, length, factors),
-            *_odd_decay(args, state.max_steps, factors),
             *_odd_end(args, state.max_steps, length),
             *_odd_intervals(args, state, length),
         ]
@@ -53,31 +52,20 @@ class RunLengthCallback(TrainerCallback):
             logger.warning(message)
 
 
-def _odd_warmup(args: Any, num_steps: int, length: str, factors: list[tuple[int, float]]) -> Iterator[str]:
-    num_warmup = sum(1 for _ in takewhile(lambda item: item[1] < ARRIVED, factors))
+def _odd_warmup(args: Any, num_steps: int, length: str, factors: list[float]) -> Iterator[str]:
+    num_warmup = sum(1 for _ in takewhile(lambda factor: factor < ARRIVED, factors))
     if num_warmup <= len(factors) / 2:
         return
     name, field = "warmup_steps", f"warmup_steps={args.warmup_steps:g}"
     if args.warmup_steps == args.warmup_rollouts * args.optimizer_steps_per_rollout:
         steps = args.get_warmup_steps(num_steps)
         name, field = "warmup_rollouts", f"warmup_rollouts={args.warmup_rollouts} ({steps} optimizer steps)"
-    highest = args.learning_rate * max(factor for _, factor in factors)
+    highest = args.learning_rate * max(factors)
     reached = "is never reached" if num_warmup == len(factors) else "is reached in the second half only"
     yield (
         f"{field} is too long for {length}: learning_rate={args.learning_rate:g} {reached} (the highest rate is "
         f"{highest:.2g}). Lower {name}, or train longer."
     )
-
-
-def _odd_decay(args: Any, num_steps: int, factors: list[tuple[int, float]]) -> Iterator[str]:
-    num_idle = sum(1 for _ in takewhile(lambda item: item[1] <= 1e-6, reversed(factors)))
-    if max(1, 0.02 * len(factors)) < num_idle < len(factors):
-        kind = getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)
-        yield (
-            f"lr_scheduler_type={kind!r} with lr_scheduler_kwargs={args.lr_scheduler_kwargs} brings the learning rate "
-            f"to 0 at step {factors[-num_idle][0]} of {num_steps}: nothing is trained from there on. Change "
-            "lr_scheduler_kwargs, or lower max_steps."
-        )
 
 
 def _odd_end(args: Any, num_steps: int, length: str) -> Iterator[str]:

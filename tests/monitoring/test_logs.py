@@ -28,25 +28,16 @@ TWO_UPDATES = {"updates_per_rollout": 2, "logging_steps": None}
 
 def test_one_log_per_rollout_is_its_record():
     records = RolloutRecords(optimizer_steps=4)
-    assert records.add(4, {"loss": 1.0, "reward": 0.5, "note": "text", "missing": None}) == {
-        "loss": 1.0,
-        "reward": 0.5,
-        "step": 4,
-        "rollout": 1,
-    }
+    record = records.add(4, {"loss": 1.0, "reward": 0.5, "note": "text", "missing": None})
+    assert record == {"loss": 1.0, "reward": 0.5, "step": 4, "rollout": 1}
 
 
 def test_several_logs_per_rollout_are_averaged():
     records = RolloutRecords(optimizer_steps=2)
     assert records.add(1, {"loss": 1.0, "reward": 0.5, "entropy": 2.0}) is None
     assert records.add(1, {"eval_loss": 9.0}) is None
-    assert records.add(2, {"loss": 3.0, "entropy": 1.0}) == {
-        "loss": 2.0,
-        "reward": 0.5,
-        "entropy": 1.5,
-        "step": 2,
-        "rollout": 1,
-    }
+    record = records.add(2, {"loss": 3.0, "entropy": 1.0})
+    assert record == {"loss": 2.0, "reward": 0.5, "entropy": 1.5, "step": 2, "rollout": 1}
     assert records.add(3, {"loss": 5.0}) is None
     assert records.add(4, {"loss": 7.0})["loss"] == 6.0
 
@@ -125,11 +116,8 @@ def test_steps_that_are_done_again_are_taken_out(tmp_path):
         log(callback, tmp_path, step, run="first")
     begin(MetricsFileCallback(1), tmp_path, step=2)
     log(MetricsFileCallback(1), tmp_path, 3, run="second")
-    assert [(record["step"], record["run"]) for record in read_metrics(tmp_path)] == [
-        (1, "first"),
-        (2, "first"),
-        (3, "second"),
-    ]
+    runs = [(record["step"], record["run"]) for record in read_metrics(tmp_path)]
+    assert runs == [(1, "first"), (2, "first"), (3, "second")]
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 

@@ -112,15 +112,10 @@ def test_generated_rows():
     assert second == GeneratedRow({"prompt": "q"}, [2], [4], "b", None, [-2.0], {"answer": 5})
 
 
-def test_columns_to_rows():
-    assert columns_to_rows({"answer": [1, 2], "unit": ["m", None]}, 2) == [
-        {"answer": 1, "unit": "m"},
-        {"answer": 2, "unit": None},
-    ]
+def test_columns_and_rows():
+    rows = [{"answer": 1, "unit": "m"}, {"answer": 2, "unit": None}]
+    assert columns_to_rows({"answer": [1, 2], "unit": ["m", None]}, 2) == rows
     assert columns_to_rows({}, 2) == [{}, {}]
-
-
-def test_rows_to_columns_fills_gaps():
     assert rows_to_columns([{"a": 1}, {"b": 2}, {"a": 3}]) == {"a": [1, None, 3], "b": [None, 2, None]}
 
 
