@@ -131,7 +131,7 @@ def imbalance(tokens: np.ndarray) -> float:
 
 
 def tokens_before(lengths: np.ndarray, num_processes: int, rng: np.random.Generator) -> np.ndarray:
-    """As TRL deals: each process shuffles the rows it generated and cuts them into steps."""
+    """As TRL does it: each process shuffles the rows it generated and cuts them into steps."""
     shares = [rng.permutation(share).reshape(NUM_STEPS, -1).sum(axis=1) for share in np.split(lengths, num_processes)]
     return np.stack(shares, axis=1)
 
@@ -139,8 +139,8 @@ def tokens_before(lengths: np.ndarray, num_processes: int, rng: np.random.Genera
 def tokens_after(plan: RolloutPlan) -> np.ndarray:
     return np.array(
         [
-            [sum(sum(plan.lengths[row]) for rows in process for row in rows if row != PADDING_ROW) for process in cut]
-            for cut in plan.cuts
+            [sum(sum(plan.lengths[row]) for rows in process for row in rows if row != PADDING_ROW) for process in step]
+            for step in plan.partitions
         ]
     )
 
