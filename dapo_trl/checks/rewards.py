@@ -208,7 +208,7 @@ def as_list(value: Any) -> list:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def deciding_rewards(args: DAPOConfig, all_names: list[str], num_task_rewards: int) -> list[int]:
+def filter_columns(args: DAPOConfig, all_names: list[str], num_task_rewards: int) -> list[int]:
     """
     Indices of the filter rewards: they say whether a completion is right, and so which groups are informative.
 
