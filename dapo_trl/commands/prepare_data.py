@@ -47,11 +47,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(config: PrepareConfig) -> None:
     """
-    What the command does, for settings already parsed.
-
-    Raises:
-        CheckFailedError: if too few reference answers score. A local output is then there to look into; nothing is
-            pushed.
+    What the command does. A CheckFailedError if too few reference answers score: a local output is then there to look
+    into; nothing is pushed.
     """
     reward_funcs = _reward_funcs(config)  # first: unknown ones are refused before anything is written
     if config.output is None:

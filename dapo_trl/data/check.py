@@ -39,19 +39,6 @@ class CheckFailedError(ValueError):
 
 @dataclass
 class CheckReport:
-    """
-    What a check found, over the rows looked at.
-
-    Attributes:
-        num_rows (`int`): rows of the data set.
-        num_checked (`int`): rows looked at.
-        frac_right (`dict[str, float]`): per reward function, the share of reference answers that scored above 0.
-        failures (`list[str]`): the others: the row, by which function, what was scored, and why it did not score.
-        num_duplicates (`int`): rows whose problem stands in an earlier row.
-        num_conflicting (`int`): those of them with another reference answer.
-        prompt_tokens (`dict[str, int]`): minimum, median, 95th percentile and maximum; empty without a tokenizer.
-    """
-
     num_rows: int
     num_checked: int
     frac_right: dict[str, float] = field(default_factory=dict)
@@ -83,26 +70,16 @@ def check_dataset(
     min_frac_right: float = 0.99,
     tokenizer: "PreTrainedTokenizerBase | None" = None,
 ) -> CheckReport:
-    r"""
-    Scores every reference answer as a completion, and refuses the data set if too few are right.
+    """
+    Scores every reference answer as a completion in the form that its prompt asks for, and refuses the data set if too
+    few are right: so it also finds a prompt that asks for a form which the reward does not read.
 
-    The completion is what the prompt asks for: `Answer: \boxed{gold}`, `\boxed{gold}` or `Answer: gold`. So the check
-    also fails if the prompt asks for a form that the reward function does not read.
+    `dataset` has columns `prompt` and `solution`; all others go to `reward_funcs`, which judge correctness with TRL's
+    signature (above 0 is right) and leave out length penalties. `sample` rows are drawn with `seed`; for each function
+    `min_frac_right` of their answers must score. A `tokenizer` reports prompt lengths.
 
-    Args:
-        dataset (`datasets.Dataset`): columns `prompt` and `solution`; all others go to the reward functions.
-        reward_funcs (`Callable` or list of `Callable`): functions that judge correctness, with TRL's signature: above
-            0 is right. Leave out those that do not, such as length penalties.
-        sample (`int`, *optional*): look at so many rows, drawn with `seed`, instead of all.
-        seed (`int`, *optional*, defaults to 42): seed of the sample.
-        min_frac_right (`float`, *optional*, defaults to 0.99): share of the reference answers that must score, for
-            each function.
-        tokenizer ([`~transformers.PreTrainedTokenizerBase`], *optional*): reports the lengths of the prompts.
-
-    Raises:
-        TypeError: if it is no `Dataset`, but a dictionary of splits or a stream.
-        ValueError: if a column is missing, or there are no rows.
-        CheckFailedError: if fewer than `min_frac_right` of the reference answers score; it lists rows and reasons.
+    A TypeError is raised for splits or a stream in place of a `Dataset`, a ValueError if a column is missing or there
+    are no rows, a [`CheckFailedError`] with rows and reasons if too few answers score.
     """
     reward_funcs = [reward_funcs] if callable(reward_funcs) else list(reward_funcs)
     _check_columns(dataset)
@@ -198,12 +175,7 @@ def score(
     columns: Mapping[str, Sequence[Any]],
 ) -> list[float | None]:
     """
-    Rewards of completions by a plain or `async` function in TRL's calling convention; NaN, too, is None.
-
-    Completions to lists of messages are handed on as messages; `columns` are the others, such as `solution`.
-
-    Raises:
-        ValueError: if the function returns another number of rewards.
+    Rewards of completions by a plain or `async` function with TRL's signature; `None` where it gives None or NaN.
     """
     answers = [
         text if isinstance(prompt, str) else [{"role": "assistant", "content": text}]

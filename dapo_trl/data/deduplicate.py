@@ -10,11 +10,8 @@ from .records import Counts, Record
 def deduplicate(records: Iterable[Record], counts: Counts) -> Iterator[Record]:
     r"""
     The first record of each problem, in the order of the source, without the problems whose records have different
-    reference answers; the rows left out are counted.
-
-    Problems are compared exactly but for white space, reference answers as an answer with its reference: `\sqrt{8}` is
-    `2\sqrt{2}`. A conflict may show up in the last row, so all different problems are held in memory before the first
-    one is yielded.
+    reference answers (`\sqrt{8}` is `2\sqrt{2}`); the rows left out are counted. All different problems are held in
+    memory, because a conflict may show up in the last row.
     """
     firsts: dict[str, Record] = {}
     num_rows: Counter[str] = Counter()

@@ -13,17 +13,12 @@ _ROUNDED_FROM = 2**53
 
 def read_gold(value: Any, is_worked: bool = False) -> str | None:
     r"""
-    The reference answer in a value of the solution column; None if there is none.
+    The reference answer in a value of the solution column (text, number, or list of one of these); None if there is
+    none.
 
-    Args:
-        value: a text, a number, or a list of one of these; NaN is none. Of a text with `####` (GSM8K) what follows the
-            last one is taken, of a text with `\boxed{}` what the `accuracy` reward reads in it, all different ones
-            (`3, 5`), else all of it.
-        is_worked (`bool`, *optional*, defaults to `False`): the text is a worked solution (MATH): its last box counts,
-            with those enumerated before it, and without `####` or `\boxed{}` it has no reference answer.
-
-    Raises:
-        TypeError: if the value is something else, or a float so large that digits may be lost.
+    Of a text with `####` (GSM8K) it is what follows the last one, of one with `\boxed{}` all different boxes, else all
+    of it. Of a worked solution (MATH) it is the last box, with those enumerated before it; without a box it has none.
+    A TypeError is raised for other types, and for floats so large that digits may be lost.
     """
     if isinstance(value, list) and len(value) == 1:
         value = value[0]

@@ -7,18 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Layout:
-    """
-    Where prompt and reference answer stand in a row. Columns may be dotted paths into nested ones.
-
-    Attributes:
-        name (`str`): what the layout is called in messages and data cards.
-        prompt (`str`): column with the prompt: a text, or a list of messages.
-        solution (`str`): column with the reference answer.
-        is_bare (`bool`): texts in `prompt` are problems, without words on how to answer them.
-        is_worked (`bool`): `solution` holds worked solutions, of which only the end (`\\boxed{}`, `####`) is wanted.
-        problem (`str`, *optional*): column with the bare problem, where it stands beside the prompt.
-        marker (`str`, *optional*): column that is not used, but tells this layout from others with the same columns.
-    """
+    """Where prompt and reference answer stand in a row. Columns may be dotted paths into nested ones."""
 
     name: str
     prompt: str
@@ -29,7 +18,6 @@ class Layout:
     marker: str | None = None
 
     def fits(self, row: Mapping[str, Any]) -> bool:
-        """Whether a row has all the columns of this layout."""
         columns = (self.prompt, self.solution, self.problem, self.marker)
         return all(has_column(row, column) for column in columns if column is not None)
 
@@ -70,12 +58,8 @@ def find_layout(
     row: Mapping[str, Any], source: str, prompt_column: str | None = None, solution_column: str | None = None
 ) -> Layout:
     """
-    Recognizes the layout of a data set by the columns of a row, or takes the columns (or paths) that the user names.
-
-    A column named `prompt` is taken to hold what the model shall see, any other to hold bare problems.
-
-    Raises:
-        ValueError: if a named column does not exist, or the columns are of no known layout; `source` is named.
+    Recognizes the layout of the data set `source` by the columns of a row, or takes the columns (or paths) that the
+    user names, of which `prompt` holds what the model shall see and any other bare problems; else a ValueError.
     """
     for field, column in (("prompt_column", prompt_column), ("solution_column", solution_column)):
         if column is not None and not has_column(row, column):

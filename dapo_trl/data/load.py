@@ -83,9 +83,8 @@ def load_prompts(
 
 def open_source(source: str, split: str = "train", config: str | None = None, **columns: str | None) -> Dataset:
     """
-    Opens a source with the columns it has, and the reference answers that are numbers in JSON or CSV with all digits.
-
-    `columns` are those that the user names, `prompt_column` and `solution_column`; errors as of [`load_prompts`].
+    Opens a source with its own columns, and with all digits of the reference answers that are numbers in JSON or CSV;
+    `columns` are `prompt_column` and `solution_column` if the user names them.
     """
     is_local = check_path(source).exists()
     name = split.partition("[")[0]  # of train[:1000]
@@ -161,9 +160,7 @@ def _as_text(value: Any) -> Any:
 
 def stream_rows(source: str, split: str = "train", config: str | None = None, **columns: str | None) -> Iterator[Row]:
     """
-    The rows of a local file or directory, or of a data set on the Hub, one after another in little memory.
-
-    Parquet and JSON files are read in chunks, also from the Hub; anything else on the Hub is left to [`open_source`].
+    The rows of a source one after another; JSON and parquet in chunks, also from the Hub, others by [`open_source`].
     """
     files = find_files(source, split, config)
     return file_rows(files) if files else iter(open_source(source, split, config, **columns))

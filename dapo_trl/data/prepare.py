@@ -69,14 +69,11 @@ def prepare(
     reward_func: RewardFunc | None = None,
 ) -> Counts:
     """
-    Reads a source and writes a prepared data set to a directory: a parquet file and a data card.
+    Reads a source and writes a parquet file and a data card to a directory.
 
     The tokenizer counts tokens for `max_prompt_tokens`; `make_sampler`, told whether prompts are lists of messages,
-    makes what samples completions for pass rates, which `reward_func` judges.
-
-    Raises:
-        FileExistsError: if the directory holds a data set already and `overwrite` is off.
-        ValueError: if the source cannot be read, or no row is kept.
+    makes what samples completions for pass rates, which `reward_func` judges. A FileExistsError is raised if a data
+    set is there and `overwrite` is off, a ValueError if the source cannot be read or no row is kept.
     """
     there = [name for name in (DATA_FILE, "README.md") if (directory / name).exists()]
     if there and not config.overwrite:
@@ -122,8 +119,8 @@ def within_pass_rate(
     records: list[Record], sampler: Sampler, reward_func: RewardFunc, config: PrepareConfig, counts: Counts
 ) -> list[Record]:
     """
-    The records whose pass rate, the share of sampled completions with a reward above 0, is in the range of the
-    settings, with the pass rate stored. A problem with a completion that gets no reward is left out and counted.
+    The records whose pass rate (share of completions with a reward above 0) is in the range of the settings, with it;
+    problems with a completion that gets no reward are left out and counted.
     """
     kept = []
     progress = tqdm(total=len(records), desc="Sampling", unit=" problems")

@@ -18,12 +18,7 @@ def _option(default: Any, help: str) -> Any:
 
 @dataclass
 class PrepareConfig:
-    """
-    Settings of the command. A field that is `None` is found out or not used, as its help says.
-
-    Raises:
-        ValueError: for combinations that cannot work.
-    """
+    """Settings of the command; a ValueError for combinations that cannot work."""
 
     source: str = _option(MISSING, "Hub id, path of a .json, .jsonl or .parquet file, or a directory with such files.")
     output: str | None = _option(None, "Directory to write to (as `./parent/name`), or `owner/name` on the Hub.")

@@ -25,10 +25,7 @@ class RowReader:
 
     def read(self, row: Mapping[str, Any], index: int) -> tuple[str | Messages, str, str]:
         """
-        Prompt, reference answer and bare problem of a row.
-
-        Raises:
-            RowError: if one of them is missing or of a type that cannot be used.
+        Prompt, reference answer and bare problem of a row; a [`RowError`] if one is missing or of an unusable type.
         """
         column = self.layout.solution
         try:
@@ -52,7 +49,6 @@ class RowReader:
         return prompt, gold, problem
 
     def prompt_and_solution(self, row: Mapping[str, Any], index: int) -> dict[str, Any]:
-        """What [`load_prompts`] puts into a row."""
         prompt, gold, _ = self.read(row, index)
         return {"prompt": prompt, "solution": gold}
 
@@ -81,12 +77,8 @@ def build_prompt(
     row: Mapping[str, Any], layout: Layout, prompt_template: str | None = None
 ) -> tuple[str | Messages, str]:
     """
-    The prompt of a row (a text or a list of messages, as in the row) and the bare problem in it.
-
-    Without a template prompts stay as they are, and bare problems get the `dapo` template.
-
-    Raises:
-        TypeError, ValueError: if the prompt is empty, of another type, or a conversation no template fits around.
+    The prompt of a row, as text or messages as it stands there, and the bare problem in it; bare problems get the
+    `dapo` template if there is no other. A TypeError or ValueError says what is wrong.
     """
     value = get_column(row, layout.prompt)
     messages = as_messages(value) if isinstance(value, str) else check_messages(value)

@@ -50,12 +50,7 @@ def check_path(source: str) -> Path:
 def find_files(source: str, split: str = "train", config: str | None = None) -> list[str] | None:
     """
     The files with the rows of a split: local paths, or `hf://` addresses; None for a data set on the Hub with other
-    files than JSON and parquet.
-
-    Raises:
-        FileNotFoundError: if the source is neither a file that exists nor a data set on the Hub.
-        ValueError: if there is no such split, or a directory holds other files, rows that would not be read, or
-            several splits in one.
+    files than JSON and parquet. FileNotFoundError and ValueError say which of source, split and files is wrong.
     """
     path = check_path(source)
     if path.is_file():

@@ -27,7 +27,6 @@ class Change:
 
     @property
     def gain(self) -> float:
-        """Positive if the second is better."""
         return self.second - self.first
 
 
@@ -41,15 +40,8 @@ class Comparison:
 
 def compare(first: dict[str, Any], second: dict[str, Any]) -> Comparison:
     """
-    Compares two summaries by paired bootstrap over problems.
-
-    Settings of the sampling that differ are warned about: then the difference is one of model and sampling.
-
-    Args:
-        first, second (`dict`): summaries, as [`~dapo_trl.evaluation.summary.read_summary`] returns them.
-
-    Raises:
-        NotComparableError: if problems, reference answers, answer rules or prompts differ.
+    Compares two summaries by paired bootstrap over problems. Sampling that differs is warned about; a
+    NotComparableError if problems, reference answers, answer rules or prompts differ.
     """
     _check_comparable(first, second)
     for name in sorted(first["sampling"].keys() | second["sampling"].keys()):

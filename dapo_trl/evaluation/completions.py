@@ -55,10 +55,8 @@ def make_requests(
     chat_template_kwargs: dict[str, Any] | None = None,
 ) -> list[Request]:
     """
-    K requests for each problem, with the tokens of the prompts if there is a tokenizer.
-
-    A sample's seed depends on nothing but the evaluation's seed, the problem and the number of the sample, so that a
-    continued evaluation, or one with a larger k, draws what an uninterrupted one would have drawn.
+    `k` requests for each problem, with the tokens of the prompts if there is a tokenizer. A sample's seed depends only
+    on the evaluation's seed, the problem and its number, so that a continued or larger evaluation draws the same.
     """
     requests = []
     for record in records:
@@ -81,20 +79,11 @@ class CompletionsFileError(ValueError):
 
 class CompletionsFile:
     """
-    A file of completions in JSON lines, to be continued or begun, and written as they come.
+    A file of completions in JSON lines, to be continued or begun, and written as they come; a CompletionsFileError on
+    entering if it is damaged, holds other settings, or is in use.
 
-    The first line holds the settings they were sampled with, every other line a sample:
+    The first line holds the settings they were sampled with, without secrets, every other line a sample:
     `{"problem": id, "sample": 3, "seed": 17, "completion": "...", "num_tokens": 211, "is_truncated": false}`.
-
-    Args:
-        path (`Path`): the file; its directory is made.
-        settings (`dict`): what the completions are sampled with; secrets are left out.
-
-    Attributes:
-        done (`set[tuple[str, int]]`): problem and number of the samples in the file.
-
-    Raises:
-        CompletionsFileError: on entering, if the file is damaged, holds other settings, or is in use.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any]):
@@ -119,19 +108,13 @@ class CompletionsFile:
         self._file.close()
 
     def add(self, request: Request, completion: Completion) -> None:
-        """Writes a sample."""
         row = {"problem": request.problem, "sample": request.sample, "seed": request.seed}
         row |= {"completion": completion.text, "num_tokens": completion.num_tokens}
         self._write(row | {"is_truncated": completion.is_truncated})
         self.done.add((request.problem, request.sample))
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """
-        The samples in the file.
-
-        Raises:
-            CompletionsFileError: if a line is not a sample.
-        """
+        """The samples in the file; a CompletionsFileError if a line is not a sample."""
         with open(self.path, "rb") as file:
             file.readline()
             for number, line in enumerate(file, start=2):

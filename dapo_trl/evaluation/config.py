@@ -40,10 +40,8 @@ def _option(default: Any, help: str) -> Any:
 @dataclass
 class EvaluateConfig:
     """
-    Settings of the command. Defaults of the sampling are the paper's (arXiv 2503.14476, Sec. 4.1).
-
-    Raises:
-        ValueError: for values out of range and combinations that cannot work.
+    Settings of the command; the sampling is the paper's (arXiv 2503.14476, Sec. 4.1). A ValueError for values out of
+    range and combinations that cannot work.
     """
 
     model: str = _option(MISSING, "Directory or Hub id of a model or LoRA adapter; its name on the server.")

@@ -91,11 +91,8 @@ class Evaluation:
 
 def prepare(config: EvaluateConfig) -> Evaluation:
     """
-    Finds model, tokenizer and problems; loads no weights.
-
-    Raises:
-        FileNotFoundError: if the model, its tokenizer or the data is not there.
-        ValueError: if the data cannot be used, or prompts and completions do not fit into the model's context.
+    Finds model, tokenizer and problems; loads no weights. A FileNotFoundError if one is missing, a ValueError if the
+    data cannot be used, or prompts and completions exceed the model's context.
     """
     is_server = config.backend == "server"
     is_chat = is_server and config.server_api == "chat"

@@ -33,28 +33,17 @@ class Estimate:
 
 def average_at_k(correct: npt.ArrayLike) -> np.ndarray:
     """
-    Share of right samples per problem, the pass rate, of shape `(P,)`.
-
-    Args:
-        correct (`np.ndarray` of shape `(P, K)`): 1 or true where a sample is right, 0 or false where it is not.
-
-    Raises:
-        ValueError: for `correct` of another shape, or with other values; as in all measures.
+    Share of right samples per problem, of shape `(P,)`, for `correct` of shape `(P, K)` with 1 where a sample is
+    right.
     """
     return _checked(correct).mean(axis=1)
 
 
 def majority_at_k(correct: npt.ArrayLike, classes: npt.ArrayLike) -> np.ndarray:
     """
-    Is the most frequent answer of a problem right? (Self-consistency, https://huggingface.co/papers/2203.11171.)
-
-    Samples without an answer have no vote. Of several equally frequent answers each is as likely to be taken: two
-    answers with equal votes, one of them right, count 0.5. Without any answer the value is 0. The shape is `(P,)`.
-
-    Args:
-        correct (`np.ndarray` of shape `(P, K)`): as for [`average_at_k`].
-        classes (`np.ndarray` of shape `(P, K)`, integers):
-            Samples of a problem with equal answers have equal numbers; [`NO_ANSWER`] for a sample without one.
+    Is the most frequent answer right (self-consistency, https://huggingface.co/papers/2203.11171)? Of shape `(P,)`,
+    for `classes` of shape `(P, K)` with equal numbers for equal answers of a problem, [`NO_ANSWER`] for samples
+    without one, which have no vote. Ties count by share: two answers with equal votes, one of them right, 0.5.
     """
     correct, classes = _checked(correct), np.asarray(classes)
     if classes.shape != correct.shape:
@@ -73,12 +62,9 @@ def _majority(correct: np.ndarray, classes: np.ndarray) -> float:
 
 def pass_at_j(correct: npt.ArrayLike, j: int) -> np.ndarray:
     r"""
-    Probability that at least one of `j` samples is right: the unbiased estimator of
+    Probability that at least one of `j` samples is right, of shape `(P,)`: the unbiased estimator of
     https://huggingface.co/papers/2107.03374, Eq. 1, \( 1 - \binom{K - c}{j} / \binom{K}{j} \) with \( c \) right
-    samples among \( K \). The shape is `(P,)`.
-
-    Raises:
-        ValueError: if `j` is not from 1 to K.
+    samples among \( K \). A ValueError if `j` is not from 1 to K.
     """
     correct = _checked(correct)
     num_samples = correct.shape[1]
@@ -99,25 +85,16 @@ def measures(correct: npt.ArrayLike, classes: npt.ArrayLike | None = None) -> di
 
 def estimate(values: npt.ArrayLike) -> Estimate:
     r"""
-    Mean over problems with a 95% interval: Clopper and Pearson's, with the effective number of problems.
+    Mean over P values in [0, 1] with a 95% interval: Clopper and Pearson's, with the effective number of problems.
 
     $$ n = \frac{P}{D} \left( \frac{z}{t} \right)^2, \qquad
     D = \frac{\frac{P}{P - 1} \sum_i (v_i - m)^2 + \frac14}{P m (1 - m) + \frac14} $$
 
-    with the values \( v_i \) in [0, 1], their mean \( m \), and the 97.5% quantiles \( z \) of the normal and \( t \)
-    of Student's distribution (P - 1 degrees of freedom); the interval is that of \( nm \) successes in \( n \) trials.
-    The design effect \( D \) compares the variance of the values with that of values that are all or nothing. The
-    quarters are a further problem that is all or nothing: where those at hand hardly differ, they do not tell the
-    variance, and D tends to 1. So there is an interval also if all values are equal, which holds the truth also near 0
-    and 1, where a bootstrap's is too narrow (`benchmarks/README.md` has the coverage of both). Without the quarters it
-    is the interval of Korn and Graubard (1998), "Confidence intervals for proportions with small expected number of
-    positive counts estimated from survey data". A single problem has none.
-
-    Args:
-        values (`np.ndarray` of shape `(P,)`): one value per problem.
-
-    Raises:
-        ValueError: if there are no values, they are not one-dimensional, or not in [0, 1].
+    with the mean \( m \) and the 97.5% quantiles \( z \) of the normal and \( t \) of Student's distribution (P - 1
+    degrees of freedom); the interval is that of \( nm \) successes in \( n \) trials. The design effect \( D \)
+    compares the variance of the values with that of values that are all or nothing. The quarters are a further problem
+    of that kind, so that there is an interval also if all values are equal; without them it is that of Korn and
+    Graubard (1998). `benchmarks/README.md` has its coverage, beside a bootstrap's. A single problem has none.
     """
     values = _checked_values(values)
     is_inside = (values >= 0) & (values <= 1)
@@ -139,18 +116,9 @@ def estimate(values: npt.ArrayLike) -> Estimate:
 
 def paired_difference(first: npt.ArrayLike, second: npt.ArrayLike, seed: int = 0) -> Estimate:
     """
-    Mean of `second - first` over the same problems, with the percentile interval of 10,000 bootstrap resamples.
-
-    Much narrower than two intervals side by side, because what makes a problem hard is the same for both. Of two equal
-    models about 6 of 100 comparisons have an interval without zero. There is no interval if all problems have the same
-    difference: every resample then has the same mean, and an interval without width would claim certainty.
-
-    Args:
-        first, second (`np.ndarray` of shape `(P,)`): values of two models, problem by problem.
-        seed (`int`, *optional*, defaults to 0): of the resampling; equal seeds resample the same problems.
-
-    Raises:
-        ValueError: if the shapes differ, or there is no problem.
+    Mean of `second - first` over the same problems, with the percentile interval of 10,000 bootstrap resamples. It is
+    much narrower than two intervals side by side, because hard problems are hard for both. There is none if all
+    problems have the same difference: an interval without width would claim certainty.
     """
     first, second = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if first.shape != second.shape:
