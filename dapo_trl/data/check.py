@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from datasets import Dataset
 from tqdm.auto import tqdm
 
-from .golds import are_same_golds
 from .prompts import Messages, prompt_text
 from .records import batches, problem_id
 from .templates import undo_template
@@ -39,19 +38,20 @@ class CheckFailedError(ValueError):
 
 @dataclass
 class CheckReport:
-    num_rows: int
+    """What a check found, over the rows looked at."""
+
+    num_rows: int  # of the data set
     num_checked: int
-    frac_right: dict[str, float] = field(default_factory=dict)
-    failures: list[str] = field(default_factory=list)
-    num_duplicates: int = 0
-    num_conflicting: int = 0
-    prompt_tokens: dict[str, int] = field(default_factory=dict)
+    frac_right: dict[str, float] = field(default_factory=dict)  # of the reference answers, by reward function
+    failures: list[str] = field(default_factory=list)  # row, function, what was scored, and why it did not score
+    num_duplicates: int = 0  # rows whose problem stands in an earlier row
+    prompt_tokens: dict[str, int] = field(default_factory=dict)  # see `length_statistics`
 
     def summary(self, max_failures: int = 20) -> str:
         """The report as lines of text, with the first failures."""
         lines = [f"rows checked: {self.num_checked} of {self.num_rows}"]
         lines += [f"reference answers that score, {name}: {frac:.2%}" for name, frac in self.frac_right.items()]
-        lines += [f"duplicates: {self.num_duplicates}, with another answer: {self.num_conflicting}"]
+        lines += [f"duplicates: {self.num_duplicates}"]
         if self.prompt_tokens:
             lengths = ", ".join(f"{name} {number}" for name, number in self.prompt_tokens.items())
             lines.append(f"prompt tokens: {lengths}")
@@ -88,17 +88,13 @@ def check_dataset(
         rows = sorted(random.Random(seed).sample(rows, sample))
     report = CheckReport(num_rows=len(dataset), num_checked=len(rows))
     num_right = [0] * len(reward_funcs)
-    golds: dict[str, str] = {}  # of each problem the first
-    pairs: list[tuple[str, str]] = []  # the first of a problem, and another
+    problems: set[str] = set()
     lengths: list[int] = []
     progress = tqdm(batches(rows, _BATCH_SIZE), desc="Checking answers", disable=len(rows) <= _BATCH_SIZE)
     for indices in progress:
         batch = dataset[indices]
-        for prompt, gold in zip(batch["prompt"], batch["solution"], strict=True):
-            text = prompt_text(prompt)
-            first = golds.setdefault(problem_id(undo_template(text) or text), str(gold))
-            if first != str(gold):
-                pairs.append((first, str(gold)))
+        texts = map(prompt_text, batch["prompt"])
+        problems.update(problem_id(undo_template(text) or text) for text in texts)
         if tokenizer is not None:
             lengths += map(len, prompt_ids(batch["prompt"], tokenizer))
         for number, reward_func in enumerate(reward_funcs):
@@ -108,8 +104,7 @@ def check_dataset(
     for reward_func, number in zip(reward_funcs, num_right, strict=True):
         name = reward_name(reward_func)
         report.frac_right[name] = min(number / len(rows), report.frac_right.get(name, 1.0))  # two of one name
-    report.num_duplicates = len(rows) - len(golds)
-    report.num_conflicting = are_same_golds(pairs).count(False)
+    report.num_duplicates = len(rows) - len(problems)
     report.prompt_tokens = length_statistics(lengths)
     wrong = [f"{name} ({frac:.2%})" for name, frac in report.frac_right.items() if frac < min_frac_right]
     if wrong:
@@ -121,9 +116,8 @@ def check_dataset(
         )
     if report.num_duplicates:
         logger.warning(
-            f"{report.num_duplicates} of {report.num_checked} rows repeat the problem of another row, "
-            f"{report.num_conflicting} of them with another answer: the same prompt may then be twice in one rollout. "
-            "Run `dapo-trl prepare-data` on the data set to keep each problem once."
+            f"{report.num_duplicates} of {report.num_checked} rows repeat the problem of another row: a prompt may "
+            "then be twice in one rollout. Run `dapo-trl prepare-data` on the data set to keep each problem once."
         )
     return report
 
@@ -135,12 +129,11 @@ def _check_columns(dataset: Dataset) -> None:
             f"The data set is a {type(dataset).__name__}{splits}, but it must be a Dataset: one of the splits, loaded "
             "without streaming, or built with Dataset.from_list."
         )
-    for column in ("prompt", "solution"):
-        if column not in dataset.column_names:
-            raise ValueError(
-                f"The data set has no column {column!r}, only {dataset.column_names}. Rename the one that holds it "
-                "(dataset.rename_column), or read the data with load_prompts, which finds it."
-            )
+    if missing := {"prompt", "solution"} - set(dataset.column_names):
+        raise ValueError(
+            f"The data set has no column {', '.join(map(repr, sorted(missing)))}, only {dataset.column_names}. Rename "
+            "the one that holds it (dataset.rename_column), or read the data with load_prompts, which finds it."
+        )
     if len(dataset) == 0:
         raise ValueError("The data set has no rows, so nothing can be checked. Load another split or file.")
 

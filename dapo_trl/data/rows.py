@@ -2,12 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
-from .golds import read_gold
+from ..rewards.answers import find_auto, find_gold
 from .layouts import Layout, describe_columns, find_layout, get_column
 from .prompts import Messages, as_messages, as_text, check_messages
 from .templates import DEFAULT_TEMPLATE, apply_template, resolve_template, undo_template
+
+
+_ROUNDED_FROM = 2**53
 
 
 class RowError(ValueError):
@@ -100,3 +104,30 @@ def build_prompt(
         prompt_template = DEFAULT_TEMPLATE
     text = wrapped if prompt_template is None else apply_template(prompt_template, problem)
     return (text if isinstance(value, str) else [*before, {"role": "user", "content": text}]), problem
+
+
+def read_gold(value: Any, is_worked: bool = False) -> str | None:
+    r"""
+    The reference answer in a value of the solution column (text, number, or list of one of these); None if there is
+    none.
+
+    Of a text with `####` (GSM8K) it is what follows the last one, of one with `\boxed{}` all different boxes, else all
+    of it. Of a worked solution (MATH) it is the last box, with those enumerated before it; without a box it has none.
+    A TypeError is raised for other types, and for floats so large that digits may be lost.
+    """
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if value is None or value != value:  # NaN
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
+        raise TypeError(f"a reference answer must be a text or a number, not {type(value).__name__}")
+    if type(value) is float and abs(value) >= _ROUNDED_FROM:  # not one that keeps its text
+        raise TypeError(
+            f"the reference answer {value!r} is a number that was rounded to 53 bits. Write it as a text, in quotes"
+        )
+    text = str(value).strip()
+    if "####" in text:
+        return text.rpartition("####")[2].strip() or None
+    if "\\boxed" in text or "\\fbox" in text:
+        return find_auto(text) if is_worked else find_gold(text)
+    return None if is_worked else text or None

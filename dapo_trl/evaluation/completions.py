@@ -89,19 +89,24 @@ class CompletionsFile:
     def __init__(self, path: Path, settings: dict[str, Any]):
         self.path = path
         self.settings = mask_values(settings)
-        self.done: set[tuple[str, int]] = set()
+        self.done: set[tuple[str, int]] = set()  # problem and number of the samples in the file
 
     def __enter__(self) -> "CompletionsFile":
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = open(self.path, "a+b")
         try:
-            self._lock()
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, however that ends
             self._drop_half_line()
             self._check_header()
             self.done = {(row["problem"], row["sample"]) for row in self.rows()}
-        except BaseException:
+        except BaseException as error:
             self._file.close()
-            raise
+            if not isinstance(error, BlockingIOError):
+                raise
+            raise CompletionsFileError(
+                f"{self.path} is being written by another evaluation with the same settings. Wait for it, or give "
+                "another --output_dir."
+            ) from error
         return self
 
     def __exit__(self, *_) -> None:
@@ -125,15 +130,6 @@ class CompletionsFile:
                         "file to start from scratch."
                     )
                 yield row
-
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, however that ends
-        except BlockingIOError as error:
-            raise CompletionsFileError(
-                f"{self.path} is being written by another evaluation with the same settings. Wait for it, or give "
-                "another --output_dir."
-            ) from error
 
     def _drop_half_line(self) -> None:
         """Cuts off a last line without its end, as a killed process leaves it."""

@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from ..data.deduplicate import deduplicate
 from ..data.files import BUILDERS
 from ..data.prompt_form import PromptForm, ask, bare_problem
@@ -63,17 +61,8 @@ def load_problems(
     several turns; `columns` are arguments of [`RecordReader`]. A ValueError if no problem is left.
     """
     counts = Counts()
-    try:
-        reader = RecordReader(source.source, counts, split=source.split, config=source.config, **columns)
-        records = list(deduplicate(reader, counts))
-    except (OSError, httpx.HTTPError) as error:
-        if source.name not in PRESETS or source.source != PRESETS[source.name].source:
-            raise
-        raise FileNotFoundError(
-            f"data={source.name!r} is a preset, whose data set {source.source!r} on the Hub could not be read "
-            f"({error.__cause__ or error}). Give the path of a local copy with --data, or try again when the Hub can "
-            "be reached."
-        ) from error
+    reader = RecordReader(source.source, counts, split=source.split, config=source.config, **columns)
+    records = list(deduplicate(reader, counts))
     _report(source.name, counts, len(records))
     records = records[:num_problems]
     if not records:
