@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from datasets import Dataset
 from huggingface_hub import HfApi
@@ -27,9 +27,6 @@ from ..rewards import load_reward
 from ..run.secret_values import mask_logs
 from .recipe_parser import RecipeParser
 
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +67,7 @@ def _prepare(config: PrepareConfig, directory: Path, reward_funcs: list[Callable
         make_sampler=partial(_make_sampler, config, config.pass_rate_model) if config.pass_rate_model else None,
         reward_func=reward_funcs[0],
     )
-    _say("\n".join(f"{text.strip('*')}: {number}" for text, number in counts.described()))
+    sys.stdout.writelines(f"{text.strip('*')}: {number}\n" for text, number in counts.described())
     if config.check:
         _check(load_prompts(str(directory)), config, reward_funcs)
 
@@ -118,10 +115,10 @@ def _check(dataset: Dataset, config: PrepareConfig, reward_funcs: list[Callable]
         min_frac_right=config.min_frac_right,
         tokenizer=_tokenizer(config),
     )
-    _say(report.summary())
+    sys.stdout.write(f"{report.summary()}\n")
 
 
-def _tokenizer(config: PrepareConfig) -> "PreTrainedTokenizerBase | None":
+def _tokenizer(config: PrepareConfig) -> Any:
     from transformers import AutoTokenizer  # it takes seconds, which --help need not wait for
 
     return AutoTokenizer.from_pretrained(config.tokenizer) if config.tokenizer else None
@@ -155,7 +152,3 @@ def _push(directory: Path, repo_id: str, private: bool) -> None:
         commit_message="Prepared by dapo-trl prepare-data",
     )
     logger.info("Pushed to %s", commit.commit_url)
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")

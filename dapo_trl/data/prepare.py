@@ -87,7 +87,14 @@ def prepare(
     records = list(deduplicate(tqdm(reader, desc="Reading", unit=" rows", unit_scale=True), counts))
     # Cheap criteria first, pass rates last.
     if tokenizer is not None and config.max_prompt_tokens is not None:
-        records = _within_token_limit(records, tokenizer, config.max_prompt_tokens, counts)
+        num_tokens = [
+            len(ids)
+            for batch in batches(records, 1000)
+            for ids in prompt_ids([record.prompt for record in batch], tokenizer)
+        ]
+        kept = [record for record, n in zip(records, num_tokens, strict=True) if n <= config.max_prompt_tokens]
+        counts.num_too_long = len(records) - len(kept)
+        records = kept
     if config.decontaminate:
         evaluation = Decontaminator(read_problems(config.decontaminate, config.decontaminate_split))
         kept = [record for record in records if not evaluation.is_contaminated(record.problem)]
@@ -102,17 +109,6 @@ def prepare(
     card = _card(config, reader.reader.layout.name, counts, reward_func if sampler else None)
     (directory / "README.md").write_text(mask_text(card), encoding="utf-8")
     return counts
-
-
-def _within_token_limit(
-    records: list[Record], tokenizer: "PreTrainedTokenizerBase", max_tokens: int, counts: Counts
-) -> list[Record]:
-    kept = []
-    for batch in batches(records, 1000):
-        ids = prompt_ids([record.prompt for record in batch], tokenizer)
-        kept += [record for record, tokens in zip(batch, ids, strict=True) if len(tokens) <= max_tokens]
-    counts.num_too_long = len(records) - len(kept)
-    return kept
 
 
 def within_pass_rate(

@@ -90,8 +90,7 @@ def build_prompt(
     if last["role"] != "user" or any(message["role"] == "user" for message in before):
         if prompt_template is not None:
             raise ValueError(
-                f"prompt_template={prompt_template!r} cannot be put around a conversation of "
-                f"{len(messages)} messages: it needs one user message. Leave prompt_template out"
+                f"prompt_template={prompt_template!r} needs one user message, not {len(messages)}. Leave it out"
             )
         return messages, last["content"].strip()
     wrapped = last["content"]

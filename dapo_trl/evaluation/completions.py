@@ -7,16 +7,14 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
 
 from ..data.prompts import Messages
 from ..data.records import Record
 from ..data.tokens import prompt_ids
 from ..run.secret_values import mask_values
-
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 
 logger = logging.getLogger(__name__)
@@ -51,7 +49,7 @@ def make_requests(
     records: Sequence[Record],
     k: int,
     seed: int,
-    tokenizer: "PreTrainedTokenizerBase | None" = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
     chat_template_kwargs: dict[str, Any] | None = None,
 ) -> list[Request]:
     """
