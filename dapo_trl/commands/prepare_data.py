@@ -43,10 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run(config: PrepareConfig) -> None:
-    """
-    What the command does. A CheckFailedError if too few reference answers score: a local output is then there to look
-    into; nothing is pushed.
-    """
+    """What the command does; if the check fails, a local output is there to look into, and nothing is pushed."""
     reward_funcs = _reward_funcs(config)  # first: unknown ones are refused before anything is written
     if config.output is None:
         _check(load_prompts(config.source, **config.reading()), config, reward_funcs)

@@ -59,10 +59,7 @@ def normalize(problem: str) -> str:
 
 
 class Decontaminator:
-    """
-    Compares problems with evaluation problems: contaminated are those that share half of the n-grams of one (or of
-    their own if they have fewer), or hold one shorter than an n-gram as a whole.
-    """
+    """A problem is contaminated if it shares half of the n-grams of an evaluation problem, or holds a short one."""
 
     def __init__(self, problems: Iterable[str]):
         self._short: list[re.Pattern] = []

@@ -39,10 +39,7 @@ def file_kind(file: str) -> str | None:
 
 
 def file_rows(files: list[str]) -> Iterator[Row]:
-    """
-    The rows of local or `hf://` JSON and parquet files, in chunks unless a JSON file is one big list; a ValueError
-    names a file that cannot be read, and the line.
-    """
+    """The rows of local or `hf://` files, in chunks (but JSON lists); a ValueError names file and line."""
     for file in files:
         with fsspec.open(file, "rb") as stream:
             yield from (_json_rows if file_kind(file) == "json" else _parquet_rows)(stream, file)

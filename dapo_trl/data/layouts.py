@@ -54,8 +54,7 @@ def find_layout(
     row: Mapping[str, Any], source: str, prompt_column: str | None = None, solution_column: str | None = None
 ) -> Layout:
     """
-    Recognizes the layout of the data set `source` by the columns of a row, or takes the columns (or paths) that the
-    user names, of which `prompt` holds what the model shall see and any other bare problems; else a ValueError.
+    The layout of a data set by a row's columns, or by the columns (or paths) that the user names; else a ValueError.
     """
     for field, column in (("prompt_column", prompt_column), ("solution_column", solution_column)):
         if column is not None and not has_column(row, column):

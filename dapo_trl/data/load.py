@@ -83,10 +83,7 @@ def load_prompts(
 
 
 def open_source(source: str, split: str = "train", config: str | None = None, **columns: str | None) -> Dataset:
-    """
-    Opens a source with its own columns, and with all digits of the reference answers that are numbers in JSON or CSV;
-    `columns` are `prompt_column` and `solution_column` if the user names them.
-    """
+    """Opens a source with its own columns, and all digits of reference answers that are numbers in JSON or CSV."""
     is_local = check_path(source).exists()
     name = split.partition("[")[0]  # of train[:1000]
     files = find_files(source, name, config) if is_local else None
@@ -156,8 +153,6 @@ def _write_as_text(row: Row, path: str) -> None:
 
 
 def stream_rows(source: str, split: str = "train", config: str | None = None, **columns: str | None) -> Iterator[Row]:
-    """
-    The rows of a source one after another; JSON and parquet in chunks, also from the Hub, others by [`open_source`].
-    """
+    """The rows of a source one after another: JSON and parquet in chunks, others by [`open_source`]."""
     files = find_files(source, split, config)
     return file_rows(files) if files else iter(open_source(source, split, config, **columns))

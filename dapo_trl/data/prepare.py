@@ -114,10 +114,7 @@ def prepare(
 def within_pass_rate(
     records: list[Record], sampler: Sampler, reward_func: RewardFunc, config: PrepareConfig, counts: Counts
 ) -> list[Record]:
-    """
-    The records whose pass rate (share of completions with a reward above 0) is in the range of the settings, with it;
-    problems with a completion that gets no reward are left out and counted.
-    """
+    """The records with a pass rate (share of rewards above 0) in the range of the settings; the others are counted."""
     kept = []
     progress = tqdm(total=len(records), desc="Sampling", unit=" problems")
     for batch in batches(records, SAMPLER_BATCH):

@@ -15,10 +15,7 @@ _NUM_ROWS = 16
 
 
 def find_form(rows: Iterable[Mapping[str, Any]], prompt_template: str | None = None) -> PromptForm | None:
-    """
-    The form of the prompts of a data set by its first rows (see [`find_problem`]), with `prompt_template` if that was
-    put around all problems; None if it cannot be told.
-    """
+    """The form of the first prompts, with `prompt_template` if it was put around all problems; None if unknown."""
     forms = [form for row in islice(rows, _NUM_ROWS) if (form := _form_of(row, prompt_template)) is not None]
     return forms[0] if forms and all(form == forms[0] for form in forms) else None
 

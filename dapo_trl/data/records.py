@@ -59,8 +59,7 @@ class Counts:
 
 class RecordReader:
     """
-    Iterates once over the records of a source, in little memory; rows that cannot be read are counted, and a
-    ValueError is raised at the end if they are more than half. Arguments are those of [`load_prompts`].
+    Iterates once over the records of a source and counts unreadable rows; a ValueError if they are more than half.
     """
 
     def __init__(

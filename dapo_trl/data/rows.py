@@ -28,9 +28,7 @@ class RowReader:
     conversational: bool = False
 
     def read(self, row: Mapping[str, Any], index: int) -> tuple[str | Messages, str, str]:
-        """
-        Prompt, reference answer and bare problem of a row; a [`RowError`] if one is missing or of an unusable type.
-        """
+        """Prompt, reference answer and bare problem of a row; a [`RowError`] if one cannot be used."""
         column = self.layout.solution
         try:
             value = get_column(row, column)
@@ -80,10 +78,7 @@ def make_reader(
 def build_prompt(
     row: Mapping[str, Any], layout: Layout, prompt_template: str | None = None
 ) -> tuple[str | Messages, str]:
-    """
-    The prompt of a row, as text or messages as it stands there, and the bare problem in it; bare problems get the
-    `dapo` template if there is no other. A TypeError or ValueError says what is wrong.
-    """
+    """The prompt of a row, text or messages as it is there, and its bare problem (which gets the `dapo` template)."""
     value = get_column(row, layout.prompt)
     messages = as_messages(value) if isinstance(value, str) else check_messages(value)
     *before, last = messages

@@ -43,10 +43,7 @@ def check_path(source: str) -> Path:
 
 
 def find_files(source: str, split: str = "train", config: str | None = None) -> list[str] | None:
-    """
-    The files with the rows of a split: local paths, or `hf://` addresses; None for a data set on the Hub with other
-    files than JSON and parquet. FileNotFoundError and ValueError say which of source, split and files is wrong.
-    """
+    """The files of a split (local paths or `hf://`); None on the Hub if they are neither JSON nor parquet."""
     path = check_path(source)
     if path.is_file():
         return [str(path)]

@@ -30,10 +30,7 @@ _WRAPPINGS = (
 
 
 def resolve_template(template: str) -> str:
-    """
-    The text, with `{problem}` in it, of a template given by name (`dapo`, `boxed`, `plain`) or as text; else a
-    ValueError.
-    """
+    """The text, with `{problem}` in it, of a template given by name or as text; else a ValueError."""
     if template in TEMPLATES:
         return TEMPLATES[template]
     if "{problem}" not in template:

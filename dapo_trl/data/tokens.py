@@ -17,10 +17,7 @@ def prompt_ids(
     tokenizer: "PreTrainedTokenizerBase",
     chat_template_kwargs: dict[str, Any] | None = None,
 ) -> list[list[int]]:
-    """
-    Token ids of prompts of one kind, as TRL makes them: texts as they are, messages through the chat template with
-    generation prompt; a ValueError if the tokenizer has none.
-    """
+    """Token ids of prompts of one kind, as TRL makes them: texts as they are, messages through the chat template."""
     if not prompts:
         return []
     if isinstance(prompts[0], str):

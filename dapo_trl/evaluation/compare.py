@@ -43,10 +43,7 @@ class Comparison:
 
 
 def compare(first: dict[str, Any], second: dict[str, Any]) -> Comparison:
-    """
-    Compares two summaries by paired bootstrap over problems. Sampling that differs is warned about; a
-    NotComparableError if problems, reference answers, answer rules or prompts differ.
-    """
+    """Compares two summaries by paired bootstrap over problems; a NotComparableError if other things were asked."""
     _check_comparable(first, second)
     for name in sorted(first["sampling"].keys() | second["sampling"].keys()):
         settings = [summary["sampling"].get(name) for summary in (first, second)]

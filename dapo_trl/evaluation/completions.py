@@ -53,8 +53,7 @@ def make_requests(
     chat_template_kwargs: dict[str, Any] | None = None,
 ) -> list[Request]:
     """
-    `k` requests for each problem, with the tokens of the prompts if there is a tokenizer. A sample's seed depends only
-    on the evaluation's seed, the problem and its number, so that a continued or larger evaluation draws the same.
+    `k` requests per problem, each with a seed of its own, so that a continued or larger evaluation draws the same.
     """
     requests = []
     for record in records:

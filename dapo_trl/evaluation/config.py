@@ -39,10 +39,7 @@ def _option(default: Any, help: str) -> Any:
 
 @dataclass
 class EvaluateConfig:
-    """
-    Settings of the command; the sampling is the paper's (arXiv 2503.14476, Sec. 4.1). A ValueError for values out of
-    range and combinations that cannot work.
-    """
+    """Settings of the command, checked; the sampling is the paper's (arXiv 2503.14476, Sec. 4.1)."""
 
     model: str = _option(MISSING, "Directory or Hub id of a model or LoRA adapter; its name on the server.")
     data: str = _option(MISSING, f"Preset ({', '.join(PRESETS)}), Hub id, .json(l) or .parquet file, directory.")

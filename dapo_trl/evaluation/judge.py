@@ -27,9 +27,8 @@ _RIGHT = 0
 
 def judge(rows: Iterable[dict[str, Any]], records: Sequence[Record], k: int, reward: AccuracyReward) -> pd.DataFrame:
     """
-    Judges the first k completions of each of P problems: P * k rows, by problem in the order of `records` and sample,
-    with `num_tokens`, `is_truncated`, `correct`, `answer` (empty if there is none) and `verdict` (a [`Reason`]).
-    Samples that the verifier failed on count as wrong; a ValueError if samples are missing.
+    Judges k completions of P problems: P * k rows, in the order of `records`, with `correct`, `answer` (empty if there
+    is none) and `verdict` (a [`Reason`]) beside what `rows` hold. A failure of the verifier counts as wrong.
     """
     golds = {record.id: record.solution for record in records}
     judged: list[dict[str, Any]] = []
@@ -53,9 +52,8 @@ def judge(rows: Iterable[dict[str, Any]], records: Sequence[Record], k: int, rew
 
 def answer_classes(answers: Sequence[Sequence[str]], correct: np.ndarray, verifier: Verifier) -> np.ndarray:
     """
-    Numbers the different answers of P problems with K samples, of shape `(P, K)`, for [`majority_at_k`]. Right answers
-    are one class; wrong ones are compared with one another only where that can change the vote: not if no sample is
-    right, nor if the right ones are more than half.
+    Numbers the different answers of P problems with K samples, `(P, K)`, for [`majority_at_k`]; right ones are one
+    class, wrong ones are compared only where that can change the vote.
     """
     classes: list[dict[str, int]] = []  # of the wrong answers of each problem
     pairs: list[tuple[int, str, str]] = []
@@ -83,10 +81,7 @@ def answer_classes(answers: Sequence[Sequence[str]], correct: np.ndarray, verifi
 
 
 def results(records: Sequence[Record], verdicts: pd.DataFrame, verifier: Verifier) -> dict[str, Any]:
-    """
-    The part of a summary that is computed from what [`judge`] returns: `interval`, `measures`, `lengths`, `verifier`,
-    `problems`; a ValueError if no reference answer can be read.
-    """
+    """The part of a summary that is computed from what [`judge`] returns; a ValueError if no reference can be read."""
     arrays = {name: verdicts[name].to_numpy().reshape(len(records), -1) for name in verdicts}  # of shape (P, K)
     kept = (arrays["verdict"] != Reason.GOLD_UNREADABLE).all(axis=1)
     unreadable = [record.solution for record, is_kept in zip(records, kept, strict=True) if not is_kept]

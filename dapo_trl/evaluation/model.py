@@ -58,10 +58,7 @@ class ModelFiles:
 
 
 def find_model(name: str, revision: str | None = None, trust_remote_code: bool = False) -> ModelFiles:
-    """
-    Looks whether there is an adapter or a whole model; a FileNotFoundError if neither, a ValueError if the adapter is
-    not LoRA.
-    """
+    """An adapter or a whole model; a FileNotFoundError if there is neither, a ValueError if it is not LoRA."""
     is_found = partial(cached_file, revision=revision, _raise_exceptions_for_missing_entries=False)
     try:
         if is_found(name, _ADAPTER_CONFIG):
@@ -97,7 +94,7 @@ def load_tokenizer(name: str, revision: str | None = None, trust_remote_code: bo
 
 
 def read_metadata(model: str, revision: str | None = None, *, is_on_hub: bool = True) -> dict[str, Any] | None:
-    """What the trainer wrote beside a model, None if there is nothing; looked for on the Hub only `is_on_hub`."""
+    """What the trainer wrote beside a model, None if nothing; looked for on the Hub only `is_on_hub`."""
     if not (is_on_hub or Path(model).is_dir()):
         return None
     path = cached_file(model, METADATA, revision=revision, _raise_exceptions_for_missing_entries=False)
@@ -112,7 +109,7 @@ def read_metadata(model: str, revision: str | None = None, *, is_on_hub: bool = 
 
 
 def trained_rule(metadata: dict[str, Any] | None) -> str | None:
-    """Name of the answer rule by which a model was rewarded, None if unknown; warns if the rule has changed since."""
+    """The answer rule that a model was rewarded by, None if unknown; warns if the rule has changed."""
     rules = (metadata or {}).get("answer_rules", {})
     tag = rules.get("accuracy") or next(iter(rules.values()), None)
     name = tag.rpartition("-")[0] if tag else None

@@ -18,9 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def find_source(data: str, split: str | None = None, config: str | None = None) -> DataSource:
-    """
-    What `--data` means: a preset, a Hub id, or the path of a file or directory; a FileNotFoundError if it can be none.
-    """
+    """What `--data` means: a preset, a Hub id, or the path of a file or directory."""
     if preset := PRESETS.get(data):
         return replace(preset, split=split or preset.split, config=config or preset.config)
     path = Path(data)
@@ -56,9 +54,7 @@ def load_problems(
     source: DataSource, *, prompt_form: PromptForm | None = None, num_problems: int | None = None, **columns: Any
 ) -> Problems:
     """
-    Reads problems, each once, however often its row is repeated; rows without a reference answer, and problems with
-    different ones, are left out with a warning. A `prompt_form` replaces the data's prompts, but for conversations of
-    several turns; `columns` are arguments of [`RecordReader`]. A ValueError if no problem is left.
+    Reads problems, each once; `prompt_form` replaces the data's own prompts, but for conversations of several turns.
     """
     counts = Counts()
     reader = RecordReader(source.source, counts, split=source.split, config=source.config, **columns)

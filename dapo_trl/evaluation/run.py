@@ -90,10 +90,7 @@ class Evaluation:
 
 
 def prepare(config: EvaluateConfig) -> Evaluation:
-    """
-    Finds model, tokenizer and problems; loads no weights. A FileNotFoundError if one is missing, a ValueError if the
-    data cannot be used, or prompts and completions exceed the model's context.
-    """
+    """Finds model, tokenizer and problems, and checks that they fit; loads no weights."""
     is_server = config.backend == "server"
     is_chat = is_server and config.server_api == "chat"
     files = None if is_server else find_model(config.model, config.revision, config.trust_remote_code)

@@ -32,10 +32,7 @@ class Estimate:
 
 
 def average_at_k(correct: npt.ArrayLike) -> np.ndarray:
-    """
-    Share of right samples per problem, of shape `(P,)`, for `correct` of shape `(P, K)` with 1 where a sample is
-    right.
-    """
+    """Share of right samples of each problem, `(P,)`, for `correct` of shape `(P, K)`: 1 where a sample is right."""
     return np.asarray(correct, dtype=float).mean(axis=1)
 
 

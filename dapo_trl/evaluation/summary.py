@@ -61,9 +61,7 @@ def write_summary(summary: dict[str, Any], path: Path) -> None:
 
 
 def read_summary(path: str | Path) -> dict[str, Any]:
-    """
-    Reads what [`write_summary`] wrote; a SummaryError if there is no such file, or it is not a summary of this format.
-    """
+    """Reads what [`write_summary`] wrote; a SummaryError if it is no such file."""
     try:
         summary = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

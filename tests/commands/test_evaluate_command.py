@@ -350,8 +350,8 @@ def test_what_exceeds_the_models_context(arguments, tmp_path, num_chars, max_com
     data = tmp_path / "long.jsonl"
     data.write_text(json.dumps({"problem": "1" * num_chars, "answer": "1"}) + "\n")
     message = (
-        f"max_completion_length={max_completion_length} and the longest prompt, {num_chars} tokens, exceed the model's "
-        f"context of 2048. Give --max_completion_length {rest} or less"
+        f"max_completion_length={max_completion_length} and the longest prompt, {num_chars} tokens, exceed the "
+        f"model's context of 2048. Give --max_completion_length {rest} or less"
     )
     with pytest.raises(ValueError, match=message):
         main(arguments(data=str(data), max_completion_length=max_completion_length))

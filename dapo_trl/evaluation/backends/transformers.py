@@ -25,12 +25,9 @@ from ..model import ModelFiles
 
 class SeededSampling(LogitsProcessor):
     r"""
-    Makes the most likely token of every row a sample, by the Gumbel-max trick
-    (https://huggingface.co/papers/1611.01144):
+    Gumbel-max sampling (https://huggingface.co/papers/1611.01144), where every row draws from its own generator:
 
     $$ \arg\max_v (z_v - \log E_v) \sim \mathrm{softmax}(z), \qquad E_v \sim \mathrm{Exp}(1) $$
-
-    Every row draws from a generator of its own, so that a completion does not depend on the rows beside it.
     """
 
     def __init__(self, seeds: Sequence[int], device: torch.device):
