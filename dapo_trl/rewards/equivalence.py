@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from .outcome import Outcome, Reason
 from .plain_numbers import ROUNDED_DIGITS, Number, equal_numbers, read_number
-from .spelling import in_radians, neutral, split_names, unwrapped, without_spaces, without_unit
+from .spelling import differ_in_unit, in_radians, neutral, split_names, split_unit, unwrapped, without_spaces
 
 
 # Rambling costs math-verify seconds, and is no other way to write the gold.
@@ -35,6 +35,7 @@ class Reading:
     whole: str  # all of it, but for the letter of an option
     text: str  # its value alone, without name and unit
     name: str  # what stands left of `=`; empty if that is no name
+    unit: str = ""  # `cm^2`, `%`, `base 9`; empty if it is none that is known
     number: Number | None = None  # the value, if it is a plain number
     words: str | None = None  # letters and digits of a value without symbols; `16:30` of a time of day
     is_text: bool = False  # the value is words, such as `Evelyn`, `June 20`, `no solution`, or a time of day
@@ -62,12 +63,13 @@ def read(text: str) -> Reading:
         hour = hour % 12 + 12 * (half == "p") if half else hour
         return replace(reading, words=f"{hour}:{time[2] or time[5] or '00'}", is_text=True)
     value = in_radians(re.sub(r"^\\\{ ?[a-z] ?(?:\||:|\\mid) ?(.*)\\\}$", r"\1", value))  # {x | x > 2}
-    value = without_unit(re.sub(r"^\\text\{([0-9][^{}]*)\}$", r"\1", value))
+    value, unit = split_unit(re.sub(r"^\\text\{([0-9][^{}]*)\}$", r"\1", value))
     plain = unwrapped(value)
     bare = re.sub(r"^(?i:negative|minus) ", "-", plain)
     number = read_number(re.sub(r"^(?:\\?\{|\() *(.*?) *(?:\\?\}|\))$", r"\1", bare))
+    reading = replace(reading, text=value, number=number, unit=(number and number.notation) or unit)
     if number is not None or not _WORDS.fullmatch(plain):
-        return replace(reading, text=value, number=number)
+        return reading
     tokens = [
         token if len(token) == 1 else token.lower() for token in _TOKEN.findall(plain)
     ]  # C is not the variable c
@@ -75,7 +77,7 @@ def read(text: str) -> Reading:
     is_prose = is_prose and max(map(len, tokens), default=0) > 2
     is_text = plain.isalpha() or is_prose or ("\\text" in value and any(map(str.isalpha, tokens)))
     words = "".join(sorted(tokens) if {len(token) for token in tokens} == {1} else tokens)
-    return replace(reading, text=value, words=words, is_text=is_text and not (len(plain) == 1 and plain.islower()))
+    return replace(reading, words=words, is_text=is_text and not (len(plain) == 1 and plain.islower()))
 
 
 def compare(answer: str, gold: str) -> Outcome | None:
@@ -89,7 +91,8 @@ def compare(answer: str, gold: str) -> Outcome | None:
 
 
 def _compare(answer: Reading, gold: Reading) -> Outcome | None:
-    if answer.name and gold.name and sorted(answer.name.split(",")) != sorted(gold.name.split(",")):
+    names = [sorted(one.name.split(",")) for one in (answer, gold) if one.name]
+    if (len(names) == 2 and names[0] != names[1]) or differ_in_unit(answer.unit, gold.unit):
         return WRONG
     if gold.is_text:
         return RIGHT if answer.words == gold.words else WRONG
@@ -106,8 +109,8 @@ def _compare(answer: Reading, gold: Reading) -> Outcome | None:
 def _compare_calculation(answer: Reading, gold: Reading) -> Outcome | None:
     """`2 + 3 = 5` states the number 5, if math-verify agrees that both sides are 5."""
     left, _, last = answer.whole.rpartition("=")
-    number = read_number(without_unit(last.strip()))
-    is_calculation = left and not re.search(r"(?<![\\A-Za-z])[A-Za-z]", left) and number and number.is_lowest
-    if is_calculation and equal_numbers(number, gold.number):
+    number = read_number(split_unit(last.strip())[0])
+    is_calculation = left and not re.search(r"(?<![\\A-Za-z])[A-Za-z]", left)
+    if is_calculation and number and gold.number and number.is_lowest and equal_numbers(number, gold.number):
         return None
     return WRONG if answer.is_text else UNFINISHED

@@ -16,7 +16,7 @@ from sympy.core.relational import Relational
 
 # math-verify computes these, and reduces fractions of integers, while it reads.
 _COMPUTED = re.compile(r"\\(?:[dt]?binom|gcd|lcm|det|bmod|pmod|mod|operatorname)(?![A-Za-z])")
-_FRACTION = re.compile(r"\\frac *\{ *-?([0-9]+) *\} *\{ *-?([0-9]+) *\}|(?<![0-9.}])([0-9]+) */ *([0-9]+)(?![0-9.])")
+_FRACTION = re.compile(r"\\frac *\{ *-?([0-9]+) *\} *\{ *-?([0-9]+) *\}|(?<![0-9.}^])([0-9]+) */ *([0-9]+)(?![0-9.])")
 _OPERATORS = (ExprWithLimits, sympy.Limit, sympy.Derivative, sympy.MatAdd, sympy.MatMul, sympy.MatPow)
 
 
@@ -82,7 +82,8 @@ def _has_work(node: sympy.Basic) -> bool:
             _num_factors(done, kind) < sum(_num_factors(part, kind) for part in args) for kind in (False, True)
         )
     if isinstance(node, sympy.Pow):
-        return _is_computed_power(*args, done)
+        base, exponent = args
+        return _is_computed_power(base, exponent, done)
     return _is_function(node) and not done.has(node.func)
 
 

@@ -2,7 +2,7 @@ r"""The accuracy reward, with TRL's signature; an instance of a class, not a clo
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from .answers import THINKING_TAGS
 from .outcome import Outcome, Reason
@@ -32,7 +32,7 @@ class AccuracyReward:
             Seconds that math-verify may spend on one answer.
         max_error_fraction (`float`, *optional*, defaults to `0.05`):
             Fraction of recent rows on which the verifier may fail, beyond a single one, before the run is stopped.
-        thinking_tags (`tuple[str, str]`, *optional*, defaults to `("<think>", "</think>")`):
+        thinking_tags (`Sequence[str]` of two, *optional*, defaults to `("<think>", "</think>")`):
             What the thinking stands between, which is not read. `("", "</think>")` where the chat template writes the
             beginning.
 
@@ -55,7 +55,7 @@ class AccuracyReward:
         wrong: float = -1.0,
         timeout: float = 5.0,
         max_error_fraction: float = 0.05,
-        thinking_tags: tuple[str, str] = THINKING_TAGS,
+        thinking_tags: Sequence[str] = THINKING_TAGS,
     ):
         if not wrong < correct:
             raise ValueError(f"`wrong` is {wrong} and `correct` is {correct}, but a right answer must be worth more.")
@@ -103,7 +103,7 @@ class AccuracyReward:
         outcomes = self.verifier([completion_text(completion) for completion in completions], solution)
         _log_outcomes(outcomes, solution, log_extra, log_metric)
         self._check_errors(outcomes, solution)
-        values = {True: self.correct, False: self.wrong}
+        values: dict[bool | None, float] = {True: self.correct, False: self.wrong}
         return [values.get(outcome.is_correct) for outcome in outcomes]
 
     def _check_errors(self, outcomes: list[Outcome], solution: list) -> None:

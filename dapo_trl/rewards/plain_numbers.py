@@ -32,6 +32,11 @@ class Number:
     is_percent: bool = False
     base: str | None = None  # of the notation, if it is given
 
+    @property
+    def notation(self) -> str:
+        """What is stated in place of a unit: `%`, `base 9`, or nothing."""
+        return "%" if self.is_percent else f"base {self.base}" if self.base else ""
+
 
 def read_number(text: str) -> Number | None:
     """The number that is the whole of a neutral text."""

@@ -40,7 +40,8 @@ class VerifierPool:
 
     def __init__(self, num_workers: int | None = None):
         self.num_workers = num_workers or default_num_workers()
-        self._forget()
+        self._running: tuple[subprocess.Popen, Connection] | None = None
+        self._lock = threading.Lock()
         os.register_at_fork(after_in_child=self._forget)  # the processes, and the state of the lock, are the parent's
         atexit.register(self.close)
 
@@ -65,10 +66,11 @@ class VerifierPool:
 
     def close(self) -> int | None:
         """End all processes, and return the exit code of the host if it ran. The next call starts new ones."""
-        host, self._host = self._host, None
-        if host is None:
+        running, self._running = self._running, None
+        if running is None:
             return None
-        self._connection.close()
+        host, connection = running
+        connection.close()
         host.terminate()  # it ends its workers; those of a host that has to be killed end by themselves
         try:
             return host.wait(STOP_SECONDS)
@@ -79,20 +81,21 @@ class VerifierPool:
     @property
     def host_pid(self) -> int | None:
         """Process id of the host that owns the workers; `None` while nothing runs."""
-        return self._host and self._host.pid
+        return self._running[0].pid if self._running else None
 
     def _forget(self) -> None:
-        self._host, self._connection, self._lock = None, None, threading.Lock()
+        self._running, self._lock = None, threading.Lock()
 
     def _ask(self, pairs: list[tuple[str, str]], timeout: float) -> list[Outcome]:
-        if self._host is None or self._host.poll() is not None:
-            self._host, self._connection = _start_host(self.num_workers)
-        self._connection.send((pairs, timeout))
+        if self._running is None or self._running[0].poll() is not None:
+            self._running = _start_host(self.num_workers)
+        _, connection = self._running
+        connection.send((pairs, timeout))
         # The time if every answer timed out, one after the other: beyond it the host itself must be at fault.
         patience = START_SECONDS + math.ceil(len(pairs) / self.num_workers) * (timeout + 2)
-        if not self._connection.poll(patience):
+        if not connection.poll(patience):
             raise TimeoutError(f"no reply within {patience:.0f} s")
-        return self._connection.recv()
+        return connection.recv()
 
 
 def default_num_workers() -> int:
@@ -113,9 +116,9 @@ def _start_host(num_workers: int) -> tuple[subprocess.Popen, Connection]:
         # -P: a file such as random.py in the working directory must not shadow a module of the host.
         # -c rather than -m: a main module with a name would be imported again by every worker.
         code = f"from {__name__} import serve; serve({theirs.fileno()}, {num_workers})"
-        streams = {"stdin": subprocess.DEVNULL, "stdout": 2, "pass_fds": [theirs.fileno()]}
-        streams["env"] = {**os.environ, "PYTHONPATH": path}
-        return subprocess.Popen([sys.executable, "-P", "-c", code], **streams), ours
+        command = [sys.executable, "-P", "-c", code]
+        env = {**os.environ, "PYTHONPATH": path}
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=2, pass_fds=[theirs.fileno()], env=env), ours
 
 
 def serve(descriptor: int, num_workers: int) -> None:

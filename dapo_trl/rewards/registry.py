@@ -5,6 +5,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 
 _NAMES = {"accuracy": "dapo_trl.rewards.AccuracyReward", "think_format_reward": "trl.rewards.think_format_reward"}
@@ -44,7 +45,7 @@ def load_reward(name: str, **options) -> Callable:
     return target
 
 
-def _import(path: str) -> object:
+def _import(path: str) -> Any:
     module_name, _, attribute = path.rpartition(".")
     if not module_name:
         raise ValueError(

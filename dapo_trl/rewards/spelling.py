@@ -5,6 +5,8 @@ Only what is known to leave the value alone is read over: `34 trillion`, `34 bel
 """
 
 import re
+from collections import Counter
+from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
 
@@ -17,7 +19,8 @@ _CHARACTERS = str.maketrans(
     | {"£": "", "€": "", "¥": ""}
     | {chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}  # full width
 )
-_REWRITES = {
+_REWRITES: dict[str, str | Callable[[re.Match], str]] = {
+    r"^ *(-?) *\\\$ *([0-9.,]*[0-9])\.?$": r"\1\2 \\text{dollars}",
     r"\\begin\{cases\}([^&]*?)\\end\{cases\}": lambda match: re.sub(r",? *\\\\", ",", match[1]),
     r"([0-9]*)\.([0-9]{0,9})\\(?:overline|bar) *\{([0-9]{1,9})\}": lambda match: _repeating(*match.groups()),
     r" *(?<!\\)\\! *|(?<=,)\{\}": "",
@@ -35,6 +38,8 @@ _REWRITES = {
     r"\\(?:textbf|textit|textrm|textnormal|mbox|mathrm|mathbf|mathit|text) *\{\s*([^{}]*?)\s*\}": r" \\text{\1}",
     r"\\(?:f?boxe?d?|underline) *\{([^{}]*)\}": r"\1",
     r"\^ *\{? *(?:\\circ|\\degree) *\}?(?: ?[CF](?![A-Za-z]))?|\\degree(?![A-Za-z])": r" \\text{degrees}",
+    r"_ ?\{ ?\\text\{([0-9]+)\} ?\}": r"_{\1}",
+    r"\^ ?\{ ?([0-9]+|[A-Za-z]) ?\}(?! ?[A-Za-z.]?[0-9])": r"^\1",
     r"\\(?:neq|not *=)(?![A-Za-z])|!=": r"\\ne ",
     r"\\leq(?:slant)?(?![A-Za-z])|<=": r"\\le ",
     r"\\geq(?:slant)?(?![A-Za-z])|>=": r"\\ge ",
@@ -58,12 +63,29 @@ _NUMBER_WORD = (
     r"|\w*(?:half|halve|third|quarter|dozen|hundred|thousand|illion|score|percent)s"
     r"|(?:\w*(?:teen|tie|hundred|thousand|illion)|four|fif|six|seven|eigh|nin|ten|eleven|twelf)ths?"
 )
+# Every unit that is told from others, in its spellings; single letters are read as units within \text{} only.
+_UNITS = """mm millimeter millimetre, cm centimeter centimetre, dm decimeter decimetre, m meter metre
+, km kilometer kilometre, in inch inche, ft foot feet, yd yard, mi mile, mg milligram, g gm gram, kg kilogram, lb pound
+, oz ounce, s sec second, min minute, h hr hour, d day, week, month, yr year, deg degree, rad radian, usd dollar, cent
+, euro, rupee, gal gallon, unit"""
+_MEASURES = {
+    spelling: names[0]
+    for names in map(str.split, _UNITS.split(","))
+    for name in names
+    for spelling in (name, name + "s" * (len(name) > 1))
+}
+_DERIVED = {
+    r"cc|ml|millilit(?:er|re)s?": "cm^3",
+    r"l|lit(?:er|re)s?": "dm^3",
+    r"mph": "mi/h",
+    r"kmp?h|kph": "km/h",
+    r"sq(?:uare)?\.? (\w+)|(\w+) squared": r"\1\2^2",
+    r"cu(?:bic)?\.? (\w+)|(\w+) cubed": r"\1\2^3",
+}
 _UNIT = re.compile(
-    r"(?:mm|cm|dm|km|in|ft|yd|mi|mg|kg|gm|lb|oz|ml|cl|gal|min|sec|hr|yr|mph|kmp?h|kph|rad|deg|usd|cc|rpm|kwh|hz|ohm"
-    r"|mile|meter|metre|yard|gram|pound|ounce|lit(?:er|re)|gallon|second|minute|hour|day|week|month|year|radian|degree"
-    r"|dollar|cent|euro|rupee|unit|cu|point|way|digit|student|apple|person)s?|inch|foot|feet|square|cubic|sq|people|men"
-    r"|women|children|squared|cubed|[km]?pa|mol|[kmg]?ev|kj|k?cal|bar|atm|psi|[kmg]w|[km]v|[kmg]hz|of|total|altogether"
-    r"|each|left|remaining|per|away|old|the|an?|them|all|[acdfghjklmnstvw]"  # letters within \text{} only
+    rf"{'|'.join(_MEASURES)}|(?:cl|mph|kmp?h|kph|cc|rpm|kwh|hz|ohm|lit(?:er|re)|cu|point|way|digit|student|apple|person)s?"
+    r"|mls?|square|cubic|sq|people|men|women|children|squared|cubed|[km]?pa|mol|[kmg]?ev|kj|k?cal|bar|atm|psi|[kmg]w"
+    r"|[km]v|[kmg]hz|of|total|altogether|each|left|remaining|per|away|old|the|an?|them|all|[acfjklntvw]"
     rf"|(?!(?:{_NUMBER_WORD})$)\w{{2,}}[^s]s"  # any plural
 )
 _POWER = r"\^ ?(?:-?[0-9]|\{ ?-?[0-9] ?\})"
@@ -119,16 +141,49 @@ def in_radians(text: str) -> str:
     return "".join(parts)
 
 
-def without_unit(text: str) -> str:
-    """A neutral text without the unit, noun or ordinal ending after its value."""
+def split_unit(text: str) -> tuple[str, str]:
+    """
+    A neutral text without the unit, noun or ordinal ending after its value, and the unit in one spelling.
+
+    That is empty if it is not known in full, or none (`5 of them`, `5 units`).
+    """
     text = _ORDINAL.sub("", text)
     tail = _TAIL.search(text)
     if not tail or not tail.start():
-        return text
-    words = re.sub(rf"{_POWER}|\\cdot|(?<=[a-z])\^?[0-9]", " ", tail[0])
-    words = re.findall(r"[^\W_]+", unwrapped(words).lower())
+        return text, ""
+    unit = unwrapped(tail[0]).lower()
+    words = re.findall(r"[^\W_]+", re.sub(rf"{_POWER}|\\cdot|(?<=[a-z])\^?[0-9]", " ", unit))
     is_unit = all(map(_UNIT.fullmatch, words)) and words[:1] not in (["squared"], ["cubed"])
-    return text[: tail.start()].strip() if is_unit else text
+    return (text[: tail.start()].strip(), _measure(unit)) if is_unit else (text, "")
+
+
+def _measure(unit: str) -> str:
+    r"""`m^1 s^-2` for `\text{m/s}^2`, `meters per second squared`; empty if it has an unknown word, or is `units`."""
+    for pattern, replacement in _DERIVED.items():
+        unit = re.sub(rf"\b(?:{pattern})\b", replacement, unit)
+    powers: Counter[str] = Counter()
+    sign = 1
+    for slash, word, power in re.findall(
+        r"(/|\bper\b)|([a-z]+)(?: ?\^? ?\{? ?(-?[0-9]))?", unit.replace(r"\cdot", "")
+    ):
+        if slash and not powers or word and word not in _MEASURES:
+            return ""
+        if slash:
+            sign = -1
+        else:
+            powers[_MEASURES[word]] += sign * int(power or 1)
+    return (
+        ""
+        if powers == {"unit": 1}
+        else " ".join(f"{name}^{powers[name]}" for name in sorted(powers, key=lambda name: (-powers[name], name)))
+    )
+
+
+def differ_in_unit(one: str, other: str) -> bool:
+    """Whether two units contradict each other: both are stated, and `square units` may stand for any of an area."""
+    if "unit" in one + other:
+        one, other = (re.sub(r"\b(?!deg|rad)[a-z]+(?=\^)", "unit", unit) for unit in (one, other))
+    return bool(one and other) and one != other
 
 
 def split_names(text: str) -> tuple[str, str]:
@@ -140,8 +195,8 @@ def split_names(text: str) -> tuple[str, str]:
     but part of what is said: then the names are empty. An approximation after the value says nothing more.
     """
     text = re.sub(r"^\\approx(?![A-Za-z]) ?", "", text)
-    parts = _SEPARATOR.split(text)
-    parts = [_EQUALS.split(part) for part in (parts if len(_EQUALS.findall(text)) == len(parts) else [text])]
+    texts = _SEPARATOR.split(text)
+    parts = [_EQUALS.split(part) for part in (texts if len(_EQUALS.findall(text)) == len(texts) else [text])]
     if not all(len(part) == 2 and _NAME.fullmatch(part[0].strip()) for part in parts):
         value = text.rpartition("\\approx")[0].strip()
         return split_names(value) if value else ("", text)

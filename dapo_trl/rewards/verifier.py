@@ -29,11 +29,12 @@ class Verifier:
         timeout: float = 5.0,
         cache_size: int = 50_000,
         pool: VerifierPool | None = None,
-        thinking_tags: tuple[str, str] = THINKING_TAGS,
+        thinking_tags: Sequence[str] = THINKING_TAGS,
     ):
         if not timeout > 0:
             raise ValueError(f"`timeout` is {timeout}, but it must be a positive number of seconds.")
-        is_pair = isinstance(thinking_tags, list | tuple) and [type(tag) for tag in thinking_tags] == [str, str]
+        is_sequence = isinstance(thinking_tags, Sequence) and not isinstance(thinking_tags, str)
+        is_pair = is_sequence and len(thinking_tags) == 2 and all(isinstance(tag, str) for tag in thinking_tags)
         if not is_pair or not thinking_tags[1] or thinking_tags[0] == thinking_tags[1]:
             raise ValueError(
                 f"`thinking_tags` is {thinking_tags!r}, but it must be two texts, the beginning (which may be empty, "
@@ -42,7 +43,7 @@ class Verifier:
         self.rule = get_answer_rule(answer_rule)
         self.timeout = timeout
         self.cache_size = cache_size
-        self.thinking_tags = tuple(thinking_tags)
+        self.thinking_tags = (thinking_tags[0], thinking_tags[1])
         self._pool = pool
         self._is_readable: dict[str, bool] = {}
         self._cache: dict[tuple[str, str], Outcome] = {}
@@ -58,7 +59,9 @@ class Verifier:
         if self.rule.equals is None:
             self._check_golds({gold for _, gold in pairs if gold and not gold.isdigit() and not read(gold).is_plain})
         return [
-            replace(verdicts[answer, gold] if self._is_readable.get(gold, True) else GOLD_UNREADABLE, answer=answer)
+            replace(
+                verdicts[answer, gold] if self._is_readable.get(gold or "", True) else GOLD_UNREADABLE, answer=answer
+            )
             for answer, gold in pairs
         ]
 
@@ -68,8 +71,19 @@ class Verifier:
         return [bool(verdicts[pair].is_correct) for pair in pairs]
 
     def _judge(self, pairs: Sequence[tuple[str | None, str | None]]) -> dict[tuple[str | None, str | None], Outcome]:
-        verdicts = {pair: self._decide(*pair) for pair in dict.fromkeys(pairs)}
-        return verdicts | self._verify([pair for pair, outcome in verdicts.items() if outcome is None])
+        verdicts: dict[tuple[str | None, str | None], Outcome] = {}
+        undecided = []
+        for answer, gold in dict.fromkeys(pairs):
+            if answer is None or gold is None:
+                verdicts[answer, gold] = GOLD_UNREADABLE if gold is None else NO_ANSWER
+            elif self.rule.equals:
+                verdicts[answer, gold] = Outcome(self.rule.equals(answer, gold), Reason.RULE)
+            elif outcome := compare(answer, gold):
+                verdicts[answer, gold] = outcome
+            else:
+                undecided.append((answer, gold))
+        verdicts.update(self._verify(undecided).items())
+        return verdicts
 
     def _find(self, completion: str) -> str | None:
         begin, end = self.thinking_tags
@@ -77,14 +91,6 @@ class Verifier:
             _, ended, completion = completion.rpartition(end)
             completion = completion.partition(begin)[0] if begin else completion if ended else ""
         return self.rule.find(completion)
-
-    def _decide(self, answer: str | None, gold: str | None) -> Outcome | None:
-        """The outcome, if that takes no math-verify."""
-        if gold is None:
-            return GOLD_UNREADABLE
-        if answer is None:
-            return NO_ANSWER
-        return Outcome(self.rule.equals(answer, gold), Reason.RULE) if self.rule.equals else compare(answer, gold)
 
     def _check_golds(self, golds: set[str]) -> None:
         """Find out which golds math-verify can read, whatever the answers; a gold is right as its own answer."""

@@ -16,7 +16,7 @@ from .equivalence import Reading, read
 from .finished import is_finished
 from .outcome import Outcome, Reason
 from .plain_numbers import ROUNDED_DIGITS
-from .spelling import without_unit
+from .spelling import split_unit
 
 
 MEMORY_LIMIT_BYTES = 1024**3
@@ -87,7 +87,7 @@ def _is_equal(answer: Reading, gold: Reading) -> bool:
     if not answer_is_equation:
         return _verify(_parse(gold.text), _parse(answer.text))
     sides = answer.whole.split("=")
-    return all(_verify(_parse(gold.text), _parse(without_unit(side.strip()))) for side in sides)
+    return all(_verify(_parse(gold.text), _parse(split_unit(side.strip())[0])) for side in sides)
 
 
 def _verify(gold: Basic | MatrixBase | None, answer: Basic | MatrixBase | None) -> bool:

@@ -1,4 +1,5 @@
 import pickle
+from collections import UserList
 
 import pytest
 
@@ -158,7 +159,7 @@ def test_only_what_follows_the_thinking_is_read():
     assert [outcome.answer for outcome in Verifier()(texts, ["6"] * 4)] == ["5", None, None, None]
     verifier = Verifier(thinking_tags=("[THINK]", "[/THINK]"))
     assert [outcome.answer for outcome in verifier(["[THINK]\\boxed{6}[/THINK]\\boxed{5}"], ["6"])] == ["5"]
-    verifier = Verifier(thinking_tags=("", "</think>"))
+    verifier = Verifier(thinking_tags=UserList(["", "</think>"]))
     assert [outcome.answer for outcome in verifier(["\\boxed{6}", "</think>\\boxed{5}"], ["6"] * 2)] == [None, "5"]
 
 
@@ -196,7 +197,7 @@ def test_read_gold(gold, read):
 def test_rejects_bad_arguments():
     with pytest.raises(ValueError, match="`timeout` is 0"):
         Verifier(timeout=0)
-    for tags in ("</think>", ("<think>", ""), ("</think>",)):
+    for tags in ("</think>", ("<think>", ""), ("</think>",), "ab", ("<think>", 1), None):
         with pytest.raises(ValueError, match="`thinking_tags` is .*two texts, the beginning .* and the end"):
             Verifier(thinking_tags=tags)
     with pytest.raises(ValueError, match="shorter"):
