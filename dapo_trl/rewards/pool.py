@@ -1,8 +1,6 @@
 """
-Comparisons by math-verify in processes that can be killed.
-
-The training process talks to a *host*, which owns the workers (pebble's `ProcessPool`): a pool inside the training
-process would either fork it (CUDA, threads) or make every worker import the training script again, and with it torch.
+Comparisons by math-verify in processes that can be killed. A *host* process owns them (pebble's `ProcessPool`): a pool
+inside the training process would fork it (CUDA, threads), or make every worker import the training script, with torch.
 """
 
 import atexit
@@ -32,10 +30,9 @@ START_SECONDS, STOP_SECONDS, PARENT_CHECK_SECONDS = 60.0, 3.0, 1.0
 
 class VerifierPool:
     """
-    The training process's side: `num_workers` processes, by default as many as cores for each rank, within [8, 32].
+    `num_workers` processes, by default as many as cores for each rank, within [8, 32]; started at the first call.
 
-    Nothing is started before the first call. Calls from several threads wait for each other. A forked child starts its
-    own processes. When this process ends, however it ends, the others end too.
+    Calls from several threads wait for each other. A forked child starts its own processes. They end with this one.
     """
 
     def __init__(self, num_workers: int | None = None):
@@ -46,11 +43,7 @@ class VerifierPool:
         atexit.register(self.close)
 
     def check(self, pairs: list[tuple[str, str]], timeout: float) -> list[Outcome]:
-        """
-        Outcomes of pairs `(answer, gold)`; each has `timeout` seconds, after which its worker is killed.
-
-        If the processes themselves fail, every outcome is an error.
-        """
+        """Outcomes of pairs `(answer, gold)`, of `timeout` seconds each; errors if the processes themselves fail."""
         if not pairs:
             return []
         with self._lock:
@@ -65,7 +58,7 @@ class VerifierPool:
                 raise
 
     def close(self) -> int | None:
-        """End all processes, and return the exit code of the host if it ran. The next call starts new ones."""
+        """End all processes until the next call; returns the exit code of the host if it ran."""
         running, self._running = self._running, None
         if running is None:
             return None
@@ -78,18 +71,13 @@ class VerifierPool:
             host.kill()
             return host.wait()
 
-    @property
-    def host_pid(self) -> int | None:
-        """Process id of the host that owns the workers; `None` while nothing runs."""
-        return self._running[0].pid if self._running else None
-
     def _forget(self) -> None:
         self._running, self._lock = None, threading.Lock()
 
     def _ask(self, pairs: list[tuple[str, str]], timeout: float) -> list[Outcome]:
         if self._running is None or self._running[0].poll() is not None:
             self._running = _start_host(self.num_workers)
-        _, connection = self._running
+        connection = self._running[1]
         connection.send((pairs, timeout))
         # The time if every answer timed out, one after the other: beyond it the host itself must be at fault.
         patience = START_SECONDS + math.ceil(len(pairs) / self.num_workers) * (timeout + 2)
@@ -105,7 +93,6 @@ def default_num_workers() -> int:
 
 
 shared_pool = VerifierPool()
-"""The one pool of this process."""
 
 
 def _start_host(num_workers: int) -> tuple[subprocess.Popen, Connection]:
@@ -122,7 +109,7 @@ def _start_host(num_workers: int) -> tuple[subprocess.Popen, Connection]:
 
 
 def serve(descriptor: int, num_workers: int) -> None:
-    """What the host does: answer requests from a connection until its other end is closed, or the parent is gone."""
+    """What the host does: answer requests until the other end of the connection is closed, or the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the training process, whose end ends this one
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     connection, parent = Connection(descriptor), os.getppid()
@@ -153,7 +140,7 @@ def _new_pool(num_workers: int) -> ProcessPool:
 
 
 def _check(answer: str, gold: str, timeout: float) -> Outcome:
-    from .worker import check  # not in the host, which has no use for sympy and starts sooner without
+    from .worker import check  # not in the host, which starts sooner without sympy
 
     return check(answer, gold, timeout)
 

@@ -142,45 +142,32 @@ def in_radians(text: str) -> str:
 
 
 def split_unit(text: str) -> tuple[str, str]:
-    """
-    A neutral text without the unit, noun or ordinal ending after its value, and the unit in one spelling.
-
-    That is empty if it is not known in full, or none (`5 of them`, `5 units`).
-    """
+    """A neutral text without the unit, noun or ordinal ending after its value; and the unit, see [`_measure`]."""
     text = _ORDINAL.sub("", text)
     tail = _TAIL.search(text)
     if not tail or not tail.start():
         return text, ""
-    unit = unwrapped(tail[0]).lower()
-    words = re.findall(r"[^\W_]+", re.sub(rf"{_POWER}|\\cdot|(?<=[a-z])\^?[0-9]", " ", unit))
+    unit = unwrapped(tail[0]).lower().replace(r"\cdot", " ")
+    words = re.findall(r"[^\W_]+", re.sub(rf"{_POWER}|(?<=[a-z])\^?[0-9]", " ", unit))
     is_unit = all(map(_UNIT.fullmatch, words)) and words[:1] not in (["squared"], ["cubed"])
     return (text[: tail.start()].strip(), _measure(unit)) if is_unit else (text, "")
 
 
 def _measure(unit: str) -> str:
-    r"""`m^1 s^-2` for `\text{m/s}^2`, `meters per second squared`; empty if it has an unknown word, or is `units`."""
+    r"""`m^1 s^-2` for `m/s^2` or `meters per second squared`; empty for `5 units`, `5 per day`, and unknown words."""
     for pattern, replacement in _DERIVED.items():
         unit = re.sub(rf"\b(?:{pattern})\b", replacement, unit)
     powers: Counter[str] = Counter()
-    sign = 1
-    for slash, word, power in re.findall(
-        r"(/|\bper\b)|([a-z]+)(?: ?\^? ?\{? ?(-?[0-9]))?", unit.replace(r"\cdot", "")
-    ):
-        if slash and not powers or word and word not in _MEASURES:
+    for slash, word, power in re.findall(r"(?:(/|\bper\b)[ (]*)?([a-z]+)(?: ?\^? ?\{? ?(-?[0-9]))?", unit):
+        if word not in _MEASURES:
             return ""
-        if slash:
-            sign = -1
-        else:
-            powers[_MEASURES[word]] += sign * int(power or 1)
-    return (
-        ""
-        if powers == {"unit": 1}
-        else " ".join(f"{name}^{powers[name]}" for name in sorted(powers, key=lambda name: (-powers[name], name)))
-    )
+        powers[_MEASURES[word]] += int(power or 1) * (-1 if slash else 1)
+    is_known = powers != {"unit": 1} and max(powers.values(), default=0) > 0
+    return " ".join(f"{name}^{power}" for name, power in sorted(powers.items(), key=lambda item: -item[1]) if is_known)
 
 
 def differ_in_unit(one: str, other: str) -> bool:
-    """Whether two units contradict each other: both are stated, and `square units` may stand for any of an area."""
+    """Whether two stated units contradict each other; `square units` may stand for any of an area."""
     if "unit" in one + other:
         one, other = (re.sub(r"\b(?!deg|rad)[a-z]+(?=\^)", "unit", unit) for unit in (one, other))
     return bool(one and other) and one != other
@@ -188,11 +175,8 @@ def differ_in_unit(one: str, other: str) -> bool:
 
 def split_names(text: str) -> tuple[str, str]:
     r"""
-    Names and values of a neutral `x = 5`, `f(2) = 5`, `\angle ABC = 30`, `x \in [0, 1]`, `x = 1 or x = 2`, or of
-    `x = 1, y = 2; x = 3, y = 4`, which is `(1, 2), (3, 4)`.
-
-    A sum of letters that was asked for (`m + n = 34`) is a name too. The left side of `xy = 6` or `x^2 = 4` is none,
-    but part of what is said: then the names are empty. An approximation after the value says nothing more.
+    Names and values of a neutral `f(2) = 5`, `x \in [0, 1]`, `m + n = 34`, `x = 1 or x = 2`, without approximations.
+    Of `x = 1, y = 2; x = 3, y = 4` the value is `(1, 2), (3, 4)`. The left side of `xy = 6` is no name.
     """
     text = re.sub(r"^\\approx(?![A-Za-z]) ?", "", text)
     texts = _SEPARATOR.split(text)

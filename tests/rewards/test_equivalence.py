@@ -2,9 +2,8 @@ from fractions import Fraction
 
 import pytest
 
-from dapo_trl.rewards.equivalence import compare, read
+from dapo_trl.rewards.equivalence import compare, read, read_number
 from dapo_trl.rewards.outcome import Reason
-from dapo_trl.rewards.plain_numbers import read_number
 from dapo_trl.rewards.spelling import neutral
 
 
@@ -232,7 +231,7 @@ def test_left_to_algebra(answer, gold):
 
 def test_read_number():
     assert read_number("-1,024.50").value == Fraction(-2049, 2)
-    assert read_number("50%").is_percent
+    assert read_number("50%").unit == "%"
     assert read_number("no number") is None
     assert read_number("2 1/2").value == Fraction(5, 2)
 

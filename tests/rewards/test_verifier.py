@@ -63,9 +63,10 @@ def test_identical_pairs_are_verified_once():
     assert pool.asked == [("2y", "x"), ("3y", "x")]
 
 
-def test_cache_is_bounded_and_drops_the_oldest():
+def test_cache_is_bounded_and_drops_the_oldest(monkeypatch):
+    monkeypatch.setattr("dapo_trl.rewards.verifier.CACHE_SIZE", 2)
     pool = CountingPool()
-    verifier = Verifier(cache_size=2, pool=pool)
+    verifier = Verifier(pool=pool)
     for exponent in (1, 2, 1, 3, 1, 2):
         verifier([f"Answer: {exponent}y"], ["x"])
     assert [answer for answer, _ in pool.asked] == ["1y", "2y", "3y", "2y"]
