@@ -15,8 +15,7 @@ from .batching.rollout import weigh_by_group
 from .checks.returned_rewards import watched_rewards
 from .checks.trainer import check_before_loading, check_loaded
 from .config import DAPOConfig
-from .generation.setup import generating, prepare_generation
-from .generation.vllm import generating_with
+from .generation.setup import built_with_vllm, generating, prepare_generation
 from .monitoring import EvaluationRecord, FilterRewards, RolloutMonitor, add_callbacks
 from .monitoring.completions_table import length_columns
 from .run.beginning import forget_earlier_run, own_state, recall, resume
@@ -131,7 +130,7 @@ class DAPOTrainer(GRPOTrainer):
         arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         given = check_before_loading(arguments)
         args = given.args
-        with generating_with(args, given.datasets.values(), lambda: self.state.global_step):
+        with built_with_vllm(args, given.datasets.values(), lambda: self.state.global_step):
             super().__init__(**arguments | given.replacements())
         columns = check_loaded(self, given, model, eval_dataset)
         names, overlong = self.reward_func_names, given.overlong_column

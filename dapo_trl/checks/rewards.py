@@ -14,7 +14,6 @@ from torch import nn
 from trl.trainer.utils import get_callable_name
 
 from ..config import DAPOConfig
-from .arguments import as_list
 from .data import columns_of
 from .returned_rewards import LARGEST
 
@@ -200,6 +199,13 @@ def add_overlong_punishment(args: DAPOConfig, reward_funcs: list, processing_cla
     reward_funcs.append(SoftOverlongPunishment(args.max_completion_length, args.soft_punish_cache))
     if processing_classes is not None:
         processing_classes.append(None)
+
+
+def as_list(value: Any) -> list:
+    """A copy of the list, or a list of the one value."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def deciding_rewards(args: DAPOConfig, all_names: list[str], num_task_rewards: int) -> list[int]:

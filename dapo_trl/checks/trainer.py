@@ -1,16 +1,18 @@
 """Everything that is checked of a trainer's arguments: before the model is loaded, and once it is."""
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from datasets import IterableDataset
+from transformers import PreTrainedModel, TrainerCallback
+from trl.trainer.utils import get_config_model_id
 
 from ..config import DAPOConfig
-from ..generation.vllm import check_weight_transfer
-from .arguments import as_list, check_callbacks, check_supported, own_args
 from .data import check_dataset_size, check_datasets, check_prompts
-from .dropout import check_dropout
 from .model import (
+    check_dropout,
     check_model,
     check_optimizers,
     check_policy,
@@ -21,6 +23,7 @@ from .model import (
 )
 from .rewards import (
     add_overlong_punishment,
+    as_list,
     check_best_metric,
     check_reward_weights,
     check_rewards,
@@ -77,7 +80,10 @@ def check_before_loading(arguments: dict[str, Any]) -> CheckedArguments:
     check_model(model, arguments["processing_class"], getattr(args, "trust_remote_code", False))
     args, reward_funcs = own_args(args, model), as_list(arguments["reward_funcs"])
     check_reference(model, arguments["peft_config"], args.beta)
-    check_weight_transfer(args)
+    if args.use_vllm:
+        from ..generation.vllm import check_weight_transfer  # others do not load vLLM's part
+
+        check_weight_transfer(args)
     is_generated_elsewhere = (arguments["rollout_func"] or arguments["environment_factory"]) is not None
     check_supported(args, train_dataset, arguments["tools"], arguments["environment_factory"])
     datasets = check_datasets(args, train_dataset, arguments["eval_dataset"])
@@ -132,3 +138,62 @@ def check_loaded(trainer: Any, given: CheckedArguments, model: Any, eval_dataset
     columns = deciding_rewards(args, trainer.reward_func_names, given.num_task_rewards)
     check_best_metric(args, eval_dataset, given.reward_funcs, trainer.reward_func_names, bool(columns))
     return columns
+
+
+def own_args(args: DAPOConfig | None, model: str | PreTrainedModel) -> DAPOConfig:
+    """
+    A copy of the arguments, or default ones, whose output directory is named after the model.
+
+    Raises:
+        TypeError: if they are of another class.
+    """
+    if args is None:
+        model_name = model if isinstance(model, str) else get_config_model_id(model.config)
+        return DAPOConfig(f"{model_name.split('/')[-1]}-DAPO")
+    if not isinstance(args, DAPOConfig):
+        raise TypeError(f"args is a {type(args).__name__}, but DAPOTrainer needs a DAPOConfig. Build one instead.")
+    return copy.copy(args)
+
+
+def check_supported(args: DAPOConfig, train_dataset: Any, tools: list | None, environment_factory: Any) -> None:
+    """
+    Refuses what dynamic sampling and balanced micro-batches cannot be combined with.
+
+    Raises:
+        ValueError: for tools, environments, images or an iterable data set.
+    """
+    if not args.owns_batches:
+        return
+    columns = getattr(train_dataset, "column_names", None) or []
+    unsupported = {
+        "tools": bool(tools),
+        "environment_factory": environment_factory is not None,
+        "a train_dataset with images": "image" in columns or "images" in columns,
+        "an iterable train_dataset": isinstance(train_dataset, IterableDataset),
+    }
+    for name, is_given in unsupported.items():
+        if is_given:
+            raise ValueError(
+                f"{name} cannot be combined with dynamic_sampling={args.dynamic_sampling} or "
+                f"balance_micro_batches={args.balance_micro_batches}. Set both to false to train as GRPOTrainer does"
+                + (", or load the data set without streaming." if "iterable" in name else ".")
+            )
+
+
+def check_callbacks(callbacks: Any) -> None:
+    """
+    Refuses callbacks that lack the methods that are called.
+
+    Raises:
+        TypeError: naming the first that is not one.
+    """
+    if not isinstance(callbacks, list | None):
+        raise TypeError(f"callbacks is a {type(callbacks).__name__}, but it must be a list of callbacks: [...].")
+    events = [name for name in dir(TrainerCallback) if name.startswith("on_")]
+    for i, callback in enumerate(callbacks or []):
+        missing = [event for event in events if not hasattr(callback, event)]
+        if missing:
+            raise TypeError(
+                f"callbacks[{i}] is {callback!r:.60}, which has no {missing[0]}. Make it a subclass of "
+                "transformers.TrainerCallback."
+            )

@@ -11,11 +11,11 @@ import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from datasets import Dataset
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ..data.check import CheckFailedError, check_dataset
 from ..data.load import load_prompts
@@ -27,6 +27,9 @@ from ..rewards import load_reward
 from ..run.secret_values import mask_logs
 from .recipe_parser import RecipeParser
 
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +124,9 @@ def _check(dataset: Dataset, config: PrepareConfig, reward_funcs: list[Callable]
     _say(report.summary())
 
 
-def _tokenizer(config: PrepareConfig) -> PreTrainedTokenizerBase | None:
+def _tokenizer(config: PrepareConfig) -> "PreTrainedTokenizerBase | None":
+    from transformers import AutoTokenizer  # it takes seconds, which --help need not wait for
+
     return AutoTokenizer.from_pretrained(config.tokenizer) if config.tokenizer else None
 
 

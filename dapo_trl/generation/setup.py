@@ -1,7 +1,8 @@
 """How the trainer generates: what is set up once it stands, and around each call."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 from accelerate.logging import get_logger
@@ -12,6 +13,15 @@ from .kwargs import end_tokens, own_settings, without_own_settings
 
 
 logger = get_logger(__name__)
+
+
+def built_with_vllm(args: Any, datasets: Iterable[Any], global_step: Callable[[], int]) -> AbstractContextManager:
+    """Inside, a trainer that is built generates by our side of vLLM, which is not loaded without `use_vllm`."""
+    if not args.use_vllm:
+        return contextlib.nullcontext()
+    from .vllm import generating_with
+
+    return generating_with(args, datasets, global_step)
 
 
 def prepare_generation(trainer: Any, timed_sync: Callable) -> None:

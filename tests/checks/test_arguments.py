@@ -194,12 +194,12 @@ def test_a_trainer_lists_the_names_there_are(metric):
 
 def test_the_punishment_is_no_task_reward():
     trainer = build(DAPOTrainer, {"soft_punish_cache": 4})
-    assert trainer._deciding_rewards == [0]
+    assert trainer.filter_rewards.columns == [0]
 
 
 def test_no_deciding_reward_is_needed_without_dynamic_sampling():
     trainer = build(DAPOTrainer, {"dynamic_sampling": False}, reward_funcs=[correct, brevity])
-    assert trainer._deciding_rewards == []
+    assert trainer.filter_rewards.columns == []
 
 
 # The caller's objects

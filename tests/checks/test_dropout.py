@@ -7,7 +7,7 @@ from transformers import OPTForCausalLM
 
 from dapo_trl import DAPOConfig, DAPOTrainer
 from dapo_trl.batching import loss_mask
-from dapo_trl.checks.dropout import configured_dropout, disable_dropout
+from dapo_trl.checks.model import configured_dropout, disable_dropout
 from dapo_trl.train import make_parser
 
 from ..helpers import build, exact_model, tiny_model, train, weights

@@ -94,10 +94,10 @@ def test_pool_accepts_in_draw_order_while_there_is_room():
     assert (pool.accepted, pool.num_missing, pool.num_drawn, pool.num_surplus) == ([0, 2, 5], 0, 7, 1)
 
 
-def test_pool_tells_the_fate_of_every_group():
+def test_pool_tells_the_status_of_every_group():
     pool = filled_pool()
-    fates = ["kept", "all_wrong", "kept", "all_correct", "unscorable", "kept", "surplus"]
-    assert [pool.fate(group) for group in range(7)] == fates
+    statuses = ["kept", "all_wrong", "kept", "all_correct", "unscorable", "kept", "surplus"]
+    assert [pool.status(group) for group in range(7)] == statuses
 
 
 def test_pool_metrics():
