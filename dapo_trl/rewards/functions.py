@@ -45,8 +45,7 @@ class AccuracyReward:
     """
 
     __name__ = "accuracy"
-    required_columns = ("solution",)
-    """Columns that the data must have; the trainer looks for them before it generates."""
+    required_columns = ("solution",)  # the trainer looks for them before it generates
 
     def __init__(
         self,

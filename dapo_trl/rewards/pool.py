@@ -29,11 +29,7 @@ START_SECONDS, STOP_SECONDS, PARENT_CHECK_SECONDS = 60.0, 3.0, 1.0
 
 
 class VerifierPool:
-    """
-    `num_workers` processes, by default as many as cores for each rank, within [8, 32]; started at the first call.
-
-    Calls from several threads wait for each other. A forked child starts its own processes. They end with this one.
-    """
+    """`num_workers` processes, started at the first call; threads take turns, and a forked child starts its own."""
 
     def __init__(self, num_workers: int | None = None):
         self.num_workers = num_workers or default_num_workers()
