@@ -88,10 +88,10 @@ def _unwrapped(function: Callable) -> Callable:
 
 def _check_name(place: str, name: str) -> None:
     """A string is a reward model for TRL, but a function for the training command."""
-    from ..rewards.registry import reward_names  # a trainer does not need our rewards
+    from ..rewards.registry import REWARDS  # a trainer does not need our rewards
 
     is_dotted = re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", name) is not None
-    if (name in reward_names() or is_dotted) and not os.path.exists(name):
+    if (name in REWARDS or is_dotted) and not os.path.exists(name):
         raise ValueError(
             f"{place}={name!r} would be loaded as a reward model of that name. Pass the function itself: "
             f"dapo_trl.rewards.load_reward({name!r})."
