@@ -47,9 +47,6 @@ WHY_OFF = (
 def check_model(model: Any, processing_class: Any, trust_remote_code: bool = False) -> None:
     """
     Refuses a model, as given to the trainer, that is not a causal language model, or lacks what the trainer reads.
-
-    Raises:
-        TypeError, ValueError: the message says what to pass instead.
     """
     if isinstance(model, str):
         _check_architecture(model, trust_remote_code)
@@ -103,12 +100,7 @@ def _check_architecture(name: str, trust_remote_code: bool) -> None:
 
 
 def check_reference(model: Any, peft_config: Any, beta: float) -> None:
-    """
-    Refuses a model of which TRL could not make the reference of the KL term.
-
-    Raises:
-        ValueError: for adapters by other names than TRL's, and for a model that cannot be loaded once more.
-    """
+    """Refuses a model of which TRL could not make the reference of the KL term."""
     if beta == 0 or isinstance(model, str):
         return
     if isinstance(model, PeftModel):
@@ -127,12 +119,7 @@ def check_reference(model: Any, peft_config: Any, beta: float) -> None:
 
 
 def check_optimizers(optimizers: Any) -> None:
-    """
-    Refuses what is not a pair of an optimizer and its scheduler.
-
-    Raises:
-        TypeError, ValueError: the message says what to pass instead.
-    """
+    """Refuses what is not a pair of an optimizer and its scheduler."""
     if not isinstance(optimizers, tuple | list) or len(optimizers) != 2:
         raise TypeError(
             f"optimizers is {_described(optimizers)}, but it must be a pair (optimizer, scheduler), each of which may "
@@ -150,11 +137,6 @@ def check_quantization(args: DAPOConfig, model_args: ModelConfig) -> None:
     """
     Refuses recipes whose 4-bit or 8-bit base model could not be trained (QLoRA,
     https://huggingface.co/papers/2305.14314).
-
-    Raises:
-        ValueError: without LoRA, with a model that is spread over processes, or with 4-bit weights that are unpacked
-            to another type than the training computes with.
-        ImportError: if bitsandbytes is missing.
     """
     name = next((name for name in ("load_in_4bit", "load_in_8bit") if getattr(model_args, name)), None)
     if name is None:
@@ -203,12 +185,7 @@ def _described(value: Any) -> str:
 def check_policy(
     model: nn.Module, tokenizer: PreTrainedTokenizerBase, optimizer: torch.optim.Optimizer | None, args: DAPOConfig
 ) -> None:
-    """
-    Refuses a policy (with its adapters) that would not be trained, or that does not fit its tokenizer.
-
-    Raises:
-        ValueError: the message says what to change.
-    """
+    """Refuses a policy (with its adapters) that would not be trained, or that does not fit its tokenizer."""
     if is_peft_model(model):
         _check_adapters(model, args)
     check_trainable(model, args.fp16)
@@ -262,12 +239,7 @@ def _check_active_adapters(model: Any) -> None:
 
 
 def check_trainable(model: nn.Module, fp16: bool) -> None:
-    """
-    Refuses a model that no optimizer step would change, or not in mixed precision with float16.
-
-    Raises:
-        ValueError: the message says what to change.
-    """
+    """Refuses a model that no optimizer step would change, or not in mixed precision with float16."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trained:
         raise ValueError(
@@ -298,12 +270,7 @@ def _check_optimized(model: nn.Module, optimizer: torch.optim.Optimizer) -> None
 
 
 def check_token_id(number: int, place: str, tokenizer: PreTrainedTokenizerBase, model: nn.Module) -> None:
-    """
-    Refuses a token id, found at `place`, that the model has no embedding for.
-
-    Raises:
-        ValueError: naming the token.
-    """
+    """Refuses a token id, found at `place`, that the model has no embedding for."""
     num_rows = num_embeddings(model)
     if number >= num_rows:
         raise ValueError(
@@ -325,13 +292,7 @@ def num_embeddings(model: Any) -> int:
 
 
 def max_positions(model: Any) -> tuple[int | None, bool]:
-    """
-    How long a sequence may be.
-
-    Returns:
-        `tuple[int | None, bool]`: `max_position_embeddings` in tokens, None if the model has no such bound, and
-        whether positions beyond it are an error, because each has an embedding of its own.
-    """
+    """How long a sequence may be."""
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if limit is None:
         return None, False

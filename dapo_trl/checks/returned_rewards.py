@@ -112,19 +112,7 @@ def check_rewards(
     names: list[str],
     rows: list[tuple[Any, Any]],
 ) -> None:
-    """
-    Refuses rewards that make the advantages of a group zero or NaN. All processes must call it together.
-
-    Args:
-        rewards_per_func (`torch.Tensor` of shape `(R * B, F)`): rewards of all processes' rows, groups contiguous.
-        weights (`torch.Tensor` of shape `(F,)`, *optional*): weights of the functions; None if TRL does not add them.
-        returned ([`ReturnedValues`]): what this process's functions returned.
-        names (`list[str]` of length F): names of the functions.
-        rows (`list[tuple]` of length B): prompt and completion of this process's rows.
-
-    Raises:
-        RewardValueError: naming the function, the row, and what it returned; the same on every process.
-    """
+    """Refuses rewards that make the advantages of a group zero or NaN. All processes must call it together."""
     rewards = rewards_per_func.detach().cpu()
     weight_of = torch.ones(len(names)) if weights is None else weights.detach().cpu()
     is_unusable = (rewards.abs() > LARGEST) | ((rewards * weight_of).abs() > LARGEST)
@@ -157,17 +145,7 @@ def check_rewards(
 
 
 def find_lost(rewards: torch.Tensor, weights: torch.Tensor, num_generations: int) -> tuple[int, int] | None:
-    """
-    Finds a group whose rewards differ, but hardly any more once they are added in float32.
-
-    Args:
-        rewards (`torch.Tensor` of shape `(P * G, F)`): rewards, NaN where a function does not apply.
-        weights (`torch.Tensor` of shape `(F,)`): weights of the functions.
-        num_generations (`int`): G.
-
-    Returns:
-        `tuple[int, int]`: row and function of the largest number of such a group; None if there is no such group.
-    """
+    """Finds a group whose rewards differ, but hardly any more once they are added in float32."""
     weighted = (rewards.nan_to_num() * weights).view(-1, num_generations, rewards.size(1))
     added = weighted.sum(dim=2).double()
     # Each function's differences on their own, in which a large constant plays no part.
@@ -186,17 +164,7 @@ def find_lost(rewards: torch.Tensor, weights: torch.Tensor, num_generations: int
 def watched_rewards(
     trainer: GRPOTrainer, prompts: list, completions: list, warned_of_nan: set[int]
 ) -> Iterator[Callable[[torch.Tensor], None]]:
-    """
-    Inside, the trainer's reward functions are watched.
-
-    Args:
-        trainer ([`~trl.GRPOTrainer`]): the trainer.
-        prompts, completions (`list` of length B): this process's rows.
-        warned_of_nan (`set[int]`): functions whose NaN has been warned of; extended.
-
-    Yields:
-        `Callable`: to be given all processes' rewards `(R * B, F)`, by all of them; see [`check_rewards`].
-    """
+    """Inside, the trainer's reward functions are watched."""
     is_training = trainer.model is not None and trainer.model.training
     num_generations = trainer.num_generations if is_training else trainer.num_generations_eval
     assert num_generations is not None  # set by the configuration

@@ -36,19 +36,7 @@ METRIC_FAMILIES = ("completions/", "clip_ratio/", "sampling/", "verifier/")
 def check_rewards(
     reward_funcs: list, args: DAPOConfig, datasets: dict[str, Any], is_generated_elsewhere: bool
 ) -> None:
-    """
-    Refuses what cannot be called as a reward function, from its signature.
-
-    Args:
-        reward_funcs (`list`): the user's.
-        args (`DAPOConfig`): whether columns are removed.
-        datasets (`dict[str, Any]`): all data sets, by the words that name them.
-        is_generated_elsewhere (`bool`): a `rollout_func` or an environment may add arguments.
-
-    Raises:
-        TypeError: for what is not a reward function, or takes other arguments.
-        ValueError: for names that TRL would look for on the Hub, and for columns that are missing or in the way.
-    """
+    """Refuses what cannot be called as a reward function, from its signature."""
     for i, reward in enumerate(reward_funcs):
         _check_kind(f"reward_funcs[{i}]", reward)
     functions = [reward for reward in reward_funcs if callable(reward) and not isinstance(reward, nn.Module)]
@@ -164,12 +152,7 @@ def _is_required(parameter: inspect.Parameter) -> bool:
 
 
 def check_reward_weights(args: DAPOConfig, num_rewards: int) -> None:
-    """
-    One weight for each of the user's reward functions; the overlong punishment has a weight of its own.
-
-    Raises:
-        ValueError: if the numbers differ, or a weight is not a number to multiply with, or all are zero.
-    """
+    """One weight for each of the user's reward functions; the overlong punishment has a weight of its own."""
     given, overlong_weight = args.reward_weights, args.overlong_weight
     if not isinstance(given, list | tuple | None):
         raise ValueError(f"reward_weights={given!r} is not a list. Give one weight per function in reward_funcs.")
@@ -213,12 +196,6 @@ def deciding_rewards(args: DAPOConfig, all_names: list[str], num_task_rewards: i
     Indices of the filter rewards: they say whether a completion is right, and so which groups are informative.
 
     `dynamic_sampling_metric` names them among the first `num_task_rewards` of `all_names`, which are the user's.
-
-    Returns:
-        `list[int]`: empty without dynamic sampling if nothing tells: accuracy is not reported then.
-
-    Raises:
-        ValueError: if names are missing with several functions, unknown, given twice, or not unique.
     """
     metric, names, best = args.dynamic_sampling_metric, all_names[:num_task_rewards], args.metric_for_best_model
     is_unique = len(set(all_names)) == len(all_names)
@@ -265,9 +242,6 @@ def check_best_metric(
 
     With named evaluation sets there is no common metric: one set decides which model is best. `has_accuracy` says
     whether avg@k is reported.
-
-    Raises:
-        ValueError: with the names there are.
     """
     metric = args.metric_for_best_model
     if metric is None or args.eval_strategy == "no":

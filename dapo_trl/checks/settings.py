@@ -106,12 +106,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
 
 
 def check_values(config: Any) -> None:
-    """
-    Checks every field on its own, at the beginning of `__post_init__`.
-
-    Raises:
-        ValueError: with field, value, and what to set instead.
-    """
+    """Checks every field on its own, at the beginning of `__post_init__`."""
     for name, allowed in [(name, allowed) for allowed, names in RANGES.items() for name in names]:
         problem = allowed.problem(getattr(config, name))
         if problem:
@@ -164,9 +159,6 @@ def check_combinations(config: Any) -> None:
     """
     Refuses what cannot be combined, because the gradient would not be the one asked for, at the end of
     `__post_init__`.
-
-    Raises:
-        ValueError: the message says what to change.
     """
     _refuse(_wrong_losses(config))
     _refuse(_wrong_bounds(config))
@@ -304,9 +296,6 @@ def check_waits(config: Any, seconds: float) -> None:
     others would end the run before the main process can repeat a request.
 
     Each wait counts by itself: the processes meet after every attempt, and pause together.
-
-    Raises:
-        ValueError: the message says what to change.
     """
     if config.world_size == 1:
         return

@@ -66,15 +66,7 @@ class CheckedArguments:
 
 
 def check_before_loading(arguments: dict[str, Any]) -> CheckedArguments:
-    """
-    Refuses what cannot be trained, before anything is loaded.
-
-    Args:
-        arguments (`dict[str, Any]`): those of [`DAPOTrainer`], by name.
-
-    Raises:
-        ValueError: for arguments that cannot work together; the message says what to change.
-    """
+    """Refuses what cannot be trained, before anything is loaded."""
     model, train_dataset = arguments["model"], arguments["train_dataset"]
     args = arguments["args"]
     check_model(model, arguments["processing_class"], getattr(args, "trust_remote_code", False))
@@ -103,21 +95,7 @@ def check_before_loading(arguments: dict[str, Any]) -> CheckedArguments:
 
 
 def check_loaded(trainer: Any, given: CheckedArguments, model: Any, eval_dataset: Any) -> list[int]:
-    """
-    Refuses, or warns of, what only shows with the model and the tokenizer at hand; dropout is turned off.
-
-    Args:
-        trainer ([`DAPOTrainer`]): as its parent has built it.
-        given ([`CheckedArguments`]): its arguments.
-        model (`str` or `torch.nn.Module`): as the caller gave it.
-        eval_dataset: as the caller gave it.
-
-    Returns:
-        `list[int]`: columns of the filter rewards.
-
-    Raises:
-        ValueError: with what to change.
-    """
+    """Refuses, or warns of, what only shows with the model and the tokenizer at hand; dropout is turned off."""
     args = given.args
     if args.balance_micro_batches and trainer.aux_loss_enabled:
         raise ValueError(
@@ -141,12 +119,7 @@ def check_loaded(trainer: Any, given: CheckedArguments, model: Any, eval_dataset
 
 
 def own_args(args: DAPOConfig | None, model: str | PreTrainedModel) -> DAPOConfig:
-    """
-    A copy of the arguments, or default ones, whose output directory is named after the model.
-
-    Raises:
-        TypeError: if they are of another class.
-    """
+    """A copy of the arguments, or default ones, whose output directory is named after the model."""
     if args is None:
         model_name = model if isinstance(model, str) else get_config_model_id(model.config)
         return DAPOConfig(f"{model_name.split('/')[-1]}-DAPO")
@@ -156,12 +129,7 @@ def own_args(args: DAPOConfig | None, model: str | PreTrainedModel) -> DAPOConfi
 
 
 def check_supported(args: DAPOConfig, train_dataset: Any, tools: list | None, environment_factory: Any) -> None:
-    """
-    Refuses what dynamic sampling and balanced micro-batches cannot be combined with.
-
-    Raises:
-        ValueError: for tools, environments, images or an iterable data set.
-    """
+    """Refuses what dynamic sampling and balanced micro-batches cannot be combined with."""
     if not args.owns_batches:
         return
     columns = getattr(train_dataset, "column_names", None) or []
@@ -181,12 +149,7 @@ def check_supported(args: DAPOConfig, train_dataset: Any, tools: list | None, en
 
 
 def check_callbacks(callbacks: Any) -> None:
-    """
-    Refuses callbacks that lack the methods that are called.
-
-    Raises:
-        TypeError: naming the first that is not one.
-    """
+    """Refuses callbacks that lack the methods that are called."""
     if not isinstance(callbacks, list | None):
         raise TypeError(f"callbacks is a {type(callbacks).__name__}, but it must be a list of callbacks: [...].")
     events = [name for name in dir(TrainerCallback) if name.startswith("on_")]

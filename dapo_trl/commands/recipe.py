@@ -84,12 +84,7 @@ def make_parser(words: Sequence[str] = (), prog: str = "python -m dapo_trl.train
 
 
 def read_recipe(parser: RecipeParser, words: Sequence[str]) -> tuple[DAPOScriptArguments, "DAPOConfig", ModelConfig]:
-    """
-    What a command line and its recipe say.
-
-    Raises:
-        ValueError: for what is unknown, impossible, or missing.
-    """
+    """What a command line and its recipe say."""
     script_args, training_args, model_args = parser.parse(words)
     if model_args.model_name_or_path is None:
         raise ValueError("model_name_or_path is not set. Set it to a model id on the Hub or a local directory.")
@@ -112,12 +107,7 @@ def load_tokenizer(model_args: ModelConfig, training_args: "DAPOConfig") -> "Pre
 def load_datasets(
     script_args: DAPOScriptArguments, training_args: "DAPOConfig", is_conversational: bool
 ) -> "tuple[Dataset, Dataset | None]":
-    """
-    Training data, and evaluation data if the run evaluates.
-
-    Raises:
-        ValueError: if there is no evaluation data.
-    """
+    """Training data, and evaluation data if the run evaluates."""
     from ..data import load_prompts
 
     is_evaluated = training_args.eval_strategy != "no"

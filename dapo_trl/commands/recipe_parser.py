@@ -100,9 +100,6 @@ class StrictParser(CommandParser):
     def refuse_unknown_flags(self, words: Sequence[str], others: Iterable[str] = ()) -> None:
         """
         Refuses flags of a command line that are neither this parser's nor `others`, and names those that may be meant.
-
-        Raises:
-            ValueError: naming all of them.
         """
         known = {*self._option_string_actions, *others}
         flags = [word.partition("=")[0] for word in words if word.startswith("--") and word != "--"]
@@ -163,12 +160,7 @@ class RecipeParser(StrictParser, TrlParser):
 
 
 def refuse_repeated_keys(text: str, source: str) -> None:
-    """
-    Refuses equal keys in one mapping of a YAML text, of which YAML silently takes the last one.
-
-    Raises:
-        ValueError: naming the key, its lines, and the `source` of the text.
-    """
+    """Refuses equal keys in one mapping of a YAML text, of which YAML silently takes the last one."""
     _refuse_in(yaml.compose(text, Loader=yaml.SafeLoader), source, "")
 
 

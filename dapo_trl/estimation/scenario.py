@@ -62,12 +62,7 @@ def options() -> list:
 
 
 def read_sharding(accelerate_config: str, num_gpus: int) -> Sharding:
-    """
-    How a configuration file of accelerate spreads the model over R = `num_gpus` processes.
-
-    Raises:
-        ValueError: if it only refers to a file of DeepSpeed.
-    """
+    """How a configuration file of accelerate spreads the model over R = `num_gpus` processes."""
     from accelerate.commands.config.config_args import load_config_from_file  # loads torch
 
     config = load_config_from_file(accelerate_config)
