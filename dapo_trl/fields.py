@@ -5,7 +5,7 @@ from typing import Any
 
 
 def option(default: Any, help: str, **metadata: Any) -> Any:
-    """A field with a default (`MISSING` for none; a list is copied), its help, and further metadata such as choices."""
+    """A field with a default (`MISSING` for none; a list is copied), help, and further metadata such as choices."""
     metadata["help"] = help
     if isinstance(default, list):
         return field(default_factory=default.copy, metadata=metadata)

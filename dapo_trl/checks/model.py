@@ -21,17 +21,14 @@ from ..config import DAPOConfig
 
 logger = get_logger(__name__)
 
+# Learning rate below which adapters hardly learn: they need about ten times that of all weights.
 LEAST_ADAPTER_RATE = 5e-6
-"""Learning rate below which adapters hardly learn: they need about ten times that of all weights."""
 
+# Learning rate above which training all weights of a language model with a reward usually destroys it.
 LARGEST_FULL_RATE = 2e-5
-"""Learning rate above which training all weights of a language model with a reward usually destroys it."""
 
-LARGE_MODEL = 10**8
-"""Parameters from which the usual rates hold."""
-
-USUAL_WEIGHT = 0.02
-"""Size of a weight in a layer some thousand wide."""
+LARGE_MODEL = 10**8  # parameters from which the usual rates hold
+USUAL_WEIGHT = 0.02  # size of a weight in a layer some thousand wide
 
 
 WHY_OFF = (

@@ -17,11 +17,10 @@ from ..run.early_end import EndOfRun
 
 logger = get_logger(__name__)
 
+# Largest size of a reward, weighted or not. Deviations are squared and summed in float32, which ends at 3.4e38.
 LARGEST = 1e15
-"""Largest size of a reward, weighted or not. Deviations are squared and summed in float32, which ends at 3.4e38."""
 
-SHOWN_CHARS = 60
-"""Characters of a prompt or a completion in a message."""
+SHOWN_CHARS = 60  # characters of a prompt or a completion in a message
 
 
 class RewardValueError(EndOfRun, ValueError):

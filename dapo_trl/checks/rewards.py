@@ -15,14 +15,13 @@ from .data import columns_of
 from .returned_rewards import LARGEST
 
 
+# Arguments by which TRL calls every reward function, beside the columns of the data set.
 ALWAYS_GIVEN = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
-"""Arguments by which TRL calls every reward function, beside the columns of the data set."""
 
-NOT_GIVEN = ("prompt", "completion")
-"""Columns that TRL does not hand on."""
+NOT_GIVEN = ("prompt", "completion")  # columns that TRL does not hand on
 
+# What the names of TRL's and this project's further metrics begin with.
 METRIC_FAMILIES = ("completions/", "clip_ratio/", "sampling/", "verifier/")
-"""What the names of TRL's and this project's further metrics begin with."""
 
 
 # What can be called

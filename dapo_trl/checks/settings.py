@@ -13,29 +13,25 @@ from numbers import Integral, Real
 from typing import Any
 
 
-TOKEN_LOSS_TYPES = ("dapo", "cispo")
-"""Losses that sum over tokens and divide by a count of them."""
+TOKEN_LOSS_TYPES = ("dapo", "cispo")  # losses that sum over tokens and divide by a count of them
+ROW_LOSS_TYPES = ("grpo", "dr_grpo")  # losses that average over completions
 
-ROW_LOSS_TYPES = ("grpo", "dr_grpo")
-"""Losses that average over completions."""
-
+# Losses whose micro-batches this project can partition without changing the gradient.
 OWN_LOSS_TYPES = (*TOKEN_LOSS_TYPES, *ROW_LOSS_TYPES)
-"""Losses whose micro-batches this project can partition without changing the gradient."""
 
+# Losses whose ratio is held between 1 - epsilon and 1 + epsilon_high.
 CLIPPED_LOSS_TYPES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo")
-"""Losses whose ratio is held between 1 - epsilon and 1 + epsilon_high."""
 
-CISPO_BOUND = 5.0
-"""Upper bound of the importance weight in the ScaleRL paper, which TRL recommends."""
+CISPO_BOUND = 5.0  # upper bound of the importance weight in the ScaleRL paper, which TRL recommends
 
+# Ratios of sequences are means over many tokens. The GSPO paper clips them at 3e-4 and 4e-4.
 LARGEST_SEQUENCE_BOUND = 0.01
-"""Ratios of sequences are means over many tokens. The GSPO paper clips them at 3e-4 and 4e-4."""
 
+# Tokens from which correcting the sampler's mismatch by whole sequences masks a sizeable share of them.
 LONG_COMPLETION = 1024
-"""Tokens from which correcting the sampler's mismatch by whole sequences masks a sizeable share of them."""
 
+# Seconds that the main process may need, beside the time it waits for the server, to find the server gone.
 LATE_ANSWERS = 60
-"""Seconds that the main process may need, beside the time it waits for the server, to find the server gone."""
 
 
 # Single fields
@@ -69,6 +65,7 @@ class Range:
         return None
 
 
+# Fields of numbers. What Trainer reads from texts, such as `learning_rate`, and checks itself is left to it.
 RANGES = {
     Range(0): ("epsilon", "beta", "max_grad_norm", "num_train_epochs"),
     Range(0, optional=True): ("epsilon_high",),
@@ -90,8 +87,8 @@ RANGES = {
     Range(whole=True, optional=True): ("soft_punish_cache",),
     Range(optional=True): ("correct_threshold",),
 }
-"""Fields of numbers. What Trainer reads from texts, such as `learning_rate`, and checks itself is left to it."""
 
+# Fields with a few values. TRL finds an unknown one when it first computes with it, after a rollout.
 CHOICES: dict[str, tuple[Any, ...]] = {
     "on_shortage": ("train_partial", "raise"),
     "token_normalization": ("step", "group"),
@@ -102,7 +99,6 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "importance_sampling_level": ("token", "sequence"),
     "vllm_importance_sampling_mode": ("token_truncate", "token_mask", "sequence_truncate", "sequence_mask"),
 }
-"""Fields with a few values. TRL finds an unknown one when it first computes with it, after a rollout."""
 
 
 def check_values(config: Any) -> None:

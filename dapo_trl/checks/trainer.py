@@ -133,5 +133,3 @@ def check_supported(args: DAPOConfig, train_dataset: Any, tools: list | None, en
                 f"balance_micro_batches={args.balance_micro_batches}. Set both to false to train as GRPOTrainer does"
                 + (", or load the data set without streaming." if "iterable" in name else ".")
             )
-
-

@@ -14,20 +14,19 @@ from trl import TrlParser
 from ..run.secret_values import mask_text, remember
 
 
-HELP = (["--help"], ["-h"])
-"""Command lines that ask for the short help. `--help all` lists every field."""
+HELP = (["--help"], ["-h"])  # command lines that ask for the short help. `--help all` lists every field
 
+# Fields that the short help of each command shows. `vllm-command` has those of `train`.
 FIRST = {
     "train": ("model_name_or_path", "dataset_name", "prompt_template", "reward_funcs", "eval_dataset_name"),
     "evaluate": ("model", "data", "k", "output_dir", "max_completion_length", "backend"),
     "prepare-data": ("source", "output", "prompt_template", "tokenizer", "max_prompt_tokens", "check"),
 }
-"""Fields that the short help of each command shows. `vllm-command` has those of `train`."""
 
 _MERGE = "tag:yaml.org,2002:merge"
 
+# Likeness (`difflib`) from which on another name is suggested: misspelt names, not other names with equal words.
 CUTOFF = 0.75
-"""Likeness (`difflib`) from which on another name is suggested: misspelt names, not other names with equal words."""
 
 
 class _Help(argparse.Action):

@@ -67,8 +67,8 @@ def estimate(scenario: Scenario) -> Estimate:
 
 Changes = dict[str, Any]
 
+# Stands among the fields of a recipe for the way in which the processes are started.
 ACCELERATE_CONFIG = "accelerate config"
-"""Stands among the fields of a recipe for the way in which the processes are started."""
 
 SHARDINGS = {"zero3.yaml": Sharding("zero", 3), "zero3_offload.yaml": Sharding("zero", 3, True, True)}
 
