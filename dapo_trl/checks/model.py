@@ -8,7 +8,7 @@ import torch
 import transformers
 from accelerate.logging import get_logger
 from accelerate.utils import is_peft_model
-from peft import PeftConfig, PeftModel, PromptLearningConfig
+from peft import PeftModel, PromptLearningConfig
 from torch import nn
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.integrations import is_deepspeed_zero3_enabled
@@ -125,11 +125,22 @@ def check_policy(
     model: nn.Module, tokenizer: PreTrainedTokenizerBase, optimizer: torch.optim.Optimizer | None, args: DAPOConfig
 ) -> None:
     """Refuses a policy (with its adapters) that would not be trained, or that does not fit its tokenizer."""
-    if is_peft_model(model):
-        _check_adapter(model.active_peft_config, args)
+    adapter = getattr(model, "active_peft_config", None)
+    if isinstance(adapter, PromptLearningConfig) and args.owns_batches:
+        raise ValueError(
+            f"The adapter is a {type(adapter).__name__}, whose virtual tokens stand before the padding, so that "
+            f"log-probabilities depend on how a row is padded: dynamic_sampling={args.dynamic_sampling} and "
+            f"balance_micro_batches={args.balance_micro_batches} change it. Train another adapter, such as LoRA, or "
+            "set both to false."
+        )
     check_trainable(model, args.fp16)
-    if optimizer is not None and hasattr(optimizer, "param_groups"):  # DeepSpeed's placeholder has none
-        _check_optimized(model, optimizer)
+    # DeepSpeed's placeholder has no groups.
+    optimized = {id(parameter) for group in getattr(optimizer, "param_groups", []) for parameter in group["params"]}
+    if optimized and not any(weight.requires_grad and id(weight) in optimized for weight in model.parameters()):
+        raise ValueError(
+            "optimizers: the optimizer has none of the parameters that are trained. Build it with this model's "
+            "parameters, after get_peft_model if there are adapters, or leave it out."
+        )
     if tokenizer.eos_token_id is None:
         raise ValueError(
             "processing_class has no eos_token, so that it is not known where a completion ends. Set "
@@ -137,16 +148,6 @@ def check_policy(
         )
     for name in ("eos_token", "pad_token"):
         check_token_id(getattr(tokenizer, f"{name}_id"), f"processing_class.{name}", tokenizer, model)
-
-
-def _check_adapter(config: PeftConfig, args: DAPOConfig) -> None:
-    if isinstance(config, PromptLearningConfig) and args.owns_batches:
-        raise ValueError(
-            f"The adapter is a {type(config).__name__}, whose virtual tokens stand before the padding, so that "
-            f"log-probabilities depend on how a row is padded: dynamic_sampling={args.dynamic_sampling} and "
-            f"balance_micro_batches={args.balance_micro_batches} change it. Train another adapter, such as LoRA, or "
-            "set both to false."
-        )
 
 
 def check_trainable(model: nn.Module, fp16: bool) -> None:
@@ -162,15 +163,6 @@ def check_trainable(model: nn.Module, fp16: bool) -> None:
         raise ValueError(
             "fp16=True needs trained weights in float32, but the model has some in float16, whose gradients cannot be "
             "unscaled. Load it with dtype 'float32', or set bf16 to true instead."
-        )
-
-
-def _check_optimized(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    optimized = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    if not any(parameter.requires_grad and id(parameter) in optimized for parameter in model.parameters()):
-        raise ValueError(
-            "optimizers: the optimizer has none of the parameters that are trained. Build it with this model's "
-            "parameters, after get_peft_model if there are adapters, or leave it out."
         )
 
 

@@ -126,9 +126,8 @@ def check_values(config: Any) -> None:
     cache, length = config.soft_punish_cache, config.max_completion_length
     if cache is not None and not 0 < cache <= (length or 0):
         raise ValueError(
-            f"soft_punish_cache={cache} tokens must be above 0 and at most max_completion_length={length} tokens, the "
-            "end of the interval in which the punishment grows. Set soft_punish_cache accordingly (a fifth in the "
-            "paper), or to null for no soft overlong punishment."
+            f"soft_punish_cache={cache} tokens must be above 0 and at most max_completion_length={length} tokens. "
+            "Set it accordingly (a fifth in the paper), or to null for no soft overlong punishment."
         )
 
 
@@ -212,8 +211,8 @@ def _wrong_bounds(config: Any) -> Iterator[tuple[Any, str]]:
     yield (
         _is_corrected(config) and ((upper is not None and upper < 1) or (lower is not None and lower > 1)),
         f"vllm_importance_sampling_clip_min={lower} and vllm_importance_sampling_clip_max={upper} do not enclose 1, "
-        "the ratio of a server that computes what the trainer computes: all tokens would be truncated to a constant, "
-        "or masked. Set them below and above 1 (null and 2.0 by default).",
+        "the ratio of equal policies: all tokens would be truncated to a constant, or masked. Set them below and "
+        "above 1 (null and 2.0 by default).",
     )
 
 
