@@ -48,9 +48,6 @@ def checkpoint_to_resume(value: str | bool | None, output_dir: str) -> str | Non
     """
     The checkpoint that `resume_from_checkpoint` means: a path, true for the last complete one of the output directory,
     or None for a run from scratch.
-
-    Raises:
-        ValueError: if a given path holds no complete checkpoint.
     """
     if value is None or str(value).lower() in ("false", "none", "null"):
         return None
@@ -108,15 +105,7 @@ def build_trainer(script_args: DAPOScriptArguments, training_args: DAPOConfig, m
 def train(
     script_args: DAPOScriptArguments, training_args: DAPOConfig, model_args: ModelConfig, argv: list[str]
 ) -> bool:
-    """
-    Trains, saves, and pushes if asked.
-
-    Returns:
-        `bool`: whether training came to its end, rather than being preempted (SIGTERM).
-
-    Raises:
-        NothingTrainedError: if no rollout had a gradient; no model is saved or pushed then.
-    """
+    """Trains, saves, and pushes if asked."""
     checkpoint = checkpoint_to_resume(training_args.resume_from_checkpoint, training_args.output_dir)
     if is_nothing_left(checkpoint, training_args):
         if training_args.process_index == 0:
