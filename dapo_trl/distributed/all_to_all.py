@@ -16,12 +16,8 @@ class DisagreementError(RuntimeError):
 
 def assert_agreement(values: dict[str, int], accelerator: Accelerator) -> None:
     """
-    Fails on every process if they do not all pass the same values, by name.
-
-    Without this, a disagreement would pair collectives that do not belong together: a hang, or wrong numbers.
-
-    Raises:
-        DisagreementError: naming each value that differs, for every process.
+    Raises [`DisagreementError`] on every process if they do not all pass the same values, by name. Without this, a
+    disagreement would pair collectives that do not belong together: a hang, or wrong numbers.
     """
     if accelerator.num_processes == 1:
         return
@@ -37,14 +33,8 @@ def assert_agreement(values: dict[str, int], accelerator: Accelerator) -> None:
 
 def all_to_all(outgoing: list[list[Any]], accelerator: Accelerator) -> list[Any]:
     """
-    Sends lists of objects to their processes; what stays is not serialized. All processes must call it together.
-
-    Args:
-        outgoing (`list[list[Any]]` of length R): picklable objects for each process; tensors must be on the CPU.
-        accelerator (`Accelerator`): tells the number of processes and the device the communication runs on.
-
-    Returns:
-        `list[Any]`: the objects sent to this process, ordered by sender.
+    Sends `outgoing[r]`, picklable objects with tensors on the CPU, to process r, and returns what was sent to this
+    one, ordered by sender. All processes must call it together.
     """
     if accelerator.num_processes == 1:
         return list(outgoing[0])

@@ -25,16 +25,14 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from transformers.generation import GenerationMode
 
 
-ENDED_SHARE = 1 / 8
-"""Share of a batch's rows that must have ended before they are dropped, which copies the cache once."""
-
-REDUCIBLE_LAYERS = (DynamicLayer, DynamicSlidingWindowLayer)
-"""Layers of a cache that hold nothing but keys and values, from which rows can be taken out."""
+ENDED_SHARE = 1 / 8  # of a batch's rows must have ended before they are dropped, which copies the cache once
+REDUCIBLE_LAYERS = (DynamicLayer, DynamicSlidingWindowLayer)  # layers with keys and values only: rows can go
 
 ROW_INPUTS = {"attention_mask", "position_ids"}
+# What a language model is given beside tokens. Anything else (images, a state-space model's cache) may hold rows.
 KNOWN_INPUTS = ROW_INPUTS | {"past_key_values", "use_cache", "logits_to_keep"}
-"""What a language model is given beside tokens. Anything else (images, a state-space model's cache) may hold rows."""
 
+# Processors that know rows by their number in the first batch.
 ROW_PROCESSORS = (
     EncoderNoRepeatNGramLogitsProcessor,
     EncoderRepetitionPenaltyLogitsProcessor,
@@ -42,15 +40,11 @@ ROW_PROCESSORS = (
     SynthIDTextWatermarkLogitsProcessor,
     UnbatchedClassifierFreeGuidanceLogitsProcessor,
 )
-"""Processors that know rows by their number in the first batch."""
 
 
 @contextlib.contextmanager
 def dropping_ended_rows(model: PreTrainedModel | PeftModel, generation_config: GenerationConfig) -> Iterator[None]:
-    """
-    Inside, `model.generate` samples with [`sample_without_ended_rows`]. Other modes than sampling and greedy decoding,
-    and virtual tokens of prompt learning, are left alone.
-    """
+    """Inside, `model.generate` drops ended rows; beam search and the like, and virtual tokens, are left alone."""
     modes = {config.get_generation_mode() for config in (generation_config, model.generation_config)}
     has_virtual_tokens = isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning
     if has_virtual_tokens or not modes <= {GenerationMode.SAMPLE, GenerationMode.GREEDY_SEARCH}:
@@ -89,17 +83,10 @@ def sample_without_ended_rows(
     **model_kwargs,
 ) -> torch.Tensor:
     """
-    Transformers' sampling, interrupted whenever enough rows have ended, and continued with the others.
-
-    A `custom_generate` of `generate`. Every row meets the same processors, criteria and past as in the whole batch:
-    the distribution of its tokens is the same, up to rounding. The random numbers are others, since fewer are drawn.
-    What cannot be continued with fewer rows (see [`can_drop_rows`]) is sampled in one go.
-
-    Args:
-        input_ids (`torch.Tensor` of shape `(B, T)`): prompts, padded on the left.
-
-    Returns:
-        `torch.Tensor` of shape `(B, T + L)`: prompts and completions, padded on the right to the longest.
+    A `custom_generate` of `generate`: Transformers' sampling, interrupted whenever enough rows have ended, and
+    continued with the others. Takes prompts `(B, T)`, padded on the left; returns `(B, T + L)`, padded on the right.
+    Every row meets the same processors, criteria and past as in the whole batch: the distribution of its tokens is the
+    same, up to rounding. The random numbers are others, since fewer are drawn.
     """
     sample = functools.partial(model._sample, logits_processor=logits_processor, generation_config=generation_config)
     if not can_drop_rows(model, input_ids, logits_processor, generation_config, model_kwargs):
@@ -131,9 +118,8 @@ def sample_without_ended_rows(
 
 def keep_rows_of_processors(processors: LogitsProcessorList, kept: torch.Tensor) -> None:
     """
-    Takes out rows where a processor of `generate` holds something for each, in place: processors live as long as the
-    call. The penalty of repetitions does in newer Transformers (how many tokens of padding it skips); others say so by
-    a method `keep_rows(kept)`.
+    Takes rows out of processors that hold something for each, in place: the penalty of repetitions of newer
+    Transformers, and those with a method `keep_rows(kept)`.
     """
     for processor in processors:
         lengths = getattr(processor, "prompt_ignore_length", None)
@@ -151,11 +137,9 @@ def can_drop_rows(
     model_kwargs: dict[str, Any],
 ) -> bool:
     """
-    Whether everything that holds an entry for each row is known, and rows can be taken out of it.
-
-    Not so for static, quantized and offloaded caches, state-space, hybrid and encoder-decoder models, images,
-    processors that count rows, and a prompt that is read in chunks. On `mps`, Transformers decides one token late
-    whether to stop.
+    Whether everything that holds an entry for each row is known, and rows can be taken out of it: not of static,
+    quantized and offloaded caches, state-space and encoder-decoder models, images, or a prompt that is read in chunks.
+    On `mps`, Transformers decides one token late whether to stop.
     """
     cache = model_kwargs.get("past_key_values")
     given = {name: value for name, value in model_kwargs.items() if value is not None}

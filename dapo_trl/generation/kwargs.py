@@ -10,6 +10,7 @@ from torch import nn
 from transformers import GenerationConfig
 
 
+# Keys that a field of the configuration decides, and the field.
 FIELDS = {
     "max_new_tokens": "max_completion_length",
     "max_tokens": "max_completion_length",
@@ -19,8 +20,8 @@ FIELDS = {
     "min_p": "min_p",
     "repetition_penalty": "repetition_penalty",
 }
-"""Keys that a field of the configuration decides, and the field."""
 
+# Keys that say how tokens are drawn, when a completion ends, or how that is computed: nothing else changes.
 SAMPLING_KEYS = {
     "transformers": {
         *("eos_token_id", "pad_token_id", "bos_token_id", "min_length", "min_new_tokens", "typical_p", "top_h"),
@@ -35,7 +36,6 @@ SAMPLING_KEYS = {
         *("spaces_between_special_tokens", "extra_args", "vllm_xargs", "priority"),
     },
 }
-"""Keys that say how tokens are drawn, when a completion ends, or how that is computed: nothing else changes."""
 
 NOT_SAMPLED = "completions would be searched for instead of sampled from the policy"
 FORCED = "the policy would be trained on tokens that it has not chosen"
@@ -45,6 +45,7 @@ BY_TEXT = (
     "not learn to end. Name tokens instead: "
 )
 
+# Keys that would make training wrong, the value that does nothing, and the reason.
 REFUSED = {
     "transformers": {
         "stop_strings": (None, f"{BY_TEXT}eos_token_id takes one or several"),
@@ -79,16 +80,10 @@ REFUSED = {
         "thinking_token_budget": (None, FORCED),
     },
 }
-"""Keys that would make training wrong, the value that does nothing, and the reason."""
 
 
 def check_generation_kwargs(config: Any) -> None:
-    """
-    Refuses keys of `generation_kwargs` that the trainer does not know of where it counts, scores and trains.
-
-    Raises:
-        ValueError: the message names the key and says what to set instead.
-    """
+    """Refuses keys of `generation_kwargs` that the trainer does not know of where it counts, scores and trains."""
     backend = "vllm" if config.use_vllm else "transformers"
     allowed, refused = SAMPLING_KEYS[backend], REFUSED[backend]
     for name, value in _given(config).items():
@@ -135,15 +130,8 @@ def _check_tokens(given: str, name: str, value: Any) -> None:
 
 def end_tokens(config: Any, own: Collection[int], vocab_size: int) -> list[int]:
     """
-    The tokens at which generation ends a completion, without repetitions.
-
-    Transformers ends completions at `eos_token_id` of `generation_kwargs` and at no other token if that is given; vLLM
-    at `stop_token_ids` and at the model's own.
-
-    Args:
-        config (`DAPOConfig`): says which of them.
-        own (`Collection[int]`): end tokens of the tokenizer and the model's generation configuration.
-        vocab_size (`int`): of the model, which must know all.
+    The tokens at which generation ends a completion: `own` (of tokenizer and model) and `stop_token_ids` with vLLM;
+    with Transformers `eos_token_id` and no other, if that is given.
     """
     name = "stop_token_ids" if config.use_vllm else "eos_token_id"
     given = _given(config).get(name)
@@ -158,22 +146,21 @@ def end_tokens(config: Any, own: Collection[int], vocab_size: int) -> list[int]:
     return list(dict.fromkeys([*own, *tokens] if config.use_vllm else tokens))
 
 
+# Fields of a generation configuration that change nothing of what is drawn.
 COMPUTING_KEYS = {
     *("use_cache", "cache_implementation", "cache_config", "max_cache_len", "prefill_chunk_size", "compile_config"),
     *("disable_compile", "continuous_batching_config", "transformers_version"),
     *("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"),  # known to the trainer
 }
-"""Fields of a generation configuration that change nothing of what is drawn."""
 
+# Fields by which a model's own generation configuration would change what is drawn, wherever TRL gives none.
 DRAWING_KEYS = {name for name in vars(GenerationConfig()) if not name.startswith("_")} - COMPUTING_KEYS
-"""Fields by which a model's own generation configuration would change what is drawn, wherever TRL gives none."""
 
 
 def own_settings(generation_config: GenerationConfig, given: dict[str, Any]) -> dict[str, Any]:
     """
-    Settings of a model's generation configuration that Transformers would add to those of a call, and that are known
-    to change what is drawn. `max_length` does not beside `max_new_tokens`. `given` holds what every call gives, or
-    None.
+    What the model's generation configuration would add to a call with `given`, and that is known to change what is
+    drawn (`max_length` does not beside `max_new_tokens`).
     """
     known = SAMPLING_KEYS["transformers"] | REFUSED["transformers"].keys() | {"min_p"}
     names = (known & DRAWING_KEYS) - {"max_length"}

@@ -26,11 +26,7 @@ def built_with_vllm(args: Any, datasets: Iterable[Any], global_step: Callable[[]
 
 def prepare_generation(trainer: Any, timed_sync: Callable) -> None:
     """
-    Which tokens end a completion; and a server is told so, timed, and asked about texts that the trainer scores too.
-
-    Args:
-        trainer ([`DAPOTrainer`]): the trainer.
-        timed_sync (`Callable`): decorates what sends weights to vLLM.
+    Sets which tokens end a completion, and tells a server; its transfers are timed by the decorator `timed_sync`.
     """
     args = trainer.args
     vocab_size = trainer.model.config.get_text_config().vocab_size
@@ -56,8 +52,8 @@ def prepare_generation(trainer: Any, timed_sync: Callable) -> None:
 @contextlib.contextmanager
 def generating(trainer: Any) -> Iterator[None]:
     """
-    Inside, generation by Transformers takes rows that have ended out of the batch, and nothing from the model's own
-    generation configuration. With sharded weights, all processes must run the model equally often: rows stay then.
+    Inside, Transformers drops rows that have ended, and takes nothing from the model's own generation configuration.
+    With sharded weights, all processes must run the model equally often: rows stay then.
     """
     if trainer.use_vllm:
         yield

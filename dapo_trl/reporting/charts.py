@@ -14,12 +14,12 @@ from .panels import Panel
 from .runs import Run
 
 
+# Okabe and Ito's palette, which can be told apart with colour blindness; grey for its yellow, too pale on white.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6b6f76")
-"""Okabe and Ito's palette, which can be told apart with colour blindness; grey for its yellow, too pale on white."""
 
-SMOOTHED_FROM = 400
-"""Rollouts from which on curves are smoothed."""
+SMOOTHED_FROM = 400  # rollouts from which on curves are smoothed
 
+# Settings of Matplotlib, for `matplotlib.rc_context`.
 STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.formatter.limits": (-3, 6),
@@ -37,18 +37,12 @@ STYLE: dict[Any, Any] = {
     "lines.linewidth": 1.3,
     "text.parse_math": False,  # runs may have a $ in their names
 }
-"""Settings of Matplotlib, for `matplotlib.rc_context`."""
 
 
 @dataclass(frozen=True)
 class Chart:
     """
-    A chart with its data.
-
-    Attributes:
-        title, unit (`str`): of the chart, and of its vertical axis.
-        x (`str`): `rollout` or `step`.
-        curves (`dict[str, pd.DataFrame]`): what [`curve`] returns, by name; an empty one keeps its colour free.
+    A chart, with `unit` on its vertical axis, and what [`curve`] returns by name; an empty one keeps its colour free.
     """
 
     title: str
@@ -59,9 +53,8 @@ class Chart:
 
 def charts(panel: Panel, groups: dict[str, list[Run]]) -> list[Chart]:
     """
-    The charts of a panel: one of all groups, or with several metrics one per group. None without data.
-
-    They are drawn over rollouts, or over optimizer steps if the rollouts of some run are unknown.
+    The charts of a panel that have data: one of all groups, or with several metrics one per group. They are drawn over
+    optimizer steps only if the rollouts of some run are unknown.
     """
     x = "rollout" if all("rollout" in run.training for runs in groups.values() for run in runs) else "step"
     if len(panel.metrics) == 1:
@@ -79,18 +72,9 @@ def charts(panel: Panel, groups: dict[str, list[Run]]) -> list[Chart]:
 
 def curve(runs: list[Run], metric: str, x: str) -> pd.DataFrame:
     """
-    A metric over rollouts or steps: its mean over the seeds that have it there, with a band.
-
-    The band of a training metric reaches from the smallest to the largest seed. That of an evaluation is its 95%
-    interval over problems, the mean over seeds; NaN where an evaluation has none, such as one of a single problem.
-
-    Args:
-        runs (`list[Run]`): seeds of one setting.
-        metric (`str`): name as in the log.
-        x (`str`): `rollout` or `step`.
-
-    Returns:
-        `pd.DataFrame` with columns `mean`, `low`, `high` and index `x`: empty if no run has the metric.
+    A metric's `mean`, `low` and `high` over the seeds that have it there, by `x`. The band of a training metric
+    reaches from the smallest to the largest seed; that of an evaluation is its 95% interval over problems, the mean
+    over seeds; NaN where an evaluation has none, such as one of a single problem.
     """
     columns = [x, metric, f"{metric}_low", f"{metric}_high"]
     is_evaluation = metric.startswith("eval_")
@@ -112,7 +96,7 @@ def _smooth(values: pd.Series) -> pd.Series:
 
 
 def to_png(chart: Chart) -> bytes:
-    """A chart as a picture, of about the width of a column of a paper, with a legend if it has several curves."""
+    """A chart of about the width of a column of a paper, with a legend if it has several curves."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.2, 2.8), layout="constrained")
         draw(figure.subplots(), chart)
@@ -125,7 +109,6 @@ def to_png(chart: Chart) -> bytes:
 
 
 def draw(axes: Axes, chart: Chart) -> None:
-    """Draws a chart, without a legend."""
     for number, (name, values) in enumerate(chart.curves.items()):
         if len(values):
             marker = "o" if len(values) <= 12 else ""

@@ -11,12 +11,7 @@ from .runs import Run
 
 class Panel(NamedTuple):
     """
-    What a chart shows: one metric of all groups of runs, or several metrics of one group.
-
-    Attributes:
-        title (`str`): of the chart.
-        unit (`str`): label of the vertical axis.
-        metrics (`dict[str, str]`): names for the legend, by metric. A single metric needs none.
+    What a chart shows: one metric of all groups of runs, or several metrics, with names for the legend, of one group.
     """
 
     title: str
@@ -31,6 +26,7 @@ ENTROPY = Panel("Entropy", "nats per token", {"entropy": ""})
 PROBABILITY = Panel("Mean probability", "of trained tokens", {"mean_probability": ""})
 ACCEPTANCE = Panel("Acceptance rate", "share of generated groups", {"dynamic_sampling/acceptance_rate": ""})
 
+# All charts by heading, but for those of evaluations.
 SECTIONS = {
     "Learning": [ACCURACY, LENGTH, REWARD, ENTROPY, PROBABILITY],
     "Dynamic sampling": [
@@ -83,7 +79,6 @@ SECTIONS = {
         ),
     ],
 }
-"""All charts by heading, but for those of evaluations."""
 
 
 def evaluation_metrics(runs: Iterable[Run]) -> list[str]:
@@ -93,14 +88,10 @@ def evaluation_metrics(runs: Iterable[Run]) -> list[str]:
 
 
 def evaluation_panels(groups: dict[str, list[Run]]) -> list[Panel]:
-    """A chart for each metric of evaluations."""
     metrics = evaluation_metrics(run for runs in groups.values() for run in runs)
     return [Panel(evaluation_name(metric), "mean over problems", {metric: ""}) for metric in metrics]
 
 
 def evaluation_name(metric: str) -> str:
-    """
-    >>> evaluation_name("eval_aime24_avg@32")
-    'Evaluation: aime24 avg@32'
-    """
+    """`eval_aime24_avg@32` as 'Evaluation: aime24 avg@32'."""
     return f"Evaluation: {metric.removeprefix('eval_').replace('_', ' ')}"

@@ -30,16 +30,11 @@ class ReportError(ValueError):
 @dataclass(frozen=True)
 class Run:
     """
-    One run, under way or ended.
+    One run, under way or ended, with its name on the page.
 
-    Attributes:
-        path (`Path`): its output directory.
-        name (`str`): its name on the page.
-        training (`pd.DataFrame`): one row per rollout that was logged, with `rollout`, `step` and the means of what
-            was logged; one row per step, without `rollout`, where rollouts are unknown (runs of other trainers).
-        evaluations (`pd.DataFrame`): the same of evaluations, whose metrics begin with `eval_`.
-        settings, defaults (`dict[str, Any]`): by name; empty if they are unknown.
-        is_ended (`bool`): its training has come to its end; else it is under way, or was killed.
+    `training` has one row per rollout that was logged, with `rollout`, `step` and the means of what was logged; one
+    row per step, without `rollout`, for runs of other trainers. `evaluations` has the same of metrics that begin with
+    `eval_`. `settings` and `defaults` are empty if they are unknown.
     """
 
     path: Path
@@ -58,16 +53,7 @@ class Run:
 
 def load_runs(paths: list[Path]) -> dict[str, list[Run]]:
     """
-    Reads runs, and groups those whose directories differ only in a `seed<number>` at their end.
-
-    Args:
-        paths (`list[Path]`): output directories.
-
-    Returns:
-        `dict[str, list[Run]]`: runs by the name of their group.
-
-    Raises:
-        ReportError: if a directory is not one of a run, has no training record yet, or is given twice.
+    Reads runs, and groups those whose directories differ only in a `seed<number>` at their end, by name of the group.
     """
     paths = [path.resolve() for path in paths]
     for path in paths:
@@ -94,13 +80,7 @@ def _short_names(paths: list[Path]) -> dict[Path, str]:
 
 
 def load_run(path: Path, name: str) -> Run:
-    """
-    Reads one run.
-
-    Raises:
-        ReportError: if it is not a run's output directory, or has no training record yet.
-        ValueError: if its `settings.json` is damaged.
-    """
+    """Reads one run."""
     logs = _read_logs(path)
     training = _by_rollout([log for log in logs if is_training_log(log)])
     if training.empty:

@@ -21,17 +21,8 @@ NOTHING_GENERATED: dict[str, Any] = {"prompt_ids": [], "completion_ids": [], "lo
 
 class GuardedClient:
     """
-    TRL's client, whose failures wait until all processes react to them.
-
-    After a failure, calls do nothing until the fault is taken.
-
-    Args:
-        client (`VLLMClient`): TRL's client, used as it is but for its session: see [`limit_requests`].
-        request_timeout (`float`): seconds after which a request without an answer has failed.
-        claim (`Claim`): the run's hold on the server.
-
-    Attributes:
-        group_seed (`Callable[[int], int]`, *optional*): while set, every prompt is a request with its own seed.
+    TRL's `VLLMClient`, whose failures wait until all processes react to them: after one, calls do nothing until it is
+    taken (`take_fault`). While `group_seed` is set, every prompt is a request with its own seed.
     """
 
     def __init__(self, client: Any, request_timeout: float, claim: Claim):
@@ -46,7 +37,6 @@ class GuardedClient:
         return getattr(self._client, name)
 
     def generate(self, **kwargs) -> dict[str, Any]:
-        """Completions, or none at all after a fault."""
 
         def generate():
             if self.group_seed is None:
@@ -78,11 +68,9 @@ class GuardedClient:
             pass
 
     def reset_prefix_cache(self) -> None:
-        """Lets the server forget what it computed with older weights."""
         self.attempt("Resetting the prefix cache", self._client.reset_prefix_cache)
 
     def mark_weights(self) -> None:
-        """Marks the weights that the server holds as those of this run and moment."""
         self.attempt("Marking weights", self._claim.mark_weights)
 
     def score(self, ids: list[int]) -> tuple[list[int], list[list[float]]] | None:

@@ -37,8 +37,7 @@ logger = get_logger(__name__)
 
 Result = TypeVar("Result")
 
-FIRST_DELAY = 2.0
-"""Seconds before the first of the further attempts; doubled before every other."""
+FIRST_DELAY = 2.0  # seconds before the first of the further attempts; doubled before every other
 
 RESUME = "A checkpoint from before this rollout is saved (unless save_strategy is 'no'): resume from it."
 
@@ -74,20 +73,12 @@ class Generation(VLLMGeneration):
     In server mode the server is checked before TRL connects to it. A request that fails is repeated a bounded number
     of times with growing pauses; before, the server is waited for, checked again, and gets the weights again, because
     it may have been restarted. A restart is noticed even if no request fails: the weights that are sent carry a mark,
-    and an answer counts only if the server still bears it. The same mark keeps other runs away (see [`Claim`]).
-    Every group of completions is a request with a seed of its own (see [`group_seed`]).
+    and an answer counts only if the server still bears it. The same mark keeps other runs away (see [`Claim`]). Every
+    group of completions is a request with a seed of its own (see [`group_seed`]). Every process takes part in
+    everything and learns of every fault, because sending weights gathers them.
 
-    Every process takes part in everything and learns of every fault, because sending weights gathers them.
-
-    Args:
-        args (`DAPOConfig`): the settings of the run.
-        datasets (iterable): data that prompts are drawn from, of which the longest must fit.
-        global_step (`Callable`): tells the optimizer steps taken so far.
-
-    Attributes:
-        score (`Callable`, *optional*):
-            Takes token ids and returns the trainer's log-probabilities from the second on, at temperature 1. With it,
-            what the server computes is compared after the first weights, and after every fault.
+    `score` takes token ids and returns the trainer's log-probabilities from the second on, at temperature 1. With it,
+    what the server computes is compared after the first weights, and after every fault.
     """
 
     score: Callable[[list[int]], torch.Tensor] | None = None

@@ -7,20 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 
-MAX_REQUESTS = 512
-"""Requests under way at the same time: more would come near the usual limit of open files (1024)."""
+MAX_REQUESTS = 512  # under way at the same time: more would come near the usual limit of open files (1024)
 
 
 def group_seed(*draw: str | int) -> int:
     """
-    Seed of a group of completions: 62 bits, which leaves room for the number of the completion.
-
-    vLLM gives the i-th of a request's completions the seed plus i, and draws its random numbers from nothing else.
-    Without a seed they come from the engine, and all engines of a server start with the same: two of them answer the
-    same prompt alike.
-
-    Args:
-        *draw (`str` or `int`): what tells the group from all others of the run, and from those of other runs.
+    Seed of a group of completions, from what tells it from all others: 62 bits, since vLLM gives the i-th completion
+    the seed plus i, and draws from nothing else. Without a seed, all engines of a server draw the same.
     """
     digest = hashlib.blake2b(" ".join(map(str, draw)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 2
@@ -36,12 +29,8 @@ def generate_groups(
     **sampling: Any,
 ) -> dict[str, Any]:
     """
-    What one request for many prompts would give, from one request for each: a request has one seed, with which equal
-    prompts would get equal completions.
-
-    Args:
-        generate (`Callable`): TRL's [`~trl.generation.vllm_client.VLLMClient.generate`], whose other arguments follow.
-        seed_of (`Callable[[int], int]`): takes the number of a prompt and returns its seed.
+    What one request of TRL's `generate` for many prompts would give, from one request for each with a seed of its own:
+    with one seed for all, equal prompts would get equal completions.
     """
 
     def ask(number: int) -> dict[str, Any]:
