@@ -67,15 +67,13 @@ def _make_tensor(contents: bytearray, dtype: torch.dtype, shape: tuple[int, ...]
     return torch.frombuffer(contents, dtype=dtype).reshape(shape)
 
 
-def _dumps(objects: list[Any]) -> bytes:
-    buffer = io.BytesIO()
-    _Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump(objects)
-    return buffer.getvalue()
-
-
 def pack(outgoing: list[list[Any]], rank: int) -> list[bytes]:
     """What is sent to each process: nothing to this one, nor where there is nothing to send."""
-    return [_dumps(objects) if objects and r != rank else b"" for r, objects in enumerate(outgoing)]
+    buffers = [io.BytesIO() for _ in outgoing]
+    for receiver, objects in enumerate(outgoing):
+        if objects and receiver != rank:
+            _Pickler(buffers[receiver], protocol=pickle.HIGHEST_PROTOCOL).dump(objects)
+    return [buffer.getvalue() for buffer in buffers]
 
 
 def unpack(blobs: Sequence[torch.Tensor], rank: int, staying: list[Any]) -> list[Any]:

@@ -10,16 +10,11 @@ import torch
 from peft import PeftModel
 from transformers import (
     DynamicCache,
-    EncoderNoRepeatNGramLogitsProcessor,
-    EncoderRepetitionPenaltyLogitsProcessor,
     GenerationConfig,
     GenerationMixin,
     LogitsProcessorList,
-    PrefixConstrainedLogitsProcessor,
     PreTrainedModel,
     StoppingCriteriaList,
-    SynthIDTextWatermarkLogitsProcessor,
-    UnbatchedClassifierFreeGuidanceLogitsProcessor,
 )
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from transformers.generation import GenerationMode
@@ -31,15 +26,6 @@ REDUCIBLE_LAYERS = (DynamicLayer, DynamicSlidingWindowLayer)  # layers with keys
 ROW_INPUTS = {"attention_mask", "position_ids"}
 # What a language model is given beside tokens. Anything else (images, a state-space model's cache) may hold rows.
 KNOWN_INPUTS = ROW_INPUTS | {"past_key_values", "use_cache", "logits_to_keep"}
-
-# Processors that know rows by their number in the first batch.
-ROW_PROCESSORS = (
-    EncoderNoRepeatNGramLogitsProcessor,
-    EncoderRepetitionPenaltyLogitsProcessor,
-    PrefixConstrainedLogitsProcessor,
-    SynthIDTextWatermarkLogitsProcessor,
-    UnbatchedClassifierFreeGuidanceLogitsProcessor,
-)
 
 
 @contextlib.contextmanager
@@ -89,7 +75,7 @@ def sample_without_ended_rows(
     same, up to rounding. The random numbers are others, since fewer are drawn.
     """
     sample = functools.partial(model._sample, logits_processor=logits_processor, generation_config=generation_config)
-    if not can_drop_rows(model, input_ids, logits_processor, generation_config, model_kwargs):
+    if not can_drop_rows(model, input_ids, generation_config, model_kwargs):
         return sample(input_ids, stopping_criteria=stopping_criteria, **model_kwargs)
     if model_kwargs["attention_mask"] is None:  # newer Transformers leave it out where there is no padding
         model_kwargs["attention_mask"] = torch.ones_like(input_ids)
@@ -132,7 +118,6 @@ def keep_rows_of_processors(processors: LogitsProcessorList, kept: torch.Tensor)
 def can_drop_rows(
     model: Any,
     input_ids: torch.Tensor,
-    logits_processor: LogitsProcessorList,
     generation_config: GenerationConfig,
     model_kwargs: dict[str, Any],
 ) -> bool:
@@ -151,7 +136,6 @@ def can_drop_rows(
         and "attention_mask" in model_kwargs
         and given.keys() <= KNOWN_INPUTS
         and all(given[name].shape == input_ids.shape for name in ROW_INPUTS & given.keys())
-        and not any(isinstance(processor, ROW_PROCESSORS) for processor in logits_processor)
         and generation_config.pad_token_id is not None
         and generation_config.prefill_chunk_size is None
         and not generation_config.return_dict_in_generate

@@ -37,9 +37,6 @@ SAMPLING_KEYS = {
     },
 }
 
-NOT_SAMPLED = "completions would be searched for instead of sampled from the policy"
-FORCED = "the policy would be trained on tokens that it has not chosen"
-FOR_TOKENS = "TRL expects tokens"
 BY_TEXT = (
     "completions that end with a text have no end token, so that they would count as cut off, and the policy would "
     "not learn to end. Name tokens instead: "
@@ -51,18 +48,12 @@ REFUSED = {
         "stop_strings": (None, f"{BY_TEXT}eos_token_id takes one or several"),
         "stop_token_ids": (None, "this is vLLM's name. Generation with Transformers calls it eos_token_id"),
         "do_sample": (True, "all completions of a prompt would be the same, so that no group carries a gradient"),
-        "num_beams": (1, NOT_SAMPLED),
-        "num_beam_groups": (1, NOT_SAMPLED),
-        "early_stopping": (False, NOT_SAMPLED),
-        "length_penalty": (1, NOT_SAMPLED),
+        "num_beams": (1, "completions would be searched for instead of sampled from the policy"),
         "num_return_sequences": (1, "TRL repeats every prompt itself, num_generations times"),
-        "return_dict_in_generate": (False, FOR_TOKENS),
-        "output_scores": (False, FOR_TOKENS),
-        "output_logits": (False, FOR_TOKENS),
+        "return_dict_in_generate": (False, "TRL expects tokens"),
         "max_length": (None, "max_completion_length bounds completions"),
         "max_time": (None, "the clock would cut completions off before max_completion_length, which rewards go by"),
         "forced_eos_token_id": (None, "a completion that is cut off would look like one that has ended"),
-        "forced_bos_token_id": (None, FORCED),
         "guidance_scale": (None, "tokens would be drawn from another distribution than the policy's"),
     },
     "vllm": {
@@ -72,12 +63,8 @@ REFUSED = {
         "ignore_eos": (False, "completions would go on behind their end, and be trained on there"),
         "n": (None, "TRL asks for num_generations completions itself"),
         "seed": (None, "equal prompts would get equal completions. Groups of a server get theirs from the field seed"),
-        "best_of": (None, NOT_SAMPLED),
-        "use_beam_search": (False, NOT_SAMPLED),
         "logprobs": (0, "TRL takes the first value for that of the sampled token"),
         "echo": (False, "the prompt would be trained on as if it were generated"),
-        "truncate_prompt_tokens": (None, "the prompt that is trained on would not be the one generated from"),
-        "thinking_token_budget": (None, FORCED),
     },
 }
 
@@ -86,7 +73,7 @@ def check_generation_kwargs(config: Any) -> None:
     """Refuses keys of `generation_kwargs` that the trainer does not know of where it counts, scores and trains."""
     backend = "vllm" if config.use_vllm else "transformers"
     allowed, refused = SAMPLING_KEYS[backend], REFUSED[backend]
-    for name, value in _given(config).items():
+    for name, value in (config.generation_kwargs or {}).items():
         given = f"generation_kwargs={{{name!r}: {value!r}}}"
         if name in FIELDS:
             field = FIELDS[name]
@@ -111,11 +98,6 @@ def check_generation_kwargs(config: Any) -> None:
             _check_tokens(given, name, value)
 
 
-def _given(config: Any) -> dict[str, Any]:
-    assert not isinstance(config.generation_kwargs, str)  # such a text has been read
-    return config.generation_kwargs or {}
-
-
 def _check_tokens(given: str, name: str, value: Any) -> None:
     tokens = value if isinstance(value, list | tuple) else [value]
     are_ids = all(isinstance(token, int) and not isinstance(token, bool) and token >= 0 for token in tokens)
@@ -124,8 +106,6 @@ def _check_tokens(given: str, name: str, value: Any) -> None:
             f"{given}: completions must end somewhere, at tokens that are given by number. Set {name} to a list of "
             "token ids, or take it out for the model's own end tokens."
         )
-    if name == "stop_token_ids" and tokens is not value:
-        raise ValueError(f"{given} must be a list. Set {name} to [{value}].")
 
 
 def end_tokens(config: Any, own: Collection[int], vocab_size: int) -> list[int]:
@@ -134,7 +114,7 @@ def end_tokens(config: Any, own: Collection[int], vocab_size: int) -> list[int]:
     with Transformers `eos_token_id` and no other, if that is given.
     """
     name = "stop_token_ids" if config.use_vllm else "eos_token_id"
-    given = _given(config).get(name)
+    given = (config.generation_kwargs or {}).get(name)
     if given is None:
         return list(own)
     tokens = list(given) if isinstance(given, list | tuple) else [given]

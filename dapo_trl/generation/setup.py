@@ -2,11 +2,12 @@
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 from accelerate.logging import get_logger
 from transformers.integrations import is_deepspeed_zero3_enabled
+from trl.trainer import grpo_trainer
 
 from .compact import dropping_ended_rows
 from .kwargs import end_tokens, own_settings, without_own_settings
@@ -15,13 +16,21 @@ from .kwargs import end_tokens, own_settings, without_own_settings
 logger = get_logger(__name__)
 
 
-def built_with_vllm(args: Any, datasets: Iterable[Any], global_step: Callable[[], int]) -> AbstractContextManager:
+@contextlib.contextmanager
+def built_with_vllm(args: Any, datasets: Iterable[Any], global_step: Callable[[], int]) -> Iterator[None]:
     """Inside, a trainer that is built generates by our side of vLLM, which is not loaded without `use_vllm`."""
     if not args.use_vllm:
-        return contextlib.nullcontext()
-    from .vllm import generating_with
+        yield
+        return
+    from .vllm.generation import Generation
 
-    return generating_with(args, datasets, global_step)
+    original = grpo_trainer.VLLMGeneration
+    made = partial(Generation, args=args, datasets=datasets, global_step=global_step)
+    grpo_trainer.VLLMGeneration = made  # type: ignore[misc, assignment]
+    try:
+        yield
+    finally:
+        grpo_trainer.VLLMGeneration = original  # type: ignore[misc]
 
 
 def prepare_generation(trainer: Any, timed_sync: Callable) -> None:
@@ -39,7 +48,8 @@ def prepare_generation(trainer: Any, timed_sync: Callable) -> None:
                 "the policy's, so it is left out in training. What is meant for training goes into generation_kwargs."
             )
         return
-    from .vllm import ReleaseCallback, score_text
+    from .vllm.claim import ReleaseCallback
+    from .vllm.comparison import score_text
 
     generation = trainer.vllm_generation
     # Whatever the server has been told of the model: it ends where this trainer sees an end.

@@ -1,20 +1,23 @@
 """TRL's client of a vLLM server, whose failures wait until all processes react to them."""
 
 import contextlib
+import hashlib
+import itertools
 from collections.abc import Callable, Iterator
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from accelerate.logging import get_logger
 
 from .claim import Claim, ServerInUseError
-from .groups import MAX_REQUESTS, generate_groups
 from .preflight import BAD_ANSWERS, PROBE_TIMEOUT, http
 
 
 logger = get_logger(__name__)
 
 Result = TypeVar("Result")
+
+MAX_REQUESTS = 512  # under way at the same time: more would come near the usual limit of open files (1024)
 
 NOTHING_GENERATED: dict[str, Any] = {"prompt_ids": [], "completion_ids": [], "logprobs": None}
 
@@ -47,11 +50,6 @@ class GuardedClient:
             return output
 
         return self.attempt("Generation", generate) or NOTHING_GENERATED
-
-    def image_features(self, images: list, **kwargs) -> list:
-        """Features of images, None for each after a fault."""
-        features = self.attempt("Processing images", partial(self._client.image_features, images, **kwargs))
-        return features or [None] * len(images)
 
     def update_named_params(self, metadata: list, named_params: Iterator) -> None:
         """Sends the weights. All of them are walked in any case, because other processes help to gather them."""
@@ -159,3 +157,41 @@ def limit_requests(session: Any, seconds: float) -> None:
         return request(method, url, **{"timeout": (PROBE_TIMEOUT, longest)} | kwargs)
 
     session.request = limited
+
+
+def group_seed(*draw: str | int) -> int:
+    """
+    Seed of a group of completions, from what tells it from all others: 62 bits, since vLLM gives the i-th completion
+    the seed plus i, and draws from nothing else. Without a seed, all engines of a server draw the same.
+    """
+    digest = hashlib.blake2b(" ".join(map(str, draw)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 2
+
+
+def generate_groups(
+    generate: Callable[..., dict[str, Any]],
+    seed_of: Callable[[int], int],
+    *,
+    prompts: list[list[int]],
+    generation_kwargs: dict[str, Any] | None = None,
+    **sampling: Any,
+) -> dict[str, Any]:
+    """
+    What one request of TRL's `generate` for many prompts would give, from one request for each with a seed of its own:
+    with one seed for all, equal prompts would get equal completions.
+    """
+
+    def ask(number: int) -> dict[str, Any]:
+        return generate(
+            prompts=[prompts[number]],
+            generation_kwargs={**(generation_kwargs or {}), "seed": seed_of(number)},
+            **sampling,
+        )
+
+    with ThreadPoolExecutor(min(MAX_REQUESTS, len(prompts))) as executor:
+        answers = list(executor.map(ask, range(len(prompts))))
+    joined: dict[str, list | None] = {}
+    for name in answers[0]:
+        parts = [answer[name] for answer in answers]
+        joined[name] = None if parts[0] is None else list(itertools.chain.from_iterable(parts))
+    return joined

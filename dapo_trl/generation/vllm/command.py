@@ -57,14 +57,8 @@ def server_command(
 
 
 def format_command(words: Sequence[str]) -> str:
-    """A command to paste into a shell, one option a line; a variable assignment comes first."""
-    lines = [" ".join([words[0], *map(shlex.quote, words[1:4])])]
-    for word in words[4:]:
-        if word.startswith("--"):
-            lines.append(word)
-        else:
-            lines[-1] += f" {shlex.quote(word)}"
-    return " \\\n    ".join(lines)
+    """A command to paste into a shell, one option a line."""
+    return shlex.join(words).replace(" --", " \\\n    --")
 
 
 def address(args: DAPOConfig) -> tuple[str, int]:

@@ -43,11 +43,6 @@ def tolerance(model: nn.Module, mixed_precision: str, by_dtype: dict[torch.dtype
     return by_dtype[max(dtypes & by_dtype.keys(), key=lambda dtype: torch.finfo(dtype).eps)]
 
 
-def usual_difference(model: nn.Module, mixed_precision: str) -> float:
-    """[`tolerance`] for the tokens of a rollout."""
-    return tolerance(model, mixed_precision, USUAL_DIFFERENCES)
-
-
 def text_ids(processing_class: Any, vocab_size: int) -> list[int]:
     """The first tokens of [`TEXT`] that a model of this vocabulary knows; a tokenizer may have more."""
     tokenizer = getattr(processing_class, "tokenizer", processing_class)

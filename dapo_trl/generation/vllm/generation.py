@@ -11,16 +11,14 @@ from accelerate.logging import get_logger
 from accelerate.utils import broadcast_object_list
 from peft import PeftModel
 from trl.generation.vllm_generation import VLLMGeneration
-from trl.trainer import grpo_trainer
 
 from ...config import DAPOConfig
 from ...run.early_end import EndOfRun
 from .adapters import check_adapters, merged_params, restored_base_weights
 from .claim import Claim
-from .client import GuardedClient
+from .client import GuardedClient, group_seed
 from .command import longest_prompt
 from .comparison import find_difference, text_ids, tolerance
-from .groups import group_seed
 from .preflight import (
     BAD_ANSWERS,
     Requirements,
@@ -52,18 +50,6 @@ class ServerError(EndOfRun):
     """The server failed and did not come back as the one it was. The run ends with a checkpoint."""
 
     is_failure = True
-
-
-@contextlib.contextmanager
-def generating_with(args: DAPOConfig, datasets: Iterable[Any], global_step: Callable[[], int]) -> Iterator[None]:
-    """Inside, a `GRPOTrainer` that is built uses [`Generation`] with these arguments, if it generates with vLLM."""
-    original = grpo_trainer.VLLMGeneration
-    made = partial(Generation, args=args, datasets=datasets, global_step=global_step)
-    grpo_trainer.VLLMGeneration = made  # type: ignore[misc, assignment]
-    try:
-        yield
-    finally:
-        grpo_trainer.VLLMGeneration = original  # type: ignore[misc]
 
 
 class Generation(VLLMGeneration):

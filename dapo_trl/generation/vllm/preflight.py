@@ -177,7 +177,9 @@ def _configuration_problems(url: str, info: dict, needed: Requirements) -> list[
 def _shared_gpus(url: str, info: dict, gpus: tuple[str, ...]) -> list[str]:
     """GPUs of this machine that both the server and the trainer use."""
     config = info["vllm_config"]
-    if not gpus or config["device_config"]["device"] == "cpu" or not is_local(url):
+    host = urlparse(url).hostname or ""
+    is_local = host in ("localhost", "0.0.0.0", "::1", socket.gethostname()) or host.startswith("127.")
+    if not gpus or config["device_config"]["device"] == "cpu" or not is_local:
         return []
     lines = dict(line.partition("=")[::2] for line in (info["system_env"].get("env_vars") or "").splitlines())
     parallel = config["parallel_config"]
@@ -197,9 +199,3 @@ def trainer_gpus(device_type: str, num_processes: int) -> tuple[str, ...]:
         return ()
     count = int(os.environ.get("LOCAL_WORLD_SIZE", num_processes))
     return visible_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), count)
-
-
-def is_local(url: str) -> bool:
-    """Whether the server runs on this machine."""
-    host = urlparse(url).hostname or ""
-    return host in ("localhost", "0.0.0.0", "::1", socket.gethostname()) or host.startswith("127.")
