@@ -15,10 +15,7 @@ class DisagreementError(RuntimeError):
 
 
 def assert_agreement(values: dict[str, int], accelerator: Accelerator) -> None:
-    """
-    Raises [`DisagreementError`] on every process if they do not all pass the same values, by name. Without this, a
-    disagreement would pair collectives that do not belong together: a hang, or wrong numbers.
-    """
+    """Fails on every process if the values differ: collectives that do not belong together would be paired."""
     if accelerator.num_processes == 1:
         return
     gathered = accelerator.gather(torch.tensor([list(values.values())], device=accelerator.device))
@@ -33,8 +30,7 @@ def assert_agreement(values: dict[str, int], accelerator: Accelerator) -> None:
 
 def all_to_all(outgoing: list[list[Any]], accelerator: Accelerator) -> list[Any]:
     """
-    Sends `outgoing[r]`, picklable objects with tensors on the CPU, to process r, and returns what was sent to this
-    one, ordered by sender. All processes must call it together.
+    Sends `outgoing[r]`, objects with tensors on the CPU, to each process r; returns those for this one, by sender.
     """
     if accelerator.num_processes == 1:
         return list(outgoing[0])

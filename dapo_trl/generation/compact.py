@@ -103,10 +103,7 @@ def sample_without_ended_rows(
 
 
 def keep_rows_of_processors(processors: LogitsProcessorList, kept: torch.Tensor) -> None:
-    """
-    Takes rows out of processors that hold something for each, in place: the penalty of repetitions of newer
-    Transformers, and those with a method `keep_rows(kept)`.
-    """
+    """Takes rows out of processors that hold something for each: a penalty of repetitions, those with `keep_rows`."""
     for processor in processors:
         lengths = getattr(processor, "prompt_ignore_length", None)
         if isinstance(lengths, torch.Tensor):
@@ -121,11 +118,7 @@ def can_drop_rows(
     generation_config: GenerationConfig,
     model_kwargs: dict[str, Any],
 ) -> bool:
-    """
-    Whether everything that holds an entry for each row is known, and rows can be taken out of it: not of static,
-    quantized and offloaded caches, state-space and encoder-decoder models, images, or a prompt that is read in chunks.
-    On `mps`, Transformers decides one token late whether to stop.
-    """
+    """Whether everything that holds an entry for each row is known, and rows can be taken out of it."""
     cache = model_kwargs.get("past_key_values")
     given = {name: value for name, value in model_kwargs.items() if value is not None}
     return (
@@ -139,5 +132,5 @@ def can_drop_rows(
         and generation_config.pad_token_id is not None
         and generation_config.prefill_chunk_size is None
         and not generation_config.return_dict_in_generate
-        and input_ids.device.type != "mps"
+        and input_ids.device.type != "mps"  # where Transformers decides one token late whether to stop
     )

@@ -109,10 +109,7 @@ def _check_tokens(given: str, name: str, value: Any) -> None:
 
 
 def end_tokens(config: Any, own: Collection[int], vocab_size: int) -> list[int]:
-    """
-    The tokens at which generation ends a completion: `own` (of tokenizer and model) and `stop_token_ids` with vLLM;
-    with Transformers `eos_token_id` and no other, if that is given.
-    """
+    """vLLM adds `stop_token_ids` to `own`, of tokenizer and model; with Transformers, `eos_token_id` replaces them."""
     name = "stop_token_ids" if config.use_vllm else "eos_token_id"
     given = (config.generation_kwargs or {}).get(name)
     if given is None:
@@ -138,12 +135,9 @@ DRAWING_KEYS = {name for name in vars(GenerationConfig()) if not name.startswith
 
 
 def own_settings(generation_config: GenerationConfig, given: dict[str, Any]) -> dict[str, Any]:
-    """
-    What the model's generation configuration would add to a call with `given`, and that is known to change what is
-    drawn (`max_length` does not beside `max_new_tokens`).
-    """
+    """What the model's own configuration would add to `given`, and that is known to change what is drawn."""
     known = SAMPLING_KEYS["transformers"] | REFUSED["transformers"].keys() | {"min_p"}
-    names = (known & DRAWING_KEYS) - {"max_length"}
+    names = (known & DRAWING_KEYS) - {"max_length"}  # which says nothing beside max_new_tokens
     values = {name: getattr(generation_config, name, None) for name in sorted(names) if given.get(name) is None}
     return {name: value for name, value in values.items() if value not in (None, False, 0, 1) and value != []}
 

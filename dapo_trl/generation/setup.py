@@ -34,9 +34,7 @@ def built_with_vllm(args: Any, datasets: Iterable[Any], global_step: Callable[[]
 
 
 def prepare_generation(trainer: Any, timed_sync: Callable) -> None:
-    """
-    Sets which tokens end a completion, and tells a server; its transfers are timed by the decorator `timed_sync`.
-    """
+    """Sets which tokens end a completion, and prepares a server, whose transfers `timed_sync` decorates."""
     args = trainer.args
     vocab_size = trainer.model.config.get_text_config().vocab_size
     trainer.eos_token_ids = end_tokens(args, trainer.eos_token_ids, vocab_size)
@@ -61,15 +59,13 @@ def prepare_generation(trainer: Any, timed_sync: Callable) -> None:
 
 @contextlib.contextmanager
 def generating(trainer: Any) -> Iterator[None]:
-    """
-    Inside, Transformers drops rows that have ended, and takes nothing from the model's own generation configuration.
-    With sharded weights, all processes must run the model equally often: rows stay then.
-    """
+    """Inside, Transformers drops rows that have ended, and goes by nothing of the model's own configuration."""
     if trainer.use_vllm:
         yield
         return
     model = trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_torch_compile=False)
     is_sharded = trainer.is_fsdp_enabled or is_deepspeed_zero3_enabled()
+    # All processes must run a sharded model equally often.
     is_compact = trainer.args.owns_batches and trainer.args.compact_generation and not is_sharded
     compact = dropping_ended_rows(model, trainer.generation_config) if is_compact else contextlib.nullcontext()
     with without_own_settings(model), compact:

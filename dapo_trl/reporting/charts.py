@@ -41,52 +41,43 @@ STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Chart:
-    """
-    A chart, with `unit` on its vertical axis, and what [`curve`] returns by name; an empty one keeps its colour free.
-    """
+    """A chart with its data."""
 
     title: str
-    unit: str
-    x: str
-    curves: dict[str, pd.DataFrame]
+    unit: str  # of the vertical axis
+    curves: dict[str, pd.DataFrame]  # what [`curve`] returns, by name; an empty one keeps its colour free
 
 
 def charts(panel: Panel, groups: dict[str, list[Run]]) -> list[Chart]:
-    """
-    The charts of a panel that have data: one of all groups, or with several metrics one per group. They are drawn over
-    optimizer steps only if the rollouts of some run are unknown.
-    """
-    x = "rollout" if all("rollout" in run.training for runs in groups.values() for run in runs) else "step"
+    """The charts of a panel that have data: one of all groups, or with several metrics one per group."""
     if len(panel.metrics) == 1:
         (metric,) = panel.metrics
-        curves = {name: curve(runs, metric, x) for name, runs in groups.items()}
-        drawn = [Chart(panel.title, panel.unit, x, curves)]
+        drawn = [Chart(panel.title, panel.unit, {name: curve(runs, metric) for name, runs in groups.items()})]
     else:
         drawn = []
         for name, runs in groups.items():
-            curves = {label: curve(runs, metric, x) for metric, label in panel.metrics.items()}
-            title = panel.title if len(groups) == 1 else f"{panel.title}: {name}"
-            drawn.append(Chart(title, panel.unit, x, curves))
+            curves = {label: curve(runs, metric) for metric, label in panel.metrics.items()}
+            drawn.append(Chart(panel.title if len(groups) == 1 else f"{panel.title}: {name}", panel.unit, curves))
     return [chart for chart in drawn if any(len(values) for values in chart.curves.values())]
 
 
-def curve(runs: list[Run], metric: str, x: str) -> pd.DataFrame:
+def curve(runs: list[Run], metric: str) -> pd.DataFrame:
     """
-    A metric's `mean`, `low` and `high` over the seeds that have it there, by `x`. The band of a training metric
+    A metric's `mean`, `low` and `high` over the seeds that have it, by rollout. The band of a training metric
     reaches from the smallest to the largest seed; that of an evaluation is its 95% interval over problems, the mean
     over seeds; NaN where an evaluation has none, such as one of a single problem.
     """
-    columns = [x, metric, f"{metric}_low", f"{metric}_high"]
+    columns = ["rollout", metric, f"{metric}_low", f"{metric}_high"]
     is_evaluation = metric.startswith("eval_")
     tables = [run.evaluations if is_evaluation else run.training for run in runs]
     tables = [table.reindex(columns=columns).dropna(subset=metric) for table in tables]
     if not is_evaluation:
         tables = [table.assign(**{metric: _smooth(table[metric])}) for table in tables]
-    by_x = pd.concat(tables).groupby(x)
+    by_rollout = pd.concat(tables).groupby("rollout")
     if is_evaluation:
-        values = by_x.mean().where(by_x.count().eq(by_x.size(), axis="index"))
+        values = by_rollout.mean().where(by_rollout.count().eq(by_rollout.size(), axis="index"))
     else:
-        values = by_x[metric].agg(["mean", "min", "max"])
+        values = by_rollout[metric].agg(["mean", "min", "max"])
     return values.set_axis(["mean", "low", "high"], axis="columns")
 
 
@@ -118,6 +109,6 @@ def draw(axes: Axes, chart: Chart) -> None:
                 values.index, values["low"], values["high"], color=COLORS[number], alpha=0.16, linewidth=0
             )
     axes.set_title(chart.title)
-    axes.set_xlabel({"rollout": "Rollout", "step": "Optimizer step"}[chart.x])
+    axes.set_xlabel("Rollout")
     axes.set_ylabel(chart.unit)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))

@@ -23,10 +23,7 @@ PLOTS = "plots"
 
 
 def write_report(groups: dict[str, list[Run]], output_dir: Path, title: str, evaluations: list[Path]) -> Path:
-    """
-    Writes `report.html`, and its charts as `plots/*.png`; `evaluations` are further summaries. Returns the page's
-    path.
-    """
+    """Writes `report.html`, and its charts as `plots/*.png`; `evaluations` are further summaries."""
     if len(groups) > len(COLORS):
         raise ReportError(
             f"{len(groups)} runs ({', '.join(groups)}) are more than can be told apart in one chart, {len(COLORS)}. "

@@ -26,10 +26,7 @@ class Sample(NamedTuple):
 
 
 def samples(run: Run) -> list[Sample]:
-    """
-    One completion of each kind, of the last rollout whose table can be read; none without `log_completions`. Rare
-    kinds choose first, and no completion is shown twice.
-    """
+    """One completion of each kind, of the last table that can be read; rare kinds choose first, none comes twice."""
     table = last_table(run.path / "completions")
     if table is None or not {"prompt", "completion", "step"} <= set(table.columns):
         return []
@@ -71,10 +68,7 @@ def _kinds(table: pd.DataFrame, settings: dict[str, Any]) -> Iterator[tuple[str,
 
 
 def disagreements(table: pd.DataFrame, settings: dict[str, Any]) -> pd.DataFrame:
-    """
-    Rows whose answer is spelt like the reference answer but counts as wrong, or otherwise and counts as right, by the
-    filter rewards (`dynamic_sampling_metric`, by default the first reward) and `correct_threshold`.
-    """
+    """Rows spelt like the reference answer but wrong by the filter rewards, or otherwise and right."""
     if not {"answer", "gold"} <= set(table.columns):
         return table.iloc[:0]
     named = settings.get("dynamic_sampling_metric") or []

@@ -59,10 +59,7 @@ def is_secret_name(name: str) -> bool:
 
 
 def remember(*parts: Any) -> None:
-    """
-    Takes note of the secrets in settings (dataclasses, dictionaries, lists or texts). From then on this process masks
-    them in everything it writes.
-    """
+    """Notes the secrets in settings (dataclasses, dictionaries, lists, texts): from now on this process masks them."""
     for part in parts:
         is_settings = dataclasses.is_dataclass(part) and not isinstance(part, type)
         _remembered.update(_secrets_in(vars(part) if is_settings else part))
@@ -74,10 +71,7 @@ def mask_text(text: str) -> str:
 
 
 def mask_values(value: Any) -> Any:
-    """
-    Masks texts in dictionaries, lists and tuples of any depth, and what stands under the name of a secret; other
-    objects stay.
-    """
+    """Masks texts in dictionaries, lists and tuples of any depth, and all under the name of a secret."""
     known = _known()
     return _map_texts(value, lambda text, is_secret: NOT_PUBLISHED if is_secret and text else _mask_text(text, known))
 

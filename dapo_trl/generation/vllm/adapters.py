@@ -48,8 +48,7 @@ def base_modules(
     module: Any, name: str = "", layers: tuple[AdapterLayer, ...] = ()
 ) -> Iterator[tuple[str, nn.Module, tuple[AdapterLayer, ...]]]:
     """
-    Modules of a model as if it had no adapters, with trained copies in place of what they replace: name in the base
-    model, module, and the adapter layers around it, the outermost first.
+    Modules as without adapters or replaced by trained copies: base name, module, adapter layers around (outer first).
     """
     adapter: Any = module
     if isinstance(module, BaseTunerLayer):
@@ -133,10 +132,7 @@ def dequantized(module: nn.Module, layers: Sequence[AdapterLayer]) -> torch.Tens
 
 @contextlib.contextmanager
 def restored_base_weights(model: nn.Module) -> Iterator[None]:
-    """
-    Puts the weights under adapters back afterwards, from a copy in CPU memory: for FSDP, whose layers cannot be merged
-    one at a time.
-    """
+    """Puts weights under adapters back, from a copy on the CPU: FSDP's layers cannot be merged one at a time."""
     parameters = [p for _, module, layers in base_modules(model) if layers for p in module.parameters(recurse=False)]
     copies = [parameter.detach().to("cpu", copy=True) for parameter in parameters]
     try:

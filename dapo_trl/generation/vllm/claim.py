@@ -84,8 +84,7 @@ class Claim:
 
     def refuse_if_used(self, mark: str | None) -> None:
         """
-        Raises [`ServerInUseError`] if it is another run's mark, and renewed within [`WATCHED_SECONDS`], in which the
-        server answers: nothing is compared with a clock of another machine.
+        Refuses another run's mark if it is renewed while watched: nothing is compared with another machine's clock.
         """
         if not self._is_of_another(mark):
             return

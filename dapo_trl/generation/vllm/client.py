@@ -73,8 +73,7 @@ class GuardedClient:
 
     def score(self, ids: list[int]) -> tuple[list[int], list[list[float]]] | None:
         """
-        As many of these tokens as the server takes, and by each of its engines the log-probabilities of all but the
-        first, in nats. None after a fault, and if the server does not tell log-probabilities of prompts.
+        The tokens that the server takes, and each engine's log-probabilities (nats) of all but the first, if it tells.
         """
 
         def score():
@@ -145,8 +144,7 @@ class GuardedClient:
 
 def limit_requests(session: Any, seconds: float) -> None:
     """
-    Makes requests of TRL's session end after a time, questions sooner than work, and switches its own retries off,
-    which would repeat half of a weight transfer.
+    Ends requests after a time, questions sooner, without TRL's own retries: they repeat half of a weight transfer.
     """
     for prefix, adapter in list(session.adapters.items()):
         session.mount(prefix, type(adapter)(pool_maxsize=MAX_REQUESTS))
@@ -176,10 +174,7 @@ def generate_groups(
     generation_kwargs: dict[str, Any] | None = None,
     **sampling: Any,
 ) -> dict[str, Any]:
-    """
-    What one request of TRL's `generate` for many prompts would give, from one request for each with a seed of its own:
-    with one seed for all, equal prompts would get equal completions.
-    """
+    """TRL's `generate` once per prompt: with one seed for all, equal prompts would get equal completions."""
 
     def ask(number: int) -> dict[str, Any]:
         return generate(

@@ -31,10 +31,7 @@ def longest_prompt(datasets: Iterable[Any], processing_class: Any, template_kwar
 def server_command(
     args: DAPOConfig, model_args: ModelConfig, num_prompt_tokens: int, data_parallel_size: int
 ) -> list[str]:
-    """
-    The words of the command that starts the server of a recipe, its environment first. `num_prompt_tokens`, of the
-    longest prompt, does not matter with `vllm_max_model_length`.
-    """
+    """The words of a recipe's command, its environment first; prompts do not matter with `vllm_max_model_length`."""
     host, port = address(args)
     options = {
         "--dtype": _computing_dtype(args, model_args),
@@ -62,10 +59,7 @@ def format_command(words: Sequence[str]) -> str:
 
 
 def address(args: DAPOConfig) -> tuple[str, int]:
-    """
-    Host and port to listen on. Its endpoints take weights from anyone: for a trainer on the same machine it listens on
-    no other interface.
-    """
+    """Host and port to listen on: of this machine only, if the trainer runs on it, since anyone may send weights."""
     host, port = args.vllm_server_host, args.vllm_server_port
     if args.vllm_server_base_url is not None:
         url = urlparse(args.vllm_server_base_url)

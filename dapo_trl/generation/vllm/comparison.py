@@ -51,10 +51,7 @@ def text_ids(processing_class: Any, vocab_size: int) -> list[int]:
 
 @torch.no_grad()
 def score_text(model: nn.Module, accelerator: Accelerator, ids: list[int]) -> torch.Tensor:
-    """
-    The trainer's log-probabilities of a text from its second token on, in nats, at temperature 1, without dropout. If
-    the model is spread over processes, all of them must call.
-    """
+    """Log-probabilities `(T - 1,)` of a text in nats, at temperature 1, without dropout. All processes must call."""
     was_training = model.training
     input_ids = torch.tensor([ids], device=accelerator.device)
     model.eval()
@@ -70,9 +67,7 @@ def score_text(model: nn.Module, accelerator: Accelerator, ids: list[int]) -> to
 
 
 def find_difference(served: list[list[float]], trained: list[float], allowed: float) -> str | None:
-    """
-    What is wrong if the mean difference of one engine's log-probabilities, a row of `served`, is above `allowed`.
-    """
+    """What is wrong if the mean difference of an engine, a row of `served`, in nats, is above `allowed`."""
     differences = (torch.tensor(served, dtype=torch.float64) - torch.tensor(trained, dtype=torch.float64)).abs()
     means = differences.mean(dim=1)
     worst = int(means.argmax())  # NaN, if there is one

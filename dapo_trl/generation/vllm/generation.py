@@ -155,8 +155,7 @@ class Generation(VLLMGeneration):
 
     def _repeated(self, operation: Callable[[], Result]) -> Result:
         """
-        The result of an operation on the server, after as many attempts as it takes; [`ServerError`] on every process
-        if none succeeds, or if the server cannot serve this run any more.
+        The result of an operation on the server, which is repeated; [`ServerError`] on every process if all fail.
         """
         num_retries = self._args.vllm_max_retries
         result = operation()
@@ -176,8 +175,7 @@ class Generation(VLLMGeneration):
 
     def _recover(self) -> None:
         """
-        Waits for the server, checks that it fits, and sends it the weights. What fails meanwhile is a further fault;
-        if no server or another one comes back, it is a [`ServerError`] on every process.
+        Waits for the server, checks it, sends the weights; if it is gone or another one, [`ServerError`] everywhere.
         """
 
         def check_and_connect() -> Exception | None:

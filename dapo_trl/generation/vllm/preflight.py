@@ -84,10 +84,7 @@ def check_weight_transfer(args: DAPOConfig) -> None:
 
 
 def wait_for_server(url: str, timeout: float) -> None:
-    """
-    Returns when the server answers; [`UnreachableError`] after `timeout` seconds. Meanwhile the log says what is
-    waited for.
-    """
+    """Returns when the server answers, and logs while it does not; [`UnreachableError`] after `timeout` seconds."""
     deadline, next_news = time.monotonic() + timeout, time.monotonic()
     while True:
         try:
