@@ -24,7 +24,7 @@ from .commands.recipe import DAPOScriptArguments, load_datasets, load_tokenizer,
 from .config import DAPOConfig
 from .data import check_dataset
 from .distributed.failed_rank import failing_after_other_ranks, follow_launcher
-from .generation.vllm import check_weight_transfer
+from .generation.vllm.preflight import check_weight_transfer
 from .hub.recipe import save_recipe
 from .rewards import AccuracyReward, load_reward
 from .run.checkpoint import is_complete, is_finished, last_complete_checkpoint, mark_finished, unmark_finished

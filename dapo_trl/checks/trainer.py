@@ -59,7 +59,7 @@ def check_before_loading(arguments: dict[str, Any]) -> CheckedArguments:
     check_model(model, getattr(args, "trust_remote_code", False))
     args, reward_funcs = own_args(args, model), as_list(arguments["reward_funcs"])
     if args.use_vllm:
-        from ..generation.vllm import check_weight_transfer  # others do not load vLLM's part
+        from ..generation.vllm.preflight import check_weight_transfer  # others do not load vLLM's part
 
         check_weight_transfer(args)
     is_generated_elsewhere = (arguments["rollout_func"] or arguments["environment_factory"]) is not None

@@ -55,11 +55,11 @@ class PhaseCallback(TrainerCallback):
 
 def add_callbacks(trainer: Any) -> tuple[AlarmCallback, FiniteCallback]:
     """Adds, in this order, what happens between optimizer steps; returns the two that the trainer talks to."""
-    from ..generation.vllm.comparison import usual_difference
+    from ..generation.vllm.comparison import USUAL_DIFFERENCES, tolerance
 
     args, accelerator = trainer.args, trainer.accelerator
     steps = args.optimizer_steps_per_rollout
-    usual = usual_difference(trainer.model, accelerator.mixed_precision)
+    usual = tolerance(trainer.model, accelerator.mixed_precision, USUAL_DIFFERENCES)
     alarms = AlarmCallback(default_alarms(steps, args.learning_rate, usual), steps, accelerator)
     finite = FiniteCallback(accelerator, alarms, args)
     for callback in (
