@@ -42,31 +42,14 @@ class Estimate(NamedTuple):
 
 
 def read_recipe(arguments: Sequence[str], num_processes: int) -> Recipe:
-    """
-    Reads a recipe as strictly as the training command, for any number of processes and without any GPU.
-
-    Args:
-        arguments (`Sequence[str]`): a command line, such as `["--config", "recipe.yaml", "--num_generations", "8"]`.
-        num_processes (`int`): processes of the trainer, R.
-
-    Returns:
-        `Recipe`: `use_cpu` is true in it, because otherwise a machine without GPUs refuses bfloat16.
-
-    Raises:
-        ValueError: for an unknown key, an impossible value, or a batch that R processes cannot share.
-    """
+    """Reads a recipe as strictly as the training command, for any number of processes and without any GPU."""
     config_class = type("PlannedConfig", (DAPOConfig,), {"world_size": property(lambda self: num_processes)})
     parser = RecipeParser((DAPOScriptArguments, config_class, ModelConfig), prog="dapo-trl estimate")
     return Recipe(*parser.parse_args_and_config([*arguments, "--use_cpu", "true"]))
 
 
 def estimate(scenario: Scenario) -> Estimate:
-    """
-    Memory and time of a recipe.
-
-    Raises:
-        ValueError: for a recipe that the training command would refuse, or a model whose shape cannot be found.
-    """
+    """Memory and time of a recipe."""
     recipe = read_recipe(scenario.recipe, scenario.gpus)
     script_args, args, model_args = recipe
     sharding = scenario.sharding or Sharding("none" if scenario.gpus == 1 else "ddp")
@@ -84,8 +67,8 @@ def estimate(scenario: Scenario) -> Estimate:
 
 Changes = dict[str, Any]
 
+# Stands among the fields of a recipe for the way in which the processes are started.
 ACCELERATE_CONFIG = "accelerate config"
-"""Stands among the fields of a recipe for the way in which the processes are started."""
 
 SHARDINGS = {"zero3.yaml": Sharding("zero", 3), "zero3_offload.yaml": Sharding("zero", 3, True, True)}
 
