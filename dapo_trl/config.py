@@ -8,8 +8,8 @@ from transformers.trainer_pt_utils import AcceleratorConfig
 from transformers.trainer_utils import HubStrategy, IntervalStrategy, SaveStrategy
 from trl import GRPOConfig
 
+from .checks.fields import option
 from .checks.settings import check_combinations, check_values, warn_about
-from .fields import option
 from .generation.kwargs import check_generation_kwargs
 from .run.secret_values import mask_values, remember
 

@@ -88,15 +88,13 @@ class DAPOTrainer(GRPOTrainer):
     - `train`: begins from scratch whatever was trained before; ends at once if the checkpoint is the end of the run.
     - `_run_epoch`: goes on in the middle of a rollout; an [`EndOfRun`] (a rollout that cannot be filled, an alarm, a
       reward that training cannot use, SIGTERM, a lost vLLM server) ends the run with a checkpoint.
-    - `_save_checkpoint`: with the prompt stream and the rollout in use; weights that are not finite are not saved;
-      pushes are complete, and never stop the run.
+    - `_save_checkpoint`: adds the prompt stream and the rollout in use, refuses weights that are not finite, pushes.
     - `_save`: beside the weights, the rule by which rewards read answers, and what generation needs; no secret.
     - `push_to_hub`, `create_model_card`: what a checkpoint's push has left open, too; our own card.
 
     Attributes:
         data_name (`str`, *optional*): Hub id or path of the training data, for the model card.
-        prompt_template (`str`, *optional*): the template around its problems, by name or as text, for whoever
-            evaluates the model; None: it is looked for in the data.
+        prompt_template (`str`, *optional*): the template around its problems; None: it is looked for in the data.
 
     Raises:
         ValueError: for arguments that cannot work together; the message says what to change.

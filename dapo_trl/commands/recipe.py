@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from trl import ModelConfig
 
-from ..fields import option
+from ..checks.fields import option
 from ..rewards.answers import THINKING_TAGS
 from .recipe_parser import HELP, RecipeParser
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 
-from ..fields import option
+from ..checks.fields import option
 
 
 GIB = 2**30

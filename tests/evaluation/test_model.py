@@ -6,12 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
-from peft import IA3Config
+from peft import IA3Config, LoraConfig
 
 from dapo_trl.evaluation.backends.transformers import load_model
+from dapo_trl.evaluation.config import EvaluateConfig
 from dapo_trl.evaluation.model import find_model, load_tokenizer, read_metadata, trained_rule, trained_tags
+from dapo_trl.evaluation.run import output_dir, prepare
 from dapo_trl.run.checkpoint import METADATA
-from tests.command import save_model
+from tests.command import save_model, write_problems
 
 
 @pytest.fixture
@@ -72,6 +74,29 @@ def test_damaged_metadata(model):
 def test_no_tokenizer(tmp_path):
     with pytest.raises(FileNotFoundError, match="There is no tokenizer at .* Give its directory or Hub id with --tok"):
         load_tokenizer(str(tmp_path))
+
+
+def test_an_adapter_without_a_tokenizer_takes_that_of_its_base(model, tmp_path):
+    adapter, data = str(tmp_path / "adapter"), write_problems(tmp_path / "problems.jsonl")
+    LoraConfig(base_model_name_or_path=model).save_pretrained(adapter)
+    fields = {"prompt_template": "{problem}", "max_completion_length": 8}
+    assert prepare(EvaluateConfig(adapter, data, **fields)).tokenizer.name_or_path == model
+    load_tokenizer(model).save_pretrained(adapter)
+    assert prepare(EvaluateConfig(adapter, data, **fields)).tokenizer.name_or_path == adapter
+
+
+def test_a_chat_template_of_the_server_around_plain_text_is_warned_of(tmp_path, caplog):
+    data, trained = write_problems(tmp_path / "problems.jsonl"), tmp_path / METADATA
+    fields = {"server_url": "http://127.0.0.1:9/v1", "server_api": "chat", "like": str(tmp_path)}
+    for form, is_warned_of in (("{problem}=", True), ([{"role": "user", "content": "{problem}="}], False)):
+        trained.write_text(json.dumps({"answer_rules": {}, "prompt": form}))
+        caplog.clear()
+        prepare(EvaluateConfig("name", data, **fields))
+        assert ("Give --server_api completions to ask as in the training." in caplog.text) is is_warned_of
+
+
+def test_results_of_a_model_on_the_hub_stand_by_its_name():
+    assert output_dir(EvaluateConfig("Qwen/Qwen3-0.6B", "gsm8k")) == Path("outputs/evaluation/Qwen--Qwen3-0.6B")
 
 
 def test_no_metadata_of_a_name_on_a_server():
