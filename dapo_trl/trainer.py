@@ -28,15 +28,8 @@ from .run.early_end import EndOfRun, FinishedError
 from .run.preemption import PreemptedError, Preemption
 from .run.random_state import get_random_state, set_random_state
 from .run.saved_model import as_saved, replaced_args
-from .sampling.collection import (
-    STATUS_COLUMN,
-    CollectedBatch,
-    collected_batch,
-    columns_to_rows,
-    generated_rows,
-    padding_completion,
-)
-from .sampling.refill import ShortageError
+from .sampling.collection import CollectedBatch, collected_batch, columns_to_rows, generated_rows, padding_completion
+from .sampling.refill import STATUS_COLUMN, ShortageError
 from .sampling.sampler import DynamicSampler
 
 

@@ -10,11 +10,7 @@ import torch
 from accelerate import Accelerator
 
 from ..distributed.all_to_all import all_to_all
-from .refill import GroupPool
-
-
-STATUS_COLUMN = "dynamic_sampling"
-"""Column of the completions table: `kept`, or why a row was dropped."""
+from .refill import STATUS_COLUMN, GroupPool
 
 
 @dataclass

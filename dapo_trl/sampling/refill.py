@@ -8,9 +8,11 @@ from ..run.early_end import EndOfRun
 from .groups import Outcome, outcome_shares
 
 
+STATUS_COLUMN = "dynamic_sampling"
+"""Column of the completions table: `kept`, or why a row was dropped, see [`GroupPool.status`]."""
+
 MANY_TRUNCATED = 0.5
 """Share of completions that are cut off from which on their length is the likely cause of a shortage."""
-
 
 SEVERAL_GROUPS = 7
 """More groups than these, some all right, some all wrong and none mixed, are hardly so by chance."""
