@@ -1,5 +1,5 @@
 """
-Write the model card of a run anew, with its evaluations, and push it.
+Write the model card of a run again, with its evaluations, and push it.
 
 ```bash
 dapo-trl model-card --run outputs/my-run
@@ -13,10 +13,9 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 
-from ..hub.card import last_step, write_card
+from ..hub.card import weight_files, write_card
 from ..hub.facts import FactsError, read_facts
-from ..hub.files import model_files
-from ..hub.publisher import Publisher, Push
+from ..hub.publishing import Publisher, Push
 from .recipe_parser import StrictParser
 
 
@@ -28,10 +27,10 @@ def push_run(run_dir: Path, repo_id: str | None, private: bool) -> str:
         `str`: address of the commit.
 
     Raises:
-        FactsError: if there is no model, or nobody says where to.
+        FactsError: if there is no model, or no repository is known.
         PushError: if the Hub refuses.
     """
-    if not any(path.suffix in (".safetensors", ".bin") for path in model_files(run_dir)):
+    if not weight_files(run_dir):
         raise FactsError(
             f"{run_dir} holds no final model: the run has not come to its end, or has trained nothing. Resume it, or "
             "push a checkpoint by `hf upload <owner>/<name> <checkpoint>`."
@@ -41,7 +40,7 @@ def push_run(run_dir: Path, repo_id: str | None, private: bool) -> str:
         raise FactsError(f"{run_dir} was not trained with push_to_hub. Give --repo_id <owner>/<name>.")
     api = HfApi()
     repo_id = api.create_repo(repo_id, private=private or None, exist_ok=True).repo_id
-    return Publisher(api, repo_id, run_dir).finish(Push(last_step(run_dir), run_dir, "Model card")).commit_url
+    return Publisher(api, repo_id, run_dir).finish(Push("the final model", run_dir, "Model card")).commit_url
 
 
 def main(argv: list[str] | None = None) -> None:
