@@ -20,16 +20,7 @@ from .recipe_parser import StrictParser
 
 
 def push_run(run_dir: Path, repo_id: str | None, private: bool) -> str:
-    """
-    Pushes the final model of a run with its card. What is on the Hub already is not sent again.
-
-    Returns:
-        `str`: address of the commit.
-
-    Raises:
-        FactsError: if there is no model, or no repository is known.
-        PushError: if the Hub refuses.
-    """
+    """Pushes the final model of a run with its card, and returns the commit's address; a [`PushError`] if refused."""
     if not weight_files(run_dir):
         raise FactsError(
             f"{run_dir} holds no final model: the run has not come to its end, or has trained nothing. Resume it, or "
@@ -47,13 +38,8 @@ def main(argv: list[str] | None = None) -> None:
     """Parse, write, push if asked."""
     parser = StrictParser(prog="dapo-trl model-card", description=__doc__.strip().splitlines()[0])
     parser.add_argument("--run", required=True, type=Path, help="output_dir of the run")
-    parser.add_argument(
-        "--evaluation",
-        nargs="+",
-        default=[],
-        metavar="SUMMARY",
-        help="summaries of dapo-trl evaluate; by default those in <run>/evaluation",
-    )
+    evaluation_help = "summaries of dapo-trl evaluate; by default those in <run>/evaluation"
+    parser.add_argument("--evaluation", nargs="+", default=[], metavar="SUMMARY", help=evaluation_help)
     parser.add_argument("--push", action="store_true", help="push the model and its card")
     parser.add_argument("--repo_id", help="where to; by default where the run pushed")
     parser.add_argument("--private", action="store_true", help="make a new repository private")

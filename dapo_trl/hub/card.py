@@ -30,12 +30,6 @@ CURVES_FILE = "curves.png"
 TEMPLATE = Path(__file__).with_name("card.md.j2")
 TAGS = ("dapo", "grpo", "trl", "dapo_trl", "reinforcement-learning", "reasoning", "generated_from_trainer")
 KEY_FIGURES = ("Final reward", "Final accuracy", "Acceptance", "Generated per trained")
-ANSWER_RULES = {
-    "auto": "the last `Answer: ...` or `\\boxed{...}`, whichever comes later; without both, `the answer is ...`",
-    "boxed": "the content of the last `\\boxed{...}`",
-    "math_dapo": "what follows the last `Answer:` in the last 300 characters",
-}
-"""What the reward takes for the answer, by the rule's name."""
 
 
 def write_card(
@@ -44,14 +38,7 @@ def write_card(
     """
     Writes `README.md` of a run, with metadata for the Hub, and the picture of its curves.
 
-    Args:
-        run_dir (`Path`): the run's output directory.
-        evaluations (`list[str]`): summaries of evaluations; by default those found in `run_dir/evaluation`.
-        tags (`list[str]`): further tags.
-        with_curves (`bool`): draw the curves again, if matplotlib is installed.
-
-    Returns:
-        `Path` of the card.
+    `evaluations` are files; by default those in `run_dir/evaluation`. Without matplotlib, there are no curves.
 
     Raises:
         FactsError: if the directory is no run's.
@@ -70,7 +57,6 @@ def write_card(
     prompt = facts["prompt"]
     if not isinstance(prompt, str):
         prompt = "\n\n".join(f"[{message['role']}]\n{message['content']}" for message in prompt)
-    rules = dict.fromkeys(reward["answer_rule"] for reward in facts["rewards"] if reward["answer_rule"])
     card = ModelCard.from_template(
         _metadata(facts, summaries, tags),
         template_path=str(TEMPLATE),
@@ -82,7 +68,6 @@ def write_card(
         sampling=EvaluateConfig,  # its defaults: the paper's
         prompt_text=prompt,
         fence="`" * max(3, 1 + max(map(len, re.findall("`*", prompt + "\n" + recipe)))),  # that no text in it ends
-        answer_rules={rule: text for rule in rules if (text := ANSWER_RULES.get(re.sub(r"-\d+$", "", rule)))},
         recipe=recipe,
         has_curves=(run_dir / CURVES_FILE).is_file(),
         has_data_card=(run_dir / DATA_CARD_FILE).is_file(),

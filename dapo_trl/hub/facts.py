@@ -40,17 +40,12 @@ class FactsError(ValueError):
 
 
 def write_facts(trainer: Any, model_name: str, dataset_name: str | None) -> None:
-    """
-    Writes `run.json` of a trainer's run, without secrets and without paths of this machine.
-
-    Args:
-        trainer ([`DAPOTrainer`]): the trainer.
-        model_name (`str`): title of the card.
-        dataset_name (`str`, *optional*): training data: Hub id or path.
-    """
+    """Writes `run.json` of a trainer's run, without secrets and without paths of this machine."""
     run_dir, dataset = Path(trainer.args.output_dir), trainer.train_dataset
     base = get_config_model_id(trainer.model.config)
     settings = trainer.args.to_dict()
+    num_prompts = len(dataset) if isinstance(dataset, Sized) else None  # None: streamed
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     facts = {
         "format_version": FORMAT_VERSION,
         "model_name": model_name,
@@ -60,26 +55,17 @@ def write_facts(trainer: Any, model_name: str, dataset_name: str | None) -> None
         "is_adapter": hasattr(trainer.model, "peft_config"),
         "chat_template_kwargs": trainer.args.chat_template_kwargs or {},
         "prompt": ask(form, SAMPLE_PROBLEM) if (form := trainer.prompt_form) else sample_prompt(dataset),
-        "data": describe_data(dataset_name, run_dir)
-        | {"num_prompts": len(dataset) if isinstance(dataset, Sized) else None},  # None: streamed
+        "data": describe_data(dataset_name, run_dir) | {"num_prompts": num_prompts},
         "rewards": _rewards(trainer),
         "settings": {name: settings.get(name, getattr(trainer.args, name)) for name in SETTINGS},
-        "hardware": {
-            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
-            "num_processes": trainer.accelerator.num_processes,
-        },
+        "hardware": {"device": device, "num_processes": trainer.accelerator.num_processes},
         "versions": versions(),
     }
     write_atomically(run_dir / FACTS_FILE, json.dumps(mask_values(facts), indent=1, ensure_ascii=False) + "\n")
 
 
 def read_facts(run_dir: Path) -> dict[str, Any]:
-    """
-    Reads what [`write_facts`] wrote.
-
-    Raises:
-        FactsError: if it is not there, or of another version.
-    """
+    """Reads what [`write_facts`] wrote; a [`FactsError`] if it is not there, or of another version."""
     path = run_dir / FACTS_FILE
     if not path.is_file():
         raise FactsError(

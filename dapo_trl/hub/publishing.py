@@ -5,6 +5,7 @@ One that fails is reported and tried again at the end; it does not stop the run.
 """
 
 import contextlib
+import logging
 import os
 import shutil
 import tempfile
@@ -15,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accelerate.logging import get_logger
 from huggingface_hub import CommitInfo, HfApi
 from transformers.trainer_utils import HubStrategy, SaveStrategy
 from transformers.utils.hub import PushInProgress, hf_api
@@ -27,7 +27,7 @@ from .facts import DATA_CARD_FILE, FACTS_FILE, write_facts
 from .recipe import RECIPE_FILE
 
 
-logger = get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 STEP = "{step}"
 """In `hub_revision`: every checkpoint goes to a branch of its own, and the final model to `main`."""
@@ -51,7 +51,7 @@ class PushError(OSError):
     """Something that was to be on the Hub at the end is not."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Push:
     """A model to be pushed, with what there is of its run."""
 
@@ -73,42 +73,47 @@ class Publisher:
     def __init__(self, api: HfApi, repo_id: str, run_dir: Path, token: str | None = None):
         self.api, self.repo_id, self.run_dir, self.token = api, repo_id, run_dir, token
         self.address = f"{api.endpoint}/{repo_id}"
-        # Pushes by place that failed or were left out, and that no later push has replaced.
-        self.missing: dict[tuple[str | None, str | None], Push] = {}
+        self.newest: dict[tuple[str | None, str | None], Push] = {}  # by place; older ones are not needed any more
+        self.uploaded: set[Push] = set()
         for left_over in run_dir.glob(f"{STAGED_PREFIX}*"):  # of a run that was killed
             shutil.rmtree(left_over)
 
+    @property
+    def missing(self) -> list[Push]:
+        """Pushes that failed, were left out or are under way, and that no later one replaces."""
+        return [push for push in self.newest.values() if push not in self.uploaded]
+
     def start(self, push: Push) -> Future | None:
         """Gathers the files now and uploads them in the background; None if they cannot be gathered."""
-        with self._noting_failure(push):
-            return self.api.run_as_future(self._upload, push, self._stage(push))
+        self.newest[push.place] = push
+        with self._reporting_failure(push):
+            return self.api.run_as_future(self._upload_in_background, push, stage(push, self.run_dir))
         return None
 
     def leave_out(self, push: Push, reason: str) -> None:
         """Notes a push that does not take place now, to make it at the end if nothing else goes to the same place."""
-        self.missing[push.place] = push
+        self.newest[push.place] = push
         logger.warning(f"{push.name.capitalize()} is not pushed to {self.address} now: {reason}")
 
     def finish(self, final: Push) -> CommitInfo:
         """Pushes the final model, and what is missing, in a few attempts; [`PushError`] if they do not suffice."""
-        self.missing[final.place] = final
-        for push in [push for push in self.missing.values() if not push.model_dir.is_dir()]:
-            del self.missing[push.place]
-            logger.warning(
-                f"{push.name.capitalize()} is not on {self.address}, and {push.model_dir} has been deleted: it cannot "
-                "be pushed any more. Raise save_total_limit to keep checkpoints until the end."
-            )
-        commit = None
+        self.newest[final.place] = final
+        for push in self.missing:
+            if not push.model_dir.is_dir():
+                del self.newest[push.place]
+                logger.warning(
+                    f"{push.name.capitalize()} is not on {self.address}, and {push.model_dir} has been deleted: it "
+                    "cannot be pushed any more. Raise save_total_limit to keep checkpoints until the end."
+                )
+        commits = {}
         for wait in (0, *SECONDS_BETWEEN_ATTEMPTS):
             time.sleep(wait)
-            for push in list(self.missing.values()):
-                with self._noting_failure(push):
-                    pushed = self._upload(push, self._stage(push))
-                    commit = pushed if push is final else commit
-            if commit is not None and not self.missing:
-                return commit
-        pushes = self.missing.values()
-        where = ", ".join(f"{push.name} ({push.revision or 'main'}) from {push.model_dir}" for push in pushes)
+            for push in self.missing:
+                with self._reporting_failure(push):
+                    commits[push] = self._upload(push, stage(push, self.run_dir))
+            if not self.missing:
+                return commits[final]
+        where = ", ".join(f"{push.name} ({push.revision or 'main'}) from {push.model_dir}" for push in self.missing)
         raise PushError(
             f"Not on {self.address} after {len(SECONDS_BETWEEN_ATTEMPTS) + 1} attempts: {where}. The warnings above "
             "say why. Nothing is lost. When the cause is mended, push the final model by `dapo-trl model-card "
@@ -117,58 +122,55 @@ class Publisher:
         )
 
     @contextlib.contextmanager
-    def _noting_failure(self, push: Push) -> Iterator[None]:
+    def _reporting_failure(self, push: Push) -> Iterator[None]:
         """A push that fails does not stop anything."""
         try:
             yield
         except Exception as error:  # of any kind: a thread would keep it to itself
-            self.missing[push.place] = push
             reason = " ".join(str(error).split()) or type(error).__name__
             logger.warning(f"The push of {push.name} to {self.address} failed: {reason}")
 
-    def _stage(self, push: Push) -> Path:
-        folder = Path(tempfile.mkdtemp(prefix=STAGED_PREFIX, dir=self.run_dir))
-        stage(push.model_dir, self.run_dir, folder, push.whole_checkpoint)
-        return folder
+    def _upload_in_background(self, push: Push, folder: Path) -> None:
+        with self._reporting_failure(push):
+            self._upload(push, folder)
 
-    def _upload(self, push: Push, folder: Path) -> CommitInfo | None:
-        with self._noting_failure(push):
-            try:
-                if push.revision is not None:
-                    self.api.create_branch(self.repo_id, branch=push.revision, exist_ok=True, token=self.token)
-                commit = self.api.upload_folder(
-                    repo_id=self.repo_id,
-                    folder_path=folder,
-                    revision=push.revision,
-                    commit_message=push.message,
-                    token=self.token,
-                )
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
-            self.missing.pop(push.place, None)
-            return commit
-        return None
+    def _upload(self, push: Push, folder: Path) -> CommitInfo:
+        try:
+            if push.revision is not None:
+                self.api.create_branch(self.repo_id, branch=push.revision, exist_ok=True, token=self.token)
+            commit = self.api.upload_folder(
+                repo_id=self.repo_id,
+                folder_path=folder,
+                revision=push.revision,
+                commit_message=push.message,
+                token=self.token,
+            )
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        self.uploaded.add(push)
+        return commit
 
 
-def stage(model_dir: Path, run_dir: Path, target: Path, whole_checkpoint: str | None = None) -> None:
+def stage(push: Push, run_dir: Path) -> Path:
     """
-    Gathers what is pushed in a directory of its own, which stays as it is while the run goes on.
+    Gathers what is pushed in a directory of its own in `run_dir`, which stays as it is while the run goes on.
 
-    Weights are linked, not copied: a checkpoint's files are never written again, and may be deleted meanwhile. The
-    folder `whole_checkpoint` gets all of `model_dir`.
+    Weights are linked, not copied: a checkpoint's files are never written again, and may be deleted meanwhile.
     """
+    target = Path(tempfile.mkdtemp(prefix=STAGED_PREFIX, dir=run_dir))
     for pattern in RUN_FILES:
         for path in filter(Path.is_file, run_dir.glob(pattern)):
             copied = target / path.relative_to(run_dir)
             copied.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copied)
-    left_out = {path for pattern in _NOT_PUSHED for path in model_dir.glob(pattern)}
-    for path in {path for pattern in MODEL_FILES for path in model_dir.glob(pattern)} - left_out:
+    left_out = {path for pattern in _NOT_PUSHED for path in push.model_dir.glob(pattern)}
+    for path in {path for pattern in MODEL_FILES for path in push.model_dir.glob(pattern)} - left_out:
         if path.is_file() and not (target / path.name).exists():
             _link(path, target / path.name)
-    if whole_checkpoint is not None:
+    if push.whole_checkpoint is not None:
         ignored = shutil.ignore_patterns("training_args.bin")
-        shutil.copytree(model_dir, target / whole_checkpoint, copy_function=_link, ignore=ignored)
+        shutil.copytree(push.model_dir, target / push.whole_checkpoint, copy_function=_link, ignore=ignored)
+    return target
 
 
 def _link(source: str | Path, target: str | Path) -> None:
@@ -232,14 +234,10 @@ def push_final(
     **kwargs: Any,
 ) -> CommitInfo | Future | None:
     """
-    Saves the model to `output_dir` and pushes it, with what checkpoints have left open, see
-    [`~transformers.Trainer.push_to_hub`]; `kwargs` are those of [`write_model_card`].
+    Saves the model to `output_dir` and pushes it, with what checkpoints have left open, or raises [`PushError`].
 
-    Returns:
-        `CommitInfo`, or a future unless `blocking`; None on all processes but the main one.
-
-    Raises:
-        PushError: if something is not on the Hub in the end.
+    The arguments are those of [`~transformers.Trainer.push_to_hub`]. Returns the commit, or a future of it unless
+    `blocking`; None on all processes but the main one.
     """
     trainer.callback_handler.on_push_begin(trainer.args, trainer.state, trainer.control)
     privacy = {"private": kwargs.pop("private")} if "private" in kwargs else {}  # newer Transformers have it

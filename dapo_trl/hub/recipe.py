@@ -19,13 +19,7 @@ _TOKEN = re.compile(r"\b(?:hf_|sk-|gh[opsu]_|github_pat_)[A-Za-z0-9_-]{16,}")
 
 
 def save_recipe(argv: Sequence[str], output_dir: str) -> None:
-    """
-    Writes `recipe.yaml`: the command line in a comment, and below it the YAML file without secrets.
-
-    Args:
-        argv (`Sequence[str]`): arguments of the command; `--config` names the YAML file.
-        output_dir (`str`): the run's output directory.
-    """
+    """Writes `recipe.yaml`: the command line in a comment, and below it the file of `--config` without secrets."""
     argv, text = list(argv), ""
     if "--config" in argv:
         position = argv.index("--config")

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from accelerate import PartialState
 from transformers import Trainer
 
 from dapo_trl import DAPOTrainer
@@ -148,9 +149,9 @@ def write(directory: Path, *names: str) -> None:
         path.write_text(f"{directory.name}/{name}")
 
 
-def staged(checkpoint: Path, target: Path, whole_checkpoint: str | None = None) -> dict[str, str]:
-    stage(checkpoint, checkpoint.parent, target, whole_checkpoint)
-    return {str(path.relative_to(target)): path.read_text() for path in target.rglob("*") if path.is_file()}
+def staged(checkpoint: Path, whole_checkpoint: str | None = None) -> dict[str, str]:
+    folder = stage(Push("step 7", checkpoint, "", whole_checkpoint=whole_checkpoint), checkpoint.parent)
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture
@@ -164,20 +165,19 @@ def checkpoint(tmp_path) -> Path:
     write(
         directory, "optimizer.pt", "trainer_state.json", "training_args.bin", "dapo_state_0.pt", "global_step7/x.bin"
     )
-    (tmp_path / "staged").mkdir()
     return directory
 
 
-def test_a_model_and_what_tells_of_its_run(checkpoint, tmp_path):
-    pushed = staged(checkpoint, tmp_path / "staged")
+def test_a_model_and_what_tells_of_its_run(checkpoint):
+    pushed = staged(checkpoint)
     model = ("model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja")
     run = ("README.md", "recipe.yaml", "runs/host/events", "evaluation/summary-a.json")
     expected = {name: f"checkpoint-7/{name}" for name in model} | {name: f"run/{name}" for name in run}
     assert pushed == expected
 
 
-def test_a_whole_checkpoint(checkpoint, tmp_path):
-    pushed = staged(checkpoint, tmp_path / "staged", whole_checkpoint="last-checkpoint")
+def test_a_whole_checkpoint(checkpoint):
+    pushed = staged(checkpoint, whole_checkpoint="last-checkpoint")
     whole = {name.removeprefix("last-checkpoint/") for name in pushed if name.startswith("last-checkpoint/")}
     there = {str(path.relative_to(checkpoint)) for path in checkpoint.rglob("*") if path.is_file()}
     assert whole == there - {"training_args.bin"}
@@ -185,14 +185,42 @@ def test_a_whole_checkpoint(checkpoint, tmp_path):
 
 
 @pytest.mark.parametrize("has_links", [True, False])
-def test_what_is_staged_outlives_the_checkpoint(checkpoint, tmp_path, has_links, monkeypatch):
+def test_what_is_staged_outlives_the_checkpoint(checkpoint, has_links, monkeypatch):
     def link(source, target):
         raise OSError("Operation not supported")
 
     if not has_links:
         monkeypatch.setattr(publishing.os, "link", link)
-    stage(checkpoint, checkpoint.parent, tmp_path / "staged")
-    weights = tmp_path / "staged" / "model.safetensors"
+    weights = stage(Push("step 7", checkpoint, ""), checkpoint.parent) / "model.safetensors"
     assert (os.stat(weights).st_nlink == 2) is has_links  # no second copy of the weights, where that is possible
     (checkpoint / "model.safetensors").unlink()
     assert weights.read_text() == "checkpoint-7/model.safetensors"
+
+
+def test_an_upload_that_ends_late_does_not_stand_for_a_newer_push(checkpoint):
+    uploads, messages = [], []
+    api = SimpleNamespace(
+        endpoint="https://hub",
+        run_as_future=lambda *upload: uploads.append(upload),
+        upload_folder=lambda commit_message, **_: messages.append(commit_message) or commit_message,
+    )
+    publisher = publishing.Publisher(api, "me/model", checkpoint.parent)
+    first, second = (Push(name, checkpoint, name, whole_checkpoint="last") for name in ("step 1", "step 2"))
+    publisher.start(first)
+    publisher.leave_out(second, "busy.")
+    for upload, *arguments in uploads:
+        upload(*arguments)
+    assert publisher.finish(Push("step 3", checkpoint.parent, "End of training")) == "End of training"
+    assert messages == ["step 1", "step 2", "End of training"]
+
+
+def test_a_refusal_is_told_outside_of_a_trainer_too(checkpoint, monkeypatch, caplog):
+    def refuse(**_):
+        raise OSError("Storage quota exceeded.")
+
+    monkeypatch.setattr(publishing, "SECONDS_BETWEEN_ATTEMPTS", (0,))
+    monkeypatch.setattr(PartialState, "_shared_state", {})
+    publisher = publishing.Publisher(SimpleNamespace(endpoint="hub", upload_folder=refuse), "me/m", checkpoint.parent)
+    with pytest.raises(publishing.PushError, match="Not on hub/me/m after 2 attempts: the final model .main. from"):
+        publisher.finish(Push("the final model", checkpoint.parent, "Model card"))
+    assert "The push of the final model to hub/me/m failed: Storage quota exceeded." in caplog.text
