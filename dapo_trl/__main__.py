@@ -26,8 +26,8 @@ def usage() -> str:
     listed = "\n".join(f"  {name:{width}}  {about}" for name, (_, about) in COMMANDS.items())
     return (
         f"usage: dapo-trl <command> [options]\n\nDAPO as a Hugging Face TRL trainer.\n\n{listed}\n\n"
-        "`dapo-trl <command> --help` lists the options of a command. On several GPUs, train by\n"
-        "`accelerate launch -m dapo_trl.train --config <recipe>`.\n"
+        "`dapo-trl <command> --help` shows the options that one needs first, `--help all` every one.\n"
+        "On several GPUs, train by `accelerate launch -m dapo_trl.train --config <recipe>`.\n"
     )
 
 
@@ -43,7 +43,11 @@ def main(argv: list[str] | None = None) -> None:
         sys.stdout.write(usage())
     elif name == "--version":
         sys.stdout.write(f"dapo_trl {__version__}\n")
-    elif name == "train":  # what goes wrong after parsing keeps its traceback
+    elif name == "train":
+        if arguments in (["--help"], ["-h"]):  # without the seconds that the trainer takes to import
+            recipe = importlib.import_module(".commands.recipe", __package__)
+            recipe.make_parser(arguments, "dapo-trl train").parse(arguments)
+        # What goes wrong after parsing keeps its traceback.
         importlib.import_module(".train", __package__).main(arguments, while_parsing=errors_in_one_line)
     else:
         with errors_in_one_line():

@@ -1,7 +1,7 @@
 """Settings of a DAPO run: what differs from GRPO, and every check across fields."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from transformers.trainer_pt_utils import AcceleratorConfig
@@ -9,6 +9,7 @@ from transformers.trainer_utils import HubStrategy, IntervalStrategy, SaveStrate
 from trl import GRPOConfig
 
 from .checks.settings import check_combinations, check_values, warn_about
+from .fields import option
 from .generation.kwargs import check_generation_kwargs
 from .run.secret_values import mask_values, remember
 
@@ -23,8 +24,7 @@ class DAPOConfig(GRPOConfig):
     A *rollout* is one generation phase: `generation_batch_size` completions. It is trained on in
     `updates_per_rollout * num_iterations` optimizer steps.
 
-    The fields that it adds are documented by their `help`: https://github.com/huggingface/trl lists those of the
-    parent, docs/configuration.md all.
+    Each field of this class is documented by its `help`; docs/configuration.md lists them.
 
     > [!NOTE]
     > These parameters have default values different from [`~trl.GRPOConfig`]:
@@ -33,136 +33,96 @@ class DAPOConfig(GRPOConfig):
     > - `logging_steps`: `None`, one record per rollout.
     > - `metric_for_best_model`: with `load_best_model_at_end`, `"eval_avg@k"` instead of `"loss"`; the letter k stands
     >   for `num_generations_eval`.
-    > - `disable_dropout`: `True` instead of `False`: with dropout, importance ratios are not 1 at the start of a
-    >   rollout.
     > - `num_generations_eval`: fitted to the evaluation batch if not given.
-    > - `vllm_importance_sampling_mode`: `"token_truncate"` instead of `"sequence_mask"`, with
-    >   `vllm_importance_sampling_clip_max` `2.0`: a correction by sequence masks long completions.
+    > - `disable_dropout`: `True` instead of `False`.
+    > - `vllm_importance_sampling_mode`: `"token_truncate"` instead of `"sequence_mask"`, which masks long completions;
+    >   `vllm_importance_sampling_clip_max`: `2.0` instead of `3.0`.
     """
 
-    epsilon_high: float | None = field(
-        default=0.28, metadata={"help": "Upper clip bound: clip-higher (DAPO Sec. 3.1)."}
+    epsilon_high: float | None = option(0.28, "Upper clip bound: clip-higher (DAPO Sec. 3.1).")
+    num_generations: int = option(16, "Completions per prompt, G.")
+    updates_per_rollout: int = option(
+        16,
+        "Optimizer steps per pass over a rollout. Sets steps_per_generation; overwritten with the real number if "
+        "steps_per_generation or generation_batch_size is given.",
     )
-    num_generations: int = field(default=16, metadata={"help": "Completions per prompt, G."})
-    updates_per_rollout: int = field(
-        default=16,
-        metadata={
-            "help": "Optimizer steps per pass over a rollout. Sets steps_per_generation; overwritten with the real "
-            "number if steps_per_generation or generation_batch_size is given."
-        },
-    )
-    warmup_rollouts: int = field(
-        default=20,
-        metadata={"help": "Linear warm-up of the learning rate in rollouts. A given warmup_steps wins."},
-    )
-    dynamic_sampling: bool = field(
-        default=True,
-        metadata={"help": "Train only on groups with right and wrong completions (DAPO Sec. 3.2)."},
-    )
+    warmup_rollouts: int = option(20, "Linear warm-up of the learning rate in rollouts. A given warmup_steps wins.")
+    dynamic_sampling: bool = option(True, "Train only on groups with right and wrong completions (DAPO Sec. 3.2).")
     # In this order, the command line takes one name or several.
-    dynamic_sampling_metric: list[str] | None | str = field(
-        default=None,
-        metadata={
-            "help": "Name of the reward function that decides whether a completion is right; or several names, of "
-            "which the first that does not return None decides. May be left out with exactly one reward function."
-        },
+    dynamic_sampling_metric: list[str] | None | str = option(
+        None,
+        "Name of the reward function that decides whether a completion is right; or several names, of which the "
+        "first that does not return None decides. May be left out with exactly one reward function.",
     )
-    correct_threshold: float | None = field(
-        default=None,
-        metadata={
-            "help": "A completion counts as correct if its deciding reward is above this. None: above 0, and no "
-            "accuracy is reported if the reward turns out to be graded. Groups are filtered on differences anyway."
-        },
+    correct_threshold: float | None = option(
+        None,
+        "A completion counts as correct if its filter reward is above this. None: above 0, and no accuracy is "
+        "reported if the reward turns out to be graded. Groups are filtered on differences anyway.",
     )
-    max_rounds: int = field(
-        default=10, metadata={"help": "Generation rounds per rollout before it counts as a shortage."}
+    max_rounds: int = option(10, "Generation rounds per rollout before it counts as a shortage.")
+    on_shortage: str = option(
+        "train_partial",
+        "When a rollout cannot be filled with informative groups: train on those there are, or end the run with a "
+        "checkpoint and an error.",
+        choices=["train_partial", "raise"],
     )
-    on_shortage: str = field(
-        default="train_partial",
-        metadata={
-            "help": "What happens when a rollout cannot be filled with informative groups.",
-            "choices": ["train_partial", "raise"],
-        },
+    max_oversampling: float = option(
+        3.0, "Bound on the prompts of one round, as a multiple of the prompts of a rollout."
     )
-    max_oversampling: float = field(
-        default=3.0,
-        metadata={"help": "Bound on the prompts of one round, as a multiple of the prompts of a rollout."},
+    soft_punish_cache: int | None = option(
+        None,
+        "Tokens before max_completion_length in which the soft overlong punishment (DAPO Eq. 13) grows from 0 to "
+        "-1. None: no punishment.",
     )
-    soft_punish_cache: int | None = field(
-        default=None,
-        metadata={
-            "help": "Tokens before max_completion_length in which the soft overlong punishment (DAPO Eq. 13) grows "
-            "from 0 to -1. None: no punishment."
-        },
+    overlong_weight: float = option(1.0, "Weight of the soft overlong punishment in the reward.")
+    token_normalization: str = option(
+        "step",
+        "Divide by the trained tokens of the optimizer step (DAPO Eq. 12) or of each group (Eq. 8).",
+        choices=["step", "group"],
     )
-    overlong_weight: float = field(
-        default=1.0, metadata={"help": "Weight of the soft overlong punishment in the reward."}
+    balance_micro_batches: bool = option(
+        True, "Partition optimizer steps into micro-batches of nearly equal cost: the same gradient, less padding."
     )
-    token_normalization: str = field(
-        default="step",
-        metadata={
-            "help": "Divide by the trained tokens of the optimizer step (DAPO Eq. 12) or of each group (Eq. 8).",
-            "choices": ["step", "group"],
-        },
+    compact_generation: bool = option(
+        True,
+        "Where Transformers generates, completions that have ended leave the batch: the same distribution in less "
+        "time. Without effect under ZeRO-3 and FSDP, and with dynamic_sampling and balance_micro_batches both off.",
     )
-    balance_micro_batches: bool = field(
-        default=True,
-        metadata={"help": "Micro-batches of nearly equal cost: the same gradient with less padding."},
+    vllm_request_timeout: float = option(
+        1200.0, "Seconds after which a request to the vLLM server without an answer counts as hung."
     )
-    compact_generation: bool = field(
-        default=True,
-        metadata={
-            "help": "Where Transformers generates, completions that have ended leave the batch: the same distribution "
-            "in less time."
-        },
+    vllm_max_retries: int = option(
+        4,
+        "Further attempts, with growing pauses, when the vLLM server fails; before each, it is waited for "
+        "(vllm_server_timeout) and gets the weights again.",
     )
-    vllm_request_timeout: float = field(
-        default=1200.0,
-        metadata={"help": "Seconds after which a request to the vLLM server without an answer counts as hung."},
+    eval_rollouts: int | None = option(
+        None, "Evaluate every so many rollouts. None: eval_strategy and eval_steps decide."
     )
-    vllm_max_retries: int = field(
-        default=4, metadata={"help": "Further attempts, with growing pauses, when the vLLM server fails."}
-    )
-    eval_rollouts: int | None = field(
-        default=None,
-        metadata={"help": "Evaluate every so many rollouts. None: eval_strategy and eval_steps decide."},
-    )
-    on_alarm: str = field(
-        default="warn",
-        metadata={
-            "help": "What happens when a run goes wrong: a warning, or also a clean end with a checkpoint.",
-            "choices": ["warn", "stop"],
-        },
+    on_alarm: str = option(
+        "warn",
+        "What happens when a run goes wrong: a warning, or also a clean end with a checkpoint.",
+        choices=["warn", "stop"],
     )
 
-    disable_dropout: bool = field(
-        default=True,
-        metadata={
-            "help": "Switch off dropout in the model and its adapters: completions are generated without, so that the "
-            "policy that is trained would not be the one that generated."
-        },
+    disable_dropout: bool = option(
+        True,
+        "Switch off dropout in the model and its adapters: completions are generated without, so that the policy "
+        "that is trained would not be the one that generated.",
     )
-    logging_steps: float = field(
-        default=None,  # type: ignore[assignment]  # a number after `__post_init__`
-        metadata={
-            "help": "Log every so many optimizer steps (a number below 1 is a share of all steps). None: once per "
-            "rollout."
-        },
+    logging_steps: float = option(
+        None, "Log every so many optimizer steps (a number below 1 is a share of all steps). None: once per rollout."
     )
-    lr_scheduler_type: str = field(default="constant_with_warmup", metadata={"help": "Schedule of the learning rate."})
-    warmup_steps: float = field(
-        default=None,  # type: ignore[assignment]  # a number after `__post_init__`
-        metadata={
-            "help": "Linear warm-up in optimizer steps (a number below 1 is a share of all steps). None: "
-            "warmup_rollouts decides."
-        },
+    lr_scheduler_type: str = option("constant_with_warmup", "Schedule of the learning rate.")
+    warmup_steps: float = option(
+        None,
+        "Linear warm-up in optimizer steps (a number below 1 is a share of all steps). None: warmup_rollouts decides.",
     )
-    vllm_importance_sampling_mode: str = field(
-        default="token_truncate",
-        metadata={"help": "How the mismatch between vLLM and the trainer is corrected (see GRPOConfig)."},
+    vllm_importance_sampling_mode: str = option(
+        "token_truncate", "How the mismatch between vLLM and the trainer is corrected (see GRPOConfig)."
     )
-    vllm_importance_sampling_clip_max: float | None = field(
-        default=2.0, metadata={"help": "Upper bound of the importance sampling ratio (see GRPOConfig)."}
+    vllm_importance_sampling_clip_max: float | None = option(
+        2.0, "Upper bound of the importance sampling ratio (see GRPOConfig)."
     )
 
     if TYPE_CHECKING:
@@ -239,7 +199,7 @@ class DAPOConfig(GRPOConfig):
 
     @property
     def owns_batches(self) -> bool:
-        """Whether micro-batches are cut by this project, not by TRL."""
+        """Whether optimizer steps are partitioned into micro-batches by this project, not by TRL."""
         return self.dynamic_sampling or self.balance_micro_batches
 
     @property
@@ -271,7 +231,6 @@ class DAPOConfig(GRPOConfig):
         self.eval_steps = self.eval_rollouts * self._planned_optimizer_steps
 
     def _check_steps(self) -> None:
-        """The rollout is a whole number of optimizer steps."""
         if self.steps_per_generation % self.gradient_accumulation_steps != 0:
             raise ValueError(
                 f"steps_per_generation={self.steps_per_generation} micro-batches must be a multiple of "

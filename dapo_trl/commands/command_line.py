@@ -7,14 +7,14 @@ from collections.abc import Iterator
 
 import yaml
 
-from ..run.exit_codes import USAGE_ERROR
+from ..run.early_end import USAGE_ERROR
 from ..run.secret_values import mask_text, masking_errors
 
 
 @contextlib.contextmanager
 def errors_in_one_line() -> Iterator[None]:
     """
-    Turns errors that a user can mend into one line on stderr and exit status 2.
+    Turns errors that a user can correct into one line on stderr and exit status 2.
 
     These are values, files, installed packages and YAML that do not fit. `DAPO_TRL_TRACEBACK=1` in the environment
     keeps the traceback. Secrets are left out of all errors.

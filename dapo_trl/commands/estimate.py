@@ -9,17 +9,15 @@ Fields of the recipe can be given, too, to try them out: `--per_device_train_bat
 the recipe does not fit; then the command says which fields to change.
 """
 
-import argparse
 import sys
 
 from ..estimation.scenario import Scenario, options, read_sharding
+from .recipe_parser import CommandParser
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> CommandParser:
     """The options of this command; all other words go to the training command's parser."""
-    parser = argparse.ArgumentParser(
-        prog="dapo-trl estimate", description="Memory and time of a recipe.", allow_abbrev=False
-    )
+    parser = CommandParser(prog="dapo-trl estimate", description="Memory and time of a recipe.", allow_abbrev=False)
     parser.add_argument("--config", required=True, help="the recipe")
     sharding = "how the processes are started; default: DDP on several GPUs"
     parser.add_argument("--accelerate-config", "--accelerate_config", help=sharding)
@@ -36,7 +34,7 @@ def read_scenario(argv: list[str] | None = None) -> Scenario:
     parser = make_parser()
     argv = sys.argv[1:] if argv is None else argv
     given, words = parser.parse_known_args(argv)
-    from ..train import make_parser as make_training_parser  # only now: torch and TRL take seconds to load
+    from .recipe import make_parser as make_training_parser  # only now: torch and TRL take seconds to load
 
     make_training_parser().refuse_unknown_flags(argv, parser._option_string_actions)
     numbers = {option.name: getattr(given, option.name) for option in options()}

@@ -11,16 +11,17 @@ import logging
 import sys
 from pathlib import Path
 
-from huggingface_hub import HfApi
-
-from ..hub.card import weight_files, write_card
-from ..hub.facts import FactsError, read_facts
-from ..hub.publishing import Publisher, Push
 from .recipe_parser import StrictParser
 
 
 def push_run(run_dir: Path, repo_id: str | None, private: bool) -> str:
     """Pushes the final model of a run with its card, and returns the commit's address; a [`PushError`] if refused."""
+    from huggingface_hub import HfApi  # late, because these take seconds, which --help and mistakes need not wait for
+
+    from ..hub.card import weight_files
+    from ..hub.facts import FactsError, read_facts
+    from ..hub.publishing import Publisher, Push
+
     if not weight_files(run_dir):
         raise FactsError(
             f"{run_dir} holds no final model: the run has not come to its end, or has trained nothing. Resume it, or "
@@ -44,6 +45,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--repo_id", help="where to; by default where the run pushed")
     parser.add_argument("--private", action="store_true", help="make a new repository private")
     args = parser.parse(argv)
+    from ..hub.card import write_card
+
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     sys.stdout.write(f"Model card: {write_card(args.run, args.evaluation)}\n")
     if args.push:

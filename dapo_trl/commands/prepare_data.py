@@ -1,11 +1,8 @@
 """
 Prepare and check data sets: `dapo-trl prepare-data --source <Hub id or path> --output <dir or Hub id>`.
 
-Reads DAPO-Math-17k in its published layouts, GSM8K, MATH and plain files; takes known templates off; leaves out
-repetitions, problems with conflicting reference answers, prompts over a token limit, problems of evaluation sets, and
-problems that a model always or never solves; writes a data set with a card that counts all of this. With `--check`
-every reference answer is scored as a completion. `--help` lists the settings, which may also stand in a YAML file
-(`--config`).
+Leaves out repetitions, problems with conflicting reference answers, and what the settings ask to leave out; writes a
+data set with a card that counts all of this. With `--check` every reference answer is scored as a completion.
 """
 
 import logging
@@ -14,15 +11,15 @@ import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ..data.check import CheckFailedError, check_dataset
 from ..data.load import load_prompts
-from ..data.prepare import Sampler, prepare
+from ..data.prepare import SAMPLER_BATCH, Sampler, prepare
 from ..data.prepare_config import PrepareConfig
 from ..data.records import Record
 from ..data.sources import is_hub_id
@@ -46,16 +43,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run(config: PrepareConfig) -> None:
-    """
-    What the command does, for settings already parsed.
-
-    Raises:
-        CheckFailedError: if too few reference answers score. A local output is then there to look into; nothing is
-            pushed.
-    """
+    """What the command does; if the check fails, a local output is there to look into, and nothing is pushed."""
     reward_funcs = _reward_funcs(config)  # first: unknown ones are refused before anything is written
     if config.output is None:
-        _check(_load(config), config, reward_funcs)
+        _check(load_prompts(config.source, **config.reading()), config, reward_funcs)
     elif is_hub_id(config.output):
         _require_login(config.output)
         with tempfile.TemporaryDirectory(prefix="dapo_trl_") as directory:
@@ -73,7 +64,7 @@ def _prepare(config: PrepareConfig, directory: Path, reward_funcs: list[Callable
         make_sampler=partial(_make_sampler, config, config.pass_rate_model) if config.pass_rate_model else None,
         reward_func=reward_funcs[0],
     )
-    _say("\n".join(f"{text.strip('*')}: {number}" for text, number in counts.described()))
+    sys.stdout.writelines(f"{text.strip('*')}: {number}\n" for text, number in counts.described())
     if config.check:
         _check(load_prompts(str(directory)), config, reward_funcs)
 
@@ -93,7 +84,7 @@ def _make_sampler(config: PrepareConfig, model: str, conversational: bool) -> Sa
         temperature=config.temperature,
         top_p=1.0,
         max_completion_length=config.max_completion_length,
-        batch_size=config.pass_rate_batch_size * config.num_generations,
+        batch_size=SAMPLER_BATCH * config.num_generations,
         server_url=config.pass_rate_server,
         server_api="chat" if conversational else "completions",
     )
@@ -112,20 +103,6 @@ def _make_sampler(config: PrepareConfig, model: str, conversational: bool) -> Sa
     return sample
 
 
-def _load(config: PrepareConfig) -> Dataset:
-    dataset = load_prompts(
-        config.source,
-        split=config.split,
-        config=config.config_name,
-        prompt_column=config.prompt_column,
-        solution_column=config.solution_column,
-        prompt_template=config.prompt_template,
-        conversational=config.conversational,
-    )
-    assert isinstance(dataset, Dataset)  # it does not stream
-    return dataset
-
-
 def _check(dataset: Dataset, config: PrepareConfig, reward_funcs: list[Callable]) -> None:
     report = check_dataset(
         dataset,
@@ -133,13 +110,14 @@ def _check(dataset: Dataset, config: PrepareConfig, reward_funcs: list[Callable]
         sample=config.check_sample,
         seed=config.seed,
         min_frac_right=config.min_frac_right,
-        completion_template=config.completion_template,
         tokenizer=_tokenizer(config),
     )
-    _say(report.summary())
+    sys.stdout.write(f"{report.summary()}\n")
 
 
-def _tokenizer(config: PrepareConfig) -> PreTrainedTokenizerBase | None:
+def _tokenizer(config: PrepareConfig) -> Any:
+    from transformers import AutoTokenizer  # it takes seconds, which --help need not wait for
+
     return AutoTokenizer.from_pretrained(config.tokenizer) if config.tokenizer else None
 
 
@@ -171,7 +149,3 @@ def _push(directory: Path, repo_id: str, private: bool) -> None:
         commit_message="Prepared by dapo-trl prepare-data",
     )
     logger.info("Pushed to %s", commit.commit_url)
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")

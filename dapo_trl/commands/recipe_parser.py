@@ -1,37 +1,81 @@
 """The parsers of commands, strict ones; also of those whose settings may stand in a YAML file."""
 
 import argparse
-import contextlib
 import difflib
-import logging
-import os
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 import yaml
 from trl import TrlParser
 
-from ..run.secret_values import mask_text, mask_words, remember
+from ..run.secret_values import mask_text, remember
 
 
-logger = logging.getLogger(__name__)
+HELP = (["--help"], ["-h"])  # command lines that ask for the short help. `--help all` lists every field
+
+# Fields that the short help of each command shows. `vllm-command` has those of `train`.
+FIRST = {
+    "train": ("model_name_or_path", "dataset_name", "prompt_template", "reward_funcs", "eval_dataset_name"),
+    "evaluate": ("model", "data", "k", "output_dir", "max_completion_length", "backend"),
+    "prepare-data": ("source", "output", "prompt_template", "tokenizer", "max_prompt_tokens", "check"),
+}
 
 _MERGE = "tag:yaml.org,2002:merge"
 
+# Likeness (`difflib`) from which on another name is suggested: misspelt names, not other names with equal words.
 CUTOFF = 0.75
-"""Likeness (`difflib`) from which on another name is suggested: misspelt names, not other names with equal words."""
 
 
-class StrictParser(argparse.ArgumentParser):
+class _Help(argparse.Action):
+    """Prints the help, all of it after `all`, and ends the program."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        is_short = isinstance(parser, StrictParser) and parser.first and values != "all"
+        sys.stdout.write(parser.format_short_help() if is_short else parser.format_help())
+        parser.exit()
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser whose every mistake is a `ValueError`, without the usage of all flags."""
+
+    def error(self, message: str) -> NoReturn:
+        """As argparse's, but raises `ValueError`, without the usage of all flags."""
+        raise ValueError(mask_text(f"{message}. See {self.prog} --help."))
+
+
+class StrictParser(CommandParser):
     """
     A parser that refuses unknown and abbreviated flags and names the likely one.
 
     An abbreviation that argparse would take for one flag today may mean another one tomorrow.
+
+    `--help` shows the fields in [`FIRST`], if the command has many, and `--help all` shows every one.
     """
 
     def __init__(self, *args, **kwargs):
-        super().__init__(*args, allow_abbrev=False, **kwargs)
+        super().__init__(*args, **{"allow_abbrev": False, "add_help": False} | kwargs)
+        command = self.prog.split()[-1].removeprefix("dapo_trl.").replace("vllm-command", "train")
+        self.first = FIRST.get(command, ())
+        value: dict[str, Any] = {"nargs": "?", "choices": ["all"]} if self.first else {"nargs": 0}
+        self.add_argument("-h", "--help", action=_Help, default=argparse.SUPPRESS, help="show the help", **value)
+
+    def format_short_help(self) -> str:
+        """The help on the fields that one needs first."""
+        # The last action of a name is the `--no_` of a flag.
+        actions = {action.dest: action for action in reversed(self._actions)}
+        width = max(map(len, self.first)) + 2
+        fields = []
+        for name in self.first:
+            default = actions[name].default
+            text = f"{f'--{name}':{width}}  {actions[name].help}"
+            text += "" if default in (None, False) else f" Default: {default}."
+            fields.append(textwrap.fill(text, 100, subsequent_indent=" " * (width + 2)))
+        usage = f"usage: {self.prog} [--config FILE.yaml] [--field VALUE ...]"
+        about = [self.description, "\n".join(fields), self.epilog, "`--help all` describes every field."]
+        return "\n\n".join([usage, *filter(None, about)]) + "\n"
 
     def parse_known_args(self, args=None, namespace=None):
         """As argparse's, but unknown words raise `ValueError`."""
@@ -43,9 +87,8 @@ class StrictParser(argparse.ArgumentParser):
         self._refuse(map(_name, unknown), self.flags)  # words that belong to no flag
         return known, unknown
 
-    def parse(self, words: Sequence[str] | None = None) -> argparse.Namespace:
-        """The words of a user; flags that are given twice are warned of."""
-        self.warn_of_repeated_flags(sys.argv[1:] if words is None else words)
+    def parse(self, words: Sequence[str] | None = None) -> Any:
+        """The words of a user, as a namespace."""
         return self.parse_args(words)
 
     @property
@@ -55,42 +98,12 @@ class StrictParser(argparse.ArgumentParser):
 
     def refuse_unknown_flags(self, words: Sequence[str], others: Iterable[str] = ()) -> None:
         """
-        Args:
-            words (`Sequence[str]`): a command line.
-            others (`Iterable[str]`): flags of another parser, which takes them first.
-
-        Raises:
-            ValueError: for flags that are neither of this parser nor of the other; it names those that may be meant.
+        Refuses flags of a command line that are neither this parser's nor `others`, and names those that may be meant.
         """
         known = {*self._option_string_actions, *others}
         flags = [word.partition("=")[0] for word in words if word.startswith("--") and word != "--"]
         unknown = [_name(flag) for flag in flags if flag not in known and " " not in flag]  # with a space: a value
         self._refuse(unknown, [*self.flags, *map(_name, others)])
-
-    def warn_of_repeated_flags(self, words: Sequence[str]) -> None:
-        """
-        Warns of flags that are given twice with different values: the last one counts.
-
-        They are not refused, because scripts put flags of their own before those that they pass on.
-        """
-        given: dict[str, list[str]] = {}
-        values: list[str] | None = None
-        for word in mask_words(words):
-            flag, equals, value = word.partition("=")
-            action = self._option_string_actions.get(flag) if word.startswith("-") else None
-            if action is not None:
-                values = [value] if equals else []
-                if flag.startswith(("--no_", "--no-")) and _name(flag) != action.dest:
-                    values = ["false"]
-                given.setdefault(action.dest, []).append(values)
-            elif word.startswith("--"):
-                values = None
-            elif values is not None:
-                values.append(word)
-        for name, lists in given.items():
-            texts = [" ".join(one) or "true" for one in lists]
-            if len(set(texts)) > 1 and os.environ.get("RANK", "0") == "0":
-                logger.warning("--%s is given more than once: %s. The last one counts.", name, ", then ".join(texts))
 
     def _refuse(self, unknown: Iterable[str], known: Sequence[str]) -> None:
         messages = [self._describe(name, known) for name in unknown]
@@ -101,9 +114,9 @@ class StrictParser(argparse.ArgumentParser):
         underscored = name.replace("-", "_")
         longer = sorted((other for other in known if underscored and other.startswith(underscored)), key=len)
         similar = [*longer, *difflib.get_close_matches(underscored, known, n=1, cutoff=CUTOFF)]
-        if similar:
-            return f"unknown key `{name}`; did you mean `{similar[0]}`?"
-        return f"unknown key `{name}`; --help lists the known ones."
+        listing = "--help all" if self.first else "--help"
+        advice = f"did you mean `{similar[0]}`?" if similar else f"{listing} lists the known ones."
+        return f"unknown key `{name}`; {advice}"
 
 
 class RecipeParser(StrictParser, TrlParser):
@@ -114,8 +127,7 @@ class RecipeParser(StrictParser, TrlParser):
     """
 
     def parse(self, words: Sequence[str] | None = None) -> tuple:
-        """The words of a user, and the file; flags that are given twice are warned of."""
-        self.warn_of_repeated_flags(sys.argv[1:] if words is None else words)
+        """The words of a user, and the file, as data classes."""
         return self.parse_args_and_config(words)
 
     def parse_args_and_config(self, args=None, *other, **options):
@@ -130,8 +142,6 @@ class RecipeParser(StrictParser, TrlParser):
             text = Path(words[position]).read_text(encoding="utf-8")
             refuse_repeated_keys(text, words[position])
             remember(yaml.safe_load(text))  # also what the command line overrides: it may stand elsewhere in the file
-        for word in words:
-            _refuse_in_json(word.partition("=")[2] if word.startswith("--") else word, "the command line")
         return super().parse_args_and_config(words, *other, **options)
 
     def set_defaults_with_config(self, **kwargs) -> list[str]:
@@ -149,44 +159,26 @@ class RecipeParser(StrictParser, TrlParser):
 
 
 def refuse_repeated_keys(text: str, source: str) -> None:
-    """
-    YAML takes the last of equal keys without a word, and the others are lost.
-
-    Args:
-        text (`str`): YAML, or JSON.
-        source (`str`): where it is from, for the message.
-
-    Raises:
-        ValueError: if a key stands twice in one mapping, at any depth, also in JSON that stands in a text.
-    """
+    """Refuses equal keys in one mapping of a YAML text, of which YAML silently takes the last one."""
     _refuse_in(yaml.compose(text, Loader=yaml.SafeLoader), source, "")
 
 
 def _refuse_in(node: yaml.Node | None, source: str, path: str) -> None:
-    if isinstance(node, yaml.MappingNode):
-        lines: dict[tuple[str, str], int] = {}
-        for key, value in node.value:
-            name = f"{path}.{key.value}".removeprefix(".")
-            line = key.start_mark.line + 1
-            if (key.tag, str(key.value)) in lines and key.tag != _MERGE:
-                first = lines[key.tag, str(key.value)]
-                raise ValueError(
-                    f"{source}: the key `{name}` is given twice, in lines {first} and {line}, and only the last one "
-                    "would count. Take one of them out."
-                )
-            lines[key.tag, str(key.value)] = line
-            _refuse_in(value, source, name)
-    elif isinstance(node, yaml.SequenceNode):
+    if isinstance(node, yaml.SequenceNode):
         for item in node.value:
             _refuse_in(item, source, path)
-    elif isinstance(node, yaml.ScalarNode):
-        _refuse_in_json(node.value, source)
-
-
-def _refuse_in_json(text: str, source: str) -> None:
-    if text.startswith("{"):
-        with contextlib.suppress(yaml.YAMLError):  # it is none, such as a template that begins with `{problem}`
-            refuse_repeated_keys(text, source)
+    elif isinstance(node, yaml.MappingNode):
+        lines: dict[tuple[str, str], int] = {}
+        for key, value in node.value:
+            name, identity = f"{path}.{key.value}".removeprefix("."), (key.tag, str(key.value))
+            line = key.start_mark.line + 1
+            if identity in lines and key.tag != _MERGE:
+                raise ValueError(
+                    f"{source}: the key `{name}` is given twice, in lines {lines[identity]} and {line}, and only the "
+                    "last one would count. Take one of them out."
+                )
+            lines[identity] = line
+            _refuse_in(value, source, name)
 
 
 def _name(flag: str) -> str:

@@ -5,31 +5,14 @@ from typing import TYPE_CHECKING
 
 
 # Loaded on first use: what only needs the forms of prompts does not wait for `datasets` and the rewards.
-_HOMES = {
-    "CheckFailedError": "check",
-    "CheckReport": "check",
-    "RowError": "rows",
-    "apply_template": "templates",
-    "check_dataset": "check",
-    "load_prompts": "load",
-    "undo_template": "templates",
-}
+_HOMES = {"CheckFailedError": "check", "check_dataset": "check", "RowError": "rows", "load_prompts": "load"}
 
-__all__ = [
-    "CheckFailedError",
-    "CheckReport",
-    "RowError",
-    "apply_template",
-    "check_dataset",
-    "load_prompts",
-    "undo_template",
-]
+__all__ = ["CheckFailedError", "RowError", "check_dataset", "load_prompts"]
 
 if TYPE_CHECKING:
-    from .check import CheckFailedError, CheckReport, check_dataset
+    from .check import CheckFailedError, check_dataset
     from .load import load_prompts
     from .rows import RowError
-    from .templates import apply_template, undo_template
 
 
 def __getattr__(name: str):

@@ -1,18 +1,18 @@
 """Will the rewards work on this data set? Every reference answer, written as a completion, must score."""
 
+import asyncio
+import inspect
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from datasets import Dataset, DatasetDict, IterableDatasetDict
+from datasets import Dataset
 from tqdm.auto import tqdm
 
-from .golds import are_same_golds
-from .prompts import prompt_text
-from .records import batches, problem_key
-from .scoring import RewardFunc, gold_completion, reward_name, score
+from .prompts import Messages, prompt_text
+from .records import batches, problem_id
 from .templates import undo_template
 from .tokens import length_statistics, prompt_ids
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
+
+RewardFunc = Callable[..., Any]
 
 _BATCH_SIZE = 256
 
@@ -36,32 +38,20 @@ class CheckFailedError(ValueError):
 
 @dataclass
 class CheckReport:
-    """
-    What a check found, over the rows looked at.
+    """What a check found, over the rows looked at."""
 
-    Attributes:
-        num_rows (`int`): rows of the data set.
-        num_checked (`int`): rows looked at.
-        frac_right (`dict[str, float]`): per reward function, the share of reference answers that scored above 0.
-        failures (`list[str]`): the others: the row, by which function, what was scored, and why it did not score.
-        num_duplicates (`int`): rows whose problem stands in an earlier row.
-        num_conflicting (`int`): those of them with another reference answer.
-        prompt_tokens (`dict[str, int]`): minimum, median, 95th percentile and maximum; empty without a tokenizer.
-    """
-
-    num_rows: int
+    num_rows: int  # of the data set
     num_checked: int
-    frac_right: dict[str, float] = field(default_factory=dict)
-    failures: list[str] = field(default_factory=list)
-    num_duplicates: int = 0
-    num_conflicting: int = 0
-    prompt_tokens: dict[str, int] = field(default_factory=dict)
+    frac_right: dict[str, float] = field(default_factory=dict)  # of the reference answers, by reward function
+    failures: list[str] = field(default_factory=list)  # row, function, what was scored, and why it did not score
+    num_duplicates: int = 0  # rows whose problem stands in an earlier row
+    prompt_tokens: dict[str, int] = field(default_factory=dict)  # see `length_statistics`
 
     def summary(self, max_failures: int = 20) -> str:
         """The report as lines of text, with the first failures."""
         lines = [f"rows checked: {self.num_checked} of {self.num_rows}"]
-        lines += [f"golds that score, {name}: {frac:.2%}" for name, frac in self.frac_right.items()]
-        lines += [f"duplicates: {self.num_duplicates}, with another gold: {self.num_conflicting}"]
+        lines += [f"reference answers that score, {name}: {frac:.2%}" for name, frac in self.frac_right.items()]
+        lines += [f"duplicates: {self.num_duplicates}"]
         if self.prompt_tokens:
             lengths = ", ".join(f"{name} {number}" for name, number in self.prompt_tokens.items())
             lines.append(f"prompt tokens: {lengths}")
@@ -78,109 +68,79 @@ def check_dataset(
     sample: int | None = None,
     seed: int = 42,
     min_frac_right: float = 0.99,
-    completion_template: str | None = None,
     tokenizer: "PreTrainedTokenizerBase | None" = None,
 ) -> CheckReport:
-    r"""
-    Scores every reference answer as a completion, and refuses the data set if too few are right.
+    """
+    Scores every reference answer as a completion in the form that its prompt asks for, and refuses the data set if too
+    few are right: so it also finds a prompt that asks for a form which the reward does not read.
 
-    The completion is what the prompt asks for: `Answer: \boxed{gold}`, `\boxed{gold}` or `Answer: gold`. So the check
-    also fails if the prompt asks for a form that the reward function does not read.
+    `dataset` has columns `prompt` and `solution`; all others go to `reward_funcs`, which judge correctness with TRL's
+    signature (above 0 is right) and leave out length penalties. `sample` rows are drawn with `seed`; for each function
+    `min_frac_right` of their answers must score. A `tokenizer` reports prompt lengths.
 
-    Args:
-        dataset (`datasets.Dataset`):
-            Columns `prompt` and `solution`; all other columns go to the reward functions.
-        reward_funcs (`Callable` or list of `Callable`):
-            Functions that judge correctness, with TRL's signature: above 0 is right. Leave out those that do not, such
-            as length penalties.
-        sample (`int`, *optional*):
-            Look at so many rows, drawn with `seed`, instead of all.
-        seed (`int`, *optional*, defaults to 42):
-            Seed of the sample.
-        min_frac_right (`float`, *optional*, defaults to 0.99):
-            Share of the reference answers that must score, for each function.
-        completion_template (`str`, *optional*):
-            Text with `{solution}` to write the reference answers in, if the prompts ask for another form.
-        tokenizer ([`~transformers.PreTrainedTokenizerBase`], *optional*):
-            Reports the lengths of the prompts in tokens.
-
-    Raises:
-        TypeError: if it is no `Dataset`, but a dictionary of splits or a stream.
-        ValueError: if a column is missing, there are no rows or no reward functions.
-        CheckFailedError: if fewer than `min_frac_right` of the reference answers score; it lists rows and reasons.
+    A TypeError is raised for splits or a stream in place of a `Dataset`, a ValueError if a column is missing or there
+    are no rows, a [`CheckFailedError`] with rows and reasons if too few answers score.
     """
     reward_funcs = [reward_funcs] if callable(reward_funcs) else list(reward_funcs)
-    _check_arguments(dataset, reward_funcs, completion_template)
+    _check_columns(dataset)
     rows: Sequence[int] = range(len(dataset))
     if sample is not None and sample < len(dataset):
         rows = sorted(random.Random(seed).sample(rows, sample))
     report = CheckReport(num_rows=len(dataset), num_checked=len(rows))
     num_right = [0] * len(reward_funcs)
-    golds: dict[bytes, str] = {}  # of each problem the first
-    pairs: list[tuple[str, str]] = []  # the first of a problem, and another
+    problems: set[str] = set()
     lengths: list[int] = []
-    progress = tqdm(batches(rows, _BATCH_SIZE), desc="Checking golds", disable=len(rows) <= _BATCH_SIZE)
+    progress = tqdm(batches(rows, _BATCH_SIZE), desc="Checking answers", disable=len(rows) <= _BATCH_SIZE)
     for indices in progress:
         batch = dataset[indices]
-        for prompt, gold in zip(batch["prompt"], batch["solution"], strict=True):
-            text = prompt_text(prompt)
-            first = golds.setdefault(problem_key(undo_template(text) or text), str(gold))
-            if first != str(gold):
-                pairs.append((first, str(gold)))
+        texts = map(prompt_text, batch["prompt"])
+        problems.update(problem_id(undo_template(text) or text) for text in texts)
         if tokenizer is not None:
             lengths += map(len, prompt_ids(batch["prompt"], tokenizer))
         for number, reward_func in enumerate(reward_funcs):
-            failures = _failures(batch, indices, reward_func, completion_template)
+            failures = _failures(batch, indices, reward_func)
             num_right[number] += len(indices) - len(failures)
             report.failures += failures
     for reward_func, number in zip(reward_funcs, num_right, strict=True):
         name = reward_name(reward_func)
         report.frac_right[name] = min(number / len(rows), report.frac_right.get(name, 1.0))  # two of one name
-    report.num_duplicates = len(rows) - len(golds)
-    report.num_conflicting = are_same_golds(pairs).count(False)
+    report.num_duplicates = len(rows) - len(problems)
     report.prompt_tokens = length_statistics(lengths)
-    _refuse_if_wrong(report, min_frac_right)
+    wrong = [f"{name} ({frac:.2%})" for name, frac in report.frac_right.items() if frac < min_frac_right]
+    if wrong:
+        raise CheckFailedError(
+            f"Only part of the reference answers, as completions, get a reward above 0 from {', '.join(wrong)}; "
+            f"{min_frac_right:.0%} must. Choose the prompt template and the reward function (answer rule) to fit each "
+            "other and the answers, or clean the answers.\n" + report.summary(),
+            report,
+        )
     if report.num_duplicates:
         logger.warning(
-            f"{report.num_duplicates} of {report.num_checked} rows repeat the problem of another row, "
-            f"{report.num_conflicting} of them with another gold: the same prompt may then be twice in one rollout. "
-            "Run `dapo-trl prepare-data` on the data set to keep each problem once."
+            f"{report.num_duplicates} of {report.num_checked} rows repeat the problem of another row: a prompt may "
+            "then be twice in one rollout. Run `dapo-trl prepare-data` on the data set to keep each problem once."
         )
     return report
 
 
-def _check_arguments(dataset: Dataset, reward_funcs: list[RewardFunc], completion_template: str | None) -> None:
-    if isinstance(dataset, DatasetDict | IterableDatasetDict):
-        raise TypeError(
-            f"The data set is a {type(dataset).__name__} with the splits {list(dataset)}. Pass one of them, such as "
-            f"dataset[{next(iter(dataset), 'train')!r}]."
-        )
+def _check_columns(dataset: Dataset) -> None:
     if not isinstance(dataset, Dataset):
+        splits = f" with the splits {list(dataset)}" if isinstance(dataset, dict) else ""
         raise TypeError(
-            f"The data set is a {type(dataset).__name__}, but it must be a Dataset. Load it without streaming, or "
-            "build one with Dataset.from_list."
+            f"The data set is a {type(dataset).__name__}{splits}, but it must be a Dataset: one of the splits, loaded "
+            "without streaming, or built with Dataset.from_list."
         )
-    for column in ("prompt", "solution"):
-        if column not in dataset.column_names:
-            raise ValueError(
-                f"The data set has no column {column!r}, only {dataset.column_names}. Rename "
-                "the one that holds it (dataset.rename_column), or read the data with load_prompts, which finds it."
-            )
+    if missing := {"prompt", "solution"} - set(dataset.column_names):
+        raise ValueError(
+            f"The data set has no column {', '.join(map(repr, sorted(missing)))}, only {dataset.column_names}. Rename "
+            "the one that holds it (dataset.rename_column), or read the data with load_prompts, which finds it."
+        )
     if len(dataset) == 0:
         raise ValueError("The data set has no rows, so nothing can be checked. Load another split or file.")
-    if not reward_funcs:
-        raise ValueError("reward_funcs is empty. Give the reward function that decides what is correct.")
-    if completion_template is not None and "{solution}" not in completion_template:
-        raise ValueError(f"completion_template={completion_template!r} must have `{{solution}}` where the gold goes.")
 
 
-def _failures(
-    batch: dict, indices: Sequence[int], reward_func: RewardFunc, completion_template: str | None
-) -> list[str]:
+def _failures(batch: dict, indices: Sequence[int], reward_func: RewardFunc) -> list[str]:
     golds = [str(gold) for gold in batch["solution"]]
-    completions = [
-        gold_completion(prompt, gold, completion_template) for prompt, gold in zip(batch["prompt"], golds, strict=True)
-    ]
+    completions = [gold_completion(prompt, gold) for prompt, gold in zip(batch["prompt"], golds, strict=True)]
     begin, end = getattr(reward_func, "thinking_tags", None) or ("<think>", "")
     if not begin:  # the chat template writes it, so every completion begins with thinking
         completions = [f"{end}\n{completion}" for completion in completions]
@@ -189,18 +149,59 @@ def _failures(
     failures = []
     for row, completion, gold, reward in zip(indices, completions, golds, rewards, strict=True):
         if reward is None or reward <= 0:
-            reason = "no reward, the gold cannot be read" if reward is None else f"reward {reward:g}, judged wrong"
-            failures.append(f"row {row}, {reward_name(reward_func)}, gold {gold!r} as {completion!r}: {reason}")
+            reason = "no reward, the answer cannot be read" if reward is None else f"reward {reward:g}, judged wrong"
+            failures.append(f"row {row}, {reward_name(reward_func)}, answer {gold!r} as {completion!r}: {reason}")
     return failures
 
 
-def _refuse_if_wrong(report: CheckReport, min_frac_right: float) -> None:
-    wrong = [f"{name} ({frac:.2%})" for name, frac in report.frac_right.items() if frac < min_frac_right]
-    if wrong:
-        raise CheckFailedError(
-            f"Only part of the gold answers, written as completions, get a reward above 0 from {', '.join(wrong)}; "
-            f"{min_frac_right:.0%} must. Choose the prompt template and the reward function (answer rule) to fit each "
-            "other and the golds, or clean the golds; custom answer forms need completion_template.\n"
-            + report.summary(),
-            report,
+def reward_name(reward_func: RewardFunc) -> str:
+    """The name under which a trainer logs a reward function, with its answer rule and version if it has one."""
+    name = getattr(reward_func, "__name__", type(reward_func).__name__)
+    rule = getattr(reward_func, "answer_rule", None)
+    return f"{name} ({rule})" if isinstance(rule, str) else name
+
+
+def score(
+    reward_func: RewardFunc,
+    prompts: Sequence[str | Messages],
+    completions: Sequence[str],
+    columns: Mapping[str, Sequence[Any]],
+) -> list[float | None]:
+    """
+    Rewards of completions by a plain or `async` function with TRL's signature; `None` where it gives None or NaN.
+    """
+    answers = [
+        text if isinstance(prompt, str) else [{"role": "assistant", "content": text}]
+        for prompt, text in zip(prompts, completions, strict=True)
+    ]
+    rewards = reward_func(
+        prompts=list(prompts),
+        completions=answers,
+        completion_ids=[[] for _ in answers],
+        **{name: list(values) for name, values in columns.items()},
+        trainer_state=None,
+        log_extra=lambda column, values: None,
+        log_metric=lambda name, value: None,
+    )
+    if inspect.iscoroutine(rewards):
+        rewards = asyncio.run(rewards)
+    if len(rewards) != len(answers):
+        raise ValueError(
+            f"The reward function {reward_name(reward_func)!r} returned {len(rewards)} rewards for {len(answers)} "
+            "completions. It must return one reward, or None, per completion."
         )
+    return [None if reward is None or reward != reward else float(reward) for reward in rewards]
+
+
+def gold_completion(prompt: str | Messages, gold: str) -> str:
+    r"""
+    A reference answer in the form that the prompt asks for.
+
+    >>> gold_completion("What is 1 + 1? Put your final answer within \\boxed{}.", "2")
+    '\\boxed{2}'
+    """
+    text = prompt_text(prompt)
+    boxed = f"\\boxed{{{gold}}}"
+    if "Answer: \\boxed" in text:
+        return f"Answer: {boxed}"
+    return boxed if "\\boxed" in text else f"Answer: {gold}"

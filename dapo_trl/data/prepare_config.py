@@ -1,6 +1,6 @@
 """Settings of `dapo-trl prepare-data`, and the checks on them."""
 
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from typing import Any
 
 from .templates import resolve_template
@@ -18,77 +18,43 @@ def _option(default: Any, help: str) -> Any:
 
 @dataclass
 class PrepareConfig:
-    """
-    Settings of the command. A field that is `None` is found out or not used, as its help says.
+    """Settings of the command; a ValueError for combinations that cannot work."""
 
-    Raises:
-        ValueError: for combinations that cannot work.
-    """
-
-    source: str = field(
-        metadata={"help": "Hub id, path of a .json, .jsonl or .parquet file, or a directory with such files."}
-    )
-    output: str | None = _option(
-        None,
-        "Directory to write to, or `owner/name` on the Hub. Write a directory of that form as "
-        "`./parent/name`, unless `parent` exists.",
-    )
+    source: str = _option(MISSING, "Hub id, path of a .json, .jsonl or .parquet file, or a directory with such files.")
+    output: str | None = _option(None, "Directory to write to (as `./parent/name`), or `owner/name` on the Hub.")
     overwrite: bool = _option(False, "Replace a data set already in the output directory.")
     private: bool = _option(True, "Create the data set on the Hub as a private one.")
     split: str = _option("train", "Split to read.")
     config_name: str | None = _option(None, "Configuration of a data set on the Hub.")
-    prompt_column: str | None = _option(
-        None, "Column (or dotted path) with the prompt or problem. Default: found by name."
-    )
-    solution_column: str | None = _option(
-        None, "Column (or dotted path) with the gold answer. Default: found by name."
-    )
+    prompt_column: str | None = _option(None, "Column or dotted path with the problem, if not found by name.")
+    solution_column: str | None = _option(None, "Column or dotted path with the answer, if not found by name.")
     prompt_template: str | None = _option(
         None,
         "`dapo`, `boxed`, `plain`, or text with `{problem}`, put in place of a known template around it. "
         "Default: prompts stay as they are, bare problems get `dapo`.",
     )
-    conversational: bool | None = _option(
-        None, "Prompts as lists of messages (true) or as texts (false). Default: as the source has them."
-    )
+    conversational: bool | None = _option(None, "Prompts as messages (true) or texts (false). Default: as they are.")
     tokenizer: str | None = _option(None, "Tokenizer (Hub id or path) to count tokens with.")
     max_prompt_tokens: int | None = _option(None, "Leave out prompts with more tokens.")
     decontaminate: list[str] | None = _option(None, "Evaluation files or Hub ids whose problems are to be left out.")
     decontaminate_split: str = _option("train", "Split of the evaluation sets on the Hub.")
-    ngram_size: int = _option(8, "Words (of five letters) per n-gram when comparing with evaluation problems.")
-    min_overlap: float = _option(0.5, "Share of common n-grams from which on a problem is left out.")
-    pass_rate_model: str | None = _option(
-        None, "Model to measure pass rates with: Hub id, path, or the name on `pass_rate_server`."
-    )
-    pass_rate_server: str | None = _option(
-        None, "Address of an OpenAI-compatible server, such as http://localhost:8000/v1."
-    )
+    pass_rate_model: str | None = _option(None, "Model to measure pass rates with: Hub id, path, name on the server.")
+    pass_rate_server: str | None = _option(None, "OpenAI-compatible server, such as http://localhost:8000/v1.")
     num_generations: int = _option(8, "Completions per prompt for the pass rate.")
     min_pass_rate: float = _option(0.0, "Lowest pass rate to keep.")
     max_pass_rate: float = _option(1.0, "Highest pass rate to keep.")
     max_completion_length: int = _option(2048, "Longest completion for it, in tokens.")
     temperature: float = _option(1.0, "Sampling temperature for the pass rate.")
-    pass_rate_batch_size: int = _option(32, "Prompts sampled for at a time.")
     seed: int = _option(42, "Seed of the sampling.")
     reward_funcs: list[str] = field(
         default_factory=lambda: ["accuracy"],
-        metadata={
-            "help": "Reward functions that judge correctness, by name or dotted path: all are checked, the first one "
-            "tells pass rates."
-        },
+        metadata={"help": "Rewards that judge correctness, by name or dotted path; the first one tells pass rates."},
     )
     answer_rule: str | None = _option(None, "Answer rule of the `accuracy` reward: `auto`, `boxed` or `math_dapo`.")
-    thinking_tags: list[str] | None = _option(
-        None,
-        "Beginning and end of the thinking, in which the `accuracy` reward reads no answer. Default: <think> and "
-        "</think>.",
-    )
-    check: bool = _option(False, "Score every gold as a completion; fail if fewer than `min_frac_right` are right.")
+    thinking_tags: list[str] | None = _option(None, "Begin and end of the thinking. Default: <think> and </think>.")
+    check: bool = _option(False, "Score every reference answer as a completion; `min_frac_right` must be right.")
     check_sample: int | None = _option(None, "Check so many rows only. Default: all.")
-    min_frac_right: float = _option(0.99, "Share of the golds that must score.")
-    completion_template: str | None = _option(
-        None, "Text with `{solution}` to write golds in. Default: the form that the prompt asks for."
-    )
+    min_frac_right: float = _option(0.99, "Share of the reference answers that must score.")
 
     def __post_init__(self):
         if self.output is None and not self.check:
@@ -98,7 +64,7 @@ class PrepareConfig:
         for name, (needed, what) in _NEEDS.items():
             if getattr(self, name) is not None and getattr(self, needed) is None:
                 raise ValueError(f"{name}={getattr(self, name)!r} needs {needed}. Give --{needed}, {what}.")
-        for name in ("max_prompt_tokens", "num_generations", "pass_rate_batch_size", "check_sample", "ngram_size"):
+        for name in ("max_prompt_tokens", "num_generations", "check_sample"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1. Leave it out for the default.")
         if not 0 <= self.min_pass_rate <= self.max_pass_rate <= 1:
@@ -106,8 +72,13 @@ class PrepareConfig:
                 f"min_pass_rate={self.min_pass_rate} and max_pass_rate={self.max_pass_rate} must be in order and in "
                 "[0, 1], such as 0.1 and 0.9."
             )
-        if self.pass_rate_model is None and (self.min_pass_rate > 0 or self.max_pass_rate < 1):
+        if self.pass_rate_model is None and (self.min_pass_rate, self.max_pass_rate) != (0, 1):
             raise ValueError(
                 f"min_pass_rate={self.min_pass_rate}, max_pass_rate={self.max_pass_rate}: a range needs "
                 "pass_rate_model, the model to measure pass rates with."
             )
+
+    def reading(self) -> dict[str, Any]:
+        """What [`load_prompts`] is told besides the source."""
+        names = ("split", "prompt_column", "solution_column", "prompt_template", "conversational")
+        return {"config": self.config_name, **{name: getattr(self, name) for name in names}}

@@ -1,8 +1,4 @@
-"""
-The form in which a model is asked: a prompt with `{problem}` where the problem stands.
-
-It is a text, or a list of messages (with the system prompt, if there is one), as prompts are.
-"""
+"""The form in which a model is asked: a prompt (text or messages) with `{problem}` where the problem stands."""
 
 from collections.abc import Iterable, Mapping
 from itertools import islice
@@ -19,14 +15,7 @@ _NUM_ROWS = 16
 
 
 def find_form(rows: Iterable[Mapping[str, Any]], prompt_template: str | None = None) -> PromptForm | None:
-    """
-    The form of the prompts of a data set, None if it cannot be told.
-
-    Args:
-        rows (`Iterable[Mapping]`): rows with `prompt`, of which the first few are looked at. The problem is what a
-            column `problem` or `question` holds, or what stands in a known template.
-        prompt_template (`str`, *optional*): the template that was put around all problems, by name or as text.
-    """
+    """The form of the first prompts, with `prompt_template` if it was put around all problems; None if unknown."""
     forms = [form for row in islice(rows, _NUM_ROWS) if (form := _form_of(row, prompt_template)) is not None]
     return forms[0] if forms and all(form == forms[0] for form in forms) else None
 
@@ -54,7 +43,8 @@ def _form_of(row: Mapping[str, Any], prompt_template: str | None) -> PromptForm 
 
 def template_of(form: PromptForm) -> str:
     """The words around the problem, without those of other messages."""
-    return form if isinstance(form, str) else form[_asking_message(form)]["content"]
+    texts = [form] if isinstance(form, str) else [message["content"] for message in form]
+    return next(text for text in texts if PLACE in text)
 
 
 def with_template(form: PromptForm, prompt_template: str) -> PromptForm:
@@ -62,33 +52,18 @@ def with_template(form: PromptForm, prompt_template: str) -> PromptForm:
     text = resolve_template(prompt_template)
     if isinstance(form, str):
         return text
-    place = _asking_message(form)
-    return [*form[:place], {**form[place], "content": text}, *form[place + 1 :]]
-
-
-def _asking_message(form: Messages) -> int:
-    return next(number for number, message in enumerate(form) if PLACE in message["content"])
+    return [{**message, "content": text} if PLACE in message["content"] else message for message in form]
 
 
 def ask(form: PromptForm, problem: str) -> str | Messages:
-    """
-    The prompt for a problem.
-
-    >>> ask("{problem} =", "1 + 1")
-    '1 + 1 ='
-    """
+    """The prompt for a problem."""
     if isinstance(form, str):
         return form.replace(PLACE, problem)
     return [{**message, "content": message["content"].replace(PLACE, problem)} for message in form]
 
 
 def bare_problem(form: PromptForm, text: str) -> str:
-    """
-    A text without the words of a form, if it has them already.
-
-    >>> bare_problem("Q: {problem} A:", "Q: 1 + 1? A:")
-    '1 + 1?'
-    """
+    """A text without the words of a form, if it has them already: `1 + 1?` of `Q: 1 + 1?` in `Q: {problem}`."""
     before, _, after = template_of(form).partition(PLACE)
     is_asked = text.startswith(before) and text.endswith(after) and len(text) > len(before) + len(after)
     return text[len(before) : len(text) - len(after)] if is_asked else text

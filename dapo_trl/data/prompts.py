@@ -8,23 +8,16 @@ Messages = list[dict[str, str]]
 
 
 def check_messages(value: Any) -> Messages:
-    """
-    A list of messages with the role and the content of each, and nothing else.
-
-    Raises:
-        TypeError, ValueError: if it is something else, or empty.
-    """
+    """The role and the content of each message of a prompt; a TypeError or ValueError if it is no list of messages."""
     if not isinstance(value, list) or not all(isinstance(message, Mapping) for message in value):
         raise TypeError(f"a prompt must be a text or a list of messages, not {type(value).__name__}")
     if not value:
         raise ValueError("the prompt is an empty list of messages")
-    for number, message in enumerate(value):
-        for key in ("role", "content"):
-            if not isinstance(message.get(key), str):
-                raise TypeError(
-                    f"message {number} of the prompt must have a text as {key!r}, not {message.get(key)!r}"
-                )
-    return [{"role": message["role"], "content": message["content"]} for message in value]
+    messages = [{key: message.get(key) for key in ("role", "content")} for message in value]
+    for number, message in enumerate(messages):
+        if not all(isinstance(text, str) for text in message.values()):
+            raise TypeError(f"message {number} of the prompt must have texts as role and content, but is {message}")
+    return messages
 
 
 def as_messages(prompt: str | Messages) -> Messages:
@@ -33,12 +26,7 @@ def as_messages(prompt: str | Messages) -> Messages:
 
 
 def as_text(prompt: str | Messages) -> str:
-    """
-    A prompt as text.
-
-    Raises:
-        ValueError: for messages other than a single one of the user, which only a chat template can turn into text.
-    """
+    """A prompt as text; a ValueError for messages other than a single one of the user."""
     if isinstance(prompt, str):
         return prompt
     if len(prompt) != 1 or prompt[0]["role"] != "user":

@@ -2,13 +2,12 @@
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .layouts import Layout
 from .load import stream_rows
 from .prompts import Messages
 from .rows import RowError, make_reader
@@ -23,17 +22,7 @@ _MAX_LOGGED = 5
 
 @dataclass
 class Record:
-    """
-    A row of a prepared data set.
-
-    Attributes:
-        id (`str`): 32 hexadecimal digits made from the problem, white space aside: the same for the same problem.
-        prompt (`str` or `list[dict]`): what the model sees.
-        solution (`str`): the reference answer.
-        problem (`str`): the problem, without the template around it.
-        source (`str`): the row's own `source` or `data_source`, else the name of the data set.
-        pass_rate (`float`, *optional*): fraction of a model's completions that were right.
-    """
+    """A row of a prepared data set."""
 
     id: str
     prompt: str | Messages
@@ -49,12 +38,12 @@ def _count(text: str) -> Any:
 
 @dataclass
 class Counts:
-    """Rows read, left out and kept, each row read once; the text of each field is what the data card says."""
+    """Rows read, left out and kept; the text of each field is what the data card says."""
 
     num_read: int = _count("Rows read")
-    num_unreadable: int = _count("Rows without a readable prompt or gold, left out")
-    num_duplicates: int = _count("Repetitions of a problem with the same gold, left out")
-    num_conflicting: int = _count("Rows of problems with conflicting golds, left out")
+    num_unreadable: int = _count("Rows without a readable prompt or answer, left out")
+    num_duplicates: int = _count("Repetitions of a problem with the same answer, left out")
+    num_conflicting: int = _count("Rows of problems with conflicting answers, left out")
     num_conflicting_problems: int = _count("... which are so many problems")
     num_too_long: int = _count("Problems with a prompt over the token limit, left out")
     num_contaminated: int = _count("Problems that overlap with evaluation sets, left out")
@@ -70,77 +59,45 @@ class Counts:
 
 class RecordReader:
     """
-    Iterates once over the records of a source, without holding it in memory; rows that cannot be read are counted.
-
-    Args:
-        source (`str`): Hub id, or path of a file or directory; see [`load_prompts`], also for the other arguments.
-        counts ([`Counts`]): where rows read and left out are counted.
-
-    Raises:
-        ValueError: while iterating, if more than half of the rows cannot be read: then the columns are wrong.
+    Iterates once over the records of a source and counts unreadable rows; a ValueError if they are more than half.
     """
 
     def __init__(
-        self,
-        source: str,
-        counts: Counts,
-        *,
-        split: str = "train",
-        config: str | None = None,
-        prompt_column: str | None = None,
-        solution_column: str | None = None,
-        prompt_template: str | None = None,
-        conversational: bool | None = None,
+        self, source: str, counts: Counts, *, split: str = "train", config: str | None = None, **reading: Any
     ):
         self.source = source
         self.counts = counts
-        named = {"prompt_column": prompt_column, "solution_column": solution_column}
-        columns = {name: column for name, column in named.items() if column is not None}
+        columns = {name: value for name, value in reading.items() if name.endswith("_column") and value is not None}
         rows = stream_rows(source, split, config, **columns)
         first = list(islice(rows, 1))
-        self._reader = make_reader(
-            first[0] if first else None,
-            source,
-            **columns,
-            prompt_template=prompt_template,
-            conversational=conversational,
-        )
+        self.reader = make_reader(first, source, **reading)
         self._rows = chain(first, rows)
-
-    @property
-    def layout(self) -> Layout:
-        """The layout recognized."""
-        return self._reader.layout
-
-    @property
-    def conversational(self) -> bool:
-        """Whether prompts are lists of messages."""
-        return self._reader.conversational
 
     def __iter__(self) -> Iterator[Record]:
         name = source_name(self.source)
         for index, row in enumerate(self._rows):
             self.counts.num_read += 1
             try:
-                prompt, gold, problem = self._reader.read(row, index)
+                prompt, gold, problem = self.reader.read(row, index)
             except RowError as error:
                 self.counts.num_unreadable += 1
                 if self.counts.num_unreadable <= _MAX_LOGGED:
                     logger.warning("Left out: %s", error)
                 continue
-            yield Record(problem_key(problem).hex(), prompt, gold, problem, _own_source(row) or name)
+            own = (row[column] for column in ("source", "data_source") if isinstance(row.get(column), str))
+            yield Record(problem_id(problem), prompt, gold, problem, source=next(own, name))
         if self.counts.num_unreadable * 2 > self.counts.num_read:
             raise ValueError(
                 f"{self.source!r}: {self.counts.num_unreadable} of {self.counts.num_read} rows have no readable "
-                f"prompt or gold answer (layout: {self.layout.name}; the first ones are logged above). Name the right "
-                "columns with prompt_column and solution_column."
+                f"prompt or answer (layout: {self.reader.layout.name}; the first ones are logged above). Name the "
+                "right columns with prompt_column and solution_column."
             )
 
 
-def problem_key(problem: str) -> bytes:
-    """16 bytes that stand for a problem up to its white space."""
+def problem_id(problem: str) -> str:
+    """32 hexadecimal digits that stand for a problem up to its white space."""
     text = " ".join(problem.split())
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def source_name(source: str) -> str:
@@ -149,17 +106,8 @@ def source_name(source: str) -> str:
     return path.resolve().name if path.exists() else source
 
 
-def _own_source(row: Mapping[str, Any]) -> str | None:
-    return next((row[name] for name in ("source", "data_source") if isinstance(row.get(name), str)), None)
-
-
 def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """
-    Lists of `size` items; the last may be shorter. (`itertools.batched` is there from Python 3.12 on only.)
-
-    >>> list(batches([1, 2, 3], 2))
-    [[1, 2], [3]]
-    """
+    """Lists of `size` items; the last may be shorter. (`itertools.batched` is there from Python 3.12 on only.)"""
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch

@@ -1,47 +1,34 @@
 """What a source is: a local file, a local directory, or a data set on the Hub; and which files hold its rows."""
 
-import filecmp
 import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import combinations
 from pathlib import Path
 
-from datasets import DatasetDict, IterableDatasetDict, load_dataset_builder
+from datasets import load_dataset_builder
 from datasets.data_files import FILES_TO_IGNORE
 from datasets.exceptions import DatasetNotFoundError
 from huggingface_hub import DatasetCard
 
+from .files import BUILDERS, file_kind
 
-BUILDERS = {".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+
 _OTHER_DATA = (".arrow", ".csv", ".feather", ".ndjson", ".orc", ".pkl", ".tsv", ".xlsx", ".xml")
 _ARCHIVES = (".7z", ".bz2", ".gz", ".lz4", ".rar", ".tar", ".tgz", ".xz", ".zip", ".zst")
 
 
 def check_path(source: str) -> Path:
-    """
-    A source as a path, which need not exist if it may be a Hub id.
-
-    Raises:
-        FileNotFoundError: if it can only be a path, and nothing is there.
-        ValueError: if it is a file of another kind, or an empty one, or a directory of `save_to_disk`.
-        TypeError: if it is no text, such as a data set.
-    """
+    """A source as a path, which need not exist if it may be a Hub id; else an error says what is wrong with it."""
     if not isinstance(source, str):
-        is_dict = isinstance(source, DatasetDict | IterableDatasetDict)
-        splits = f" with the splits {list(source)}" if is_dict else ""
         raise TypeError(
-            f"The source is a {type(source).__name__}{splits}, but it must be a text: a path, or the id of a data set "
-            "on the Hub. A data set that is loaded already needs the columns `prompt` and `solution` only: rename its "
-            f"columns{', and pass one of the splits to the trainer' if is_dict else ''}."
+            f"The source is a {type(source).__name__}, but it must be a path or the id of a data set on the Hub. One "
+            "that is loaded already needs no more than the columns `prompt` and `solution`: rename its columns."
         )
     path = Path(source).expanduser()
     is_data_file = path.suffix.lower() in BUILDERS
     if path.is_file() and not is_data_file:
         raise ValueError(f"{source!r}: files must end in {', '.join(BUILDERS)}. Convert the file to one of these.")
-    if path.is_file() and path.stat().st_size == 0:
-        raise ValueError(f"{source!r} is empty. Name a file that has rows.")
     if any((path / name).is_file() for name in ("dataset_dict.json", "state.json")):
         raise ValueError(
             f"{source!r} was written by save_to_disk. Write each split to a file: "
@@ -56,17 +43,7 @@ def check_path(source: str) -> Path:
 
 
 def find_files(source: str, split: str = "train", config: str | None = None) -> list[str] | None:
-    """
-    The files with the rows of a split: local paths, or `hf://` addresses.
-
-    Returns:
-        `list[str]` or `None`: `None` for a data set on the Hub with other files than JSON and parquet.
-
-    Raises:
-        FileNotFoundError: if the source is neither a file that exists nor a data set on the Hub.
-        ValueError: if there is no such split, or a directory holds other files, rows that would not be read, the same
-            rows twice, or several splits in one.
-    """
+    """The files of a split (local paths or `hf://`); None on the Hub if they are neither JSON nor parquet."""
     path = check_path(source)
     if path.is_file():
         return [str(path)]
@@ -86,9 +63,7 @@ def find_files(source: str, split: str = "train", config: str | None = None) -> 
             f"split={split!r}: {source!r} has the splits {', '.join(map(str, splits))}. Choose one of them."
         )
     files = [str(file) for file in splits.get(split, ())]
-    if files and all(file_suffix(file) in BUILDERS for file in files):
-        if root:
-            _check_each_is_another(root, files)
+    if files and all(map(file_kind, files)):
         return files
     if root:
         raise ValueError(
@@ -107,35 +82,16 @@ def _check_all_are_read(directory: Path, splits: dict[str, list[str]]) -> None:
         path
         for path in directory.rglob("*")
         if path.is_file()
-        and file_suffix(path.name) in {*BUILDERS, *_OTHER_DATA, *_ARCHIVES}
+        and path.suffix.lower() in {*BUILDERS, *_OTHER_DATA, *_ARCHIVES}
         and path.name not in FILES_TO_IGNORE
         and not any(part.startswith((".", "__")) for part in path.relative_to(directory).parts)
         and str(path) not in read
     )
     if unread:
         raise ValueError(
-            f"'{directory}': {_names(directory, unread)} would not be read, because only files of one kind are "
-            f"(here {_names(directory, read)}), and only those whose names say the split if some do "
-            f"({', '.join(map(str, splits))}). Name the file to read, leave files of one kind in the directory, put "
-            "the split into all names (`train-...`), or say in the directory's README.md which files are read "
-            "(`configs`)."
-        )
-
-
-def _check_each_is_another(directory: Path, files: list[str]) -> None:
-    """Neither copies, nor parts of other splits whose names `datasets` does not understand (`mathtest.jsonl`)."""
-    for one, other in combinations(filter(os.path.getsize, files), 2):  # empty ones repeat nothing
-        if filecmp.cmp(one, other, shallow=False):
-            raise ValueError(
-                f"'{directory}' holds the same rows twice: {_names(directory, [one, other])} are equal. Take one "
-                "of them away, or name the file to read."
-            )
-    train = [file for file in files if "train" in Path(file).stem.lower()]
-    rest = [file for file in files if file not in train and re.search("test|eval|valid", Path(file).stem.lower())]
-    if train and rest:
-        raise ValueError(
-            f"'{directory}': {_names(directory, train + rest)} would be read as one split, because splits are told by "
-            "words of their own. Name the file to read, or separate the words (`math-train`, `math-test`)."
+            f"'{directory}': {_names(directory, unread)} would not be read, because only files of one kind are (here "
+            f"{_names(directory, read)}), by the splits in their names ({', '.join(map(str, splits))}). Name the "
+            "file to read, or say in the directory's README.md which files are read (`configs`)."
         )
 
 
@@ -144,18 +100,8 @@ def _names(directory: Path, files: Iterable[str | Path]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def file_suffix(file: str) -> str:
-    """The ending of a file name, in lower case and with the dot."""
-    return Path(file).suffix.lower()
-
-
 def is_hub_id(output: str) -> bool:
-    """
-    Whether an output is `owner/name` on the Hub. It is not if a directory `owner` exists here.
-
-    >>> is_hub_id("./outputs/data"), is_hub_id("data")
-    (False, False)
-    """
+    """Whether an output is `owner/name` on the Hub. It is not if a directory `owner` exists here."""
     owner, _, name = output.partition("/")
     part = r"[A-Za-z0-9][\w.-]*"
     return bool(re.fullmatch(part, owner) and re.fullmatch(part, name)) and not Path(owner).exists()

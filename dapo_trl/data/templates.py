@@ -22,28 +22,15 @@ _DAPO_BEFORE = re.compile(
     r"Answer: (?:\$Answer|\\boxed\{\$Answer\})(?: \(without quotes\))? where \$Answer is the answer to the problem\.\s"
 )
 _DAPO_AFTER = re.compile(r"Remember to put your answer on its own line after [\"']Answer:[\"']\.?\s*\Z")
-_BOXED_BEFORE = re.compile("")
 _BOXED_AFTER = re.compile(r"Please reason step by step, and put your final answer within \\boxed\{\}\.?\s*\Z")
 _WRAPPINGS = (
     (_DAPO_BEFORE, "Remember to put your answer", _DAPO_AFTER),
-    (_BOXED_BEFORE, "Please reason step by step", _BOXED_AFTER),
+    (re.compile(""), "Please reason step by step", _BOXED_AFTER),
 )
 
 
 def resolve_template(template: str) -> str:
-    """
-    The text of a template given by name or as text.
-
-    Args:
-        template (`str`):
-            `"dapo"`, `"boxed"`, `"plain"`, or a text with `{problem}` where the problem goes.
-
-    Returns:
-        `str`: a text with `{problem}` in it.
-
-    Raises:
-        ValueError: if it is neither a known name nor a text with `{problem}`.
-    """
+    """The text, with `{problem}` in it, of a template given by name or as text; else a ValueError."""
     if template in TEMPLATES:
         return TEMPLATES[template]
     if "{problem}" not in template:
@@ -55,27 +42,13 @@ def resolve_template(template: str) -> str:
 
 
 def apply_template(template: str, problem: str) -> str:
-    """
-    Puts a template (a name, or a text with `{problem}`) around a problem.
-
-    >>> apply_template("boxed", "What is 1 + 1?")
-    'What is 1 + 1?\\n\\nPlease reason step by step, and put your final answer within \\\\boxed{}.'
-    """
+    """Puts a template (a name, or a text with `{problem}`) around a problem."""
     # Not `str.format`: templates and problems are full of LaTeX braces.
     return resolve_template(template).replace("{problem}", problem)
 
 
 def undo_template(text: str) -> str | None:
-    """
-    The problem inside a prompt written with a known template (the `dapo` one in its published wordings, or `boxed`).
-
-    Args:
-        text (`str`):
-            A prompt.
-
-    Returns:
-        `str` or `None`: the problem, without white space around it; `None` if no known template is around it.
-    """
+    """The problem inside a prompt in the `dapo` template (in its published wordings) or the `boxed` one, else None."""
     for before, last_words, after in _WRAPPINGS:
         # The last words are found from the end first: a search for the pattern would try every place in the text.
         start, end = before.match(text), text.rfind(last_words)

@@ -1,26 +1,29 @@
 r"""
-Find the final answer in a completion.
-
-A rule has a name and a version: scores are comparable only between runs that used the same rule, so write
-[`AnswerRule.tag`] into every result. Change what a rule finds, and its version goes up.
-
-Nothing here looks further than [`MAX_ANSWER_CHARS`] from a candidate, and the number of candidates is bounded: a
-completion of megabytes of braces costs no more than finding the words `answer` and `\boxed` in it.
+Find the final answer in a completion: of the last [`MAX_CANDIDATES`], nothing beyond [`MAX_ANSWER_CHARS`], so that one
+of megabytes of braces costs no more than to find `answer` and `\boxed` in it.
 """
 
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from .boxes import MAX_ANSWER_CHARS, MAX_CANDIDATES, boxes, has_content, last_boxes, read_box
 from .equivalence import read
 from .math_dapo import equals_math_dapo, find_math_dapo
 
 
 THINKING_TAGS = ("<think>", "</think>")
+# The longest gold in MATH-500 has 159 characters; what is longer than this is no final answer.
+MAX_ANSWER_CHARS, MAX_CANDIDATES = 1000, 16
 
+_SPACE = r"(?:[\s$]|\\quad|\\qquad|\\[()])*"
+_AND = re.compile(
+    rf"{_SPACE}(?:,|;|,? ?and|,? ?or|\\text *\{{[^{{}}]{{0,40}}(?:and|or) *\}})"
+    rf"{_SPACE}(?:[A-Za-z](?:_\{{?\w+\}}?)? *= *)?"
+)
+_BOX = re.compile(r"\\(?:boxed|fbox)\s{0,15}(?:([0-9])|\{)")
+_BRACE = re.compile(r"(?<!\\)[{}]")
 _MARKUP = "*_`"
 _ANSWER_LINE = re.compile(rf"answers?[ \t]{{0,8}}[{_MARKUP}]{{0,3}}[ \t]{{0,8}}[:：]")
 _ANSWER_IS = re.compile(r"answer\b[^\n.:=]{0,60}?\b(?:is|are|equals)\b[ \t]{0,8}:?")
@@ -40,100 +43,41 @@ _CHANGES = re.compile(
 _SIGN_OFF = re.compile(r"(?i)\.?\s*(?:I hope (?:it|this) (?:is correct|helps)|<\|).*$", re.DOTALL)
 _EXPLANATION = re.compile(r"(?<=[0-9}$)a-z])\. +[A-Z][^0-9=\\]*$")
 _END = re.compile(r"(?:(?<!\\)[.,;:。\s]|(?<!\\)\\(?:[,;:!>\s]|q?quad|$))+$")
-_MATH_DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
-_MATH_SEGMENT = re.compile(r"(?<!\\)\$\$?([^$]+)(?<!\\)\$\$?|\\\(((?:[^\\]|\\[^)])+)\\\)")
-
-
-@dataclass(frozen=True)
-class AnswerRule:
-    """
-    How to find the final answer, and how to compare it.
-
-    Attributes:
-        name (`str`): name of the rule, as in `answer_rule`.
-        version (`int`): goes up whenever the rule finds something else.
-        find (`Callable[[str], str | None]`): the final answer of a completion, `None` without one.
-        equals (`Callable[[str, str], bool]`, *optional*):
-            The rule's own whole comparison of `(answer, gold)`, of all of a text. `None`: what is outside of thinking
-            is read, and compared by the cheap rules, then math-verify.
-    """
-
-    name: str
-    version: int
-    find: Callable[[str], str | None]
-    equals: Callable[[str, str], bool] | None = None
-
-    @property
-    def tag(self) -> str:
-        """Name and version in one word, such as `"auto-2"`, for checkpoints and results."""
-        return f"{self.name}-{self.version}"
-
-
-def without_thinking(text: str, tags: tuple[str, str] = THINKING_TAGS) -> str:
-    """
-    What a completion says outside of its thinking: what follows the last end of thinking, up to a further beginning.
-
-    Without a beginning (`("", "</think>")`, where the chat template has written it) the thinking begins with the
-    completion, and one that does not end says nothing.
-    """
-    begin, end = tags
-    _, ended, text = text.rpartition(end)
-    if not begin:
-        return text if ended else ""
-    return text.partition(begin)[0]
+_MATH = re.compile(r"(?<!\\)\$\$?([^$]+)(?<!\\)\$\$?|\\\(((?:[^\\]|\\[^()])+)\\\)|\\\[((?:[^\\]|\\[^\[\]])+)\\\]")
+_CONTENT = re.compile(r"[^\W_]|[∞∅]")  # anything but punctuation and space
 
 
 def find_boxed(text: str) -> str | None:
     r"""The content of the last complete `\boxed{...}` (or `\fbox{...}`) in `text`; `None` without one."""
-    return next((clean_answer(content) for *_, content in boxes(text)), None)
+    return next((clean_answer(content) for *_, content in _boxes(text)), None)
 
 
 def find_auto(text: str) -> str | None:
     r"""
-    The final answer that is stated last.
-
-    An `Answer:` line in any of the ways models write it (bold, trailing period, `$...$`, content on the next line), a
-    `\boxed{...}` or an `<answer>` element, whichever comes last; only without any of these "the answer is 34", or
-    `#### 34`.
+    The last `Answer:` line in any of the ways models write it (bold, trailing period, `$...$`, content below it),
+    `\boxed{...}` or `<answer>` element; only without any of these "the answer is 34", or `#### 34`.
     """
-    lower = text.lower()  # much faster to search than ignoring case
-    if len(lower) != len(text):  # a few letters, such as İ, become two
-        lower = "".join(char.lower() if char.isascii() else char for char in text)
-    elements = deque(_ELEMENT.finditer(lower), maxlen=1)
-    start, end = elements[0].span(1) if elements else (0, 0)
-    stated = [
-        found for found in (_last_after(_ANSWER_LINE, lower, text), last_boxes(text)) if found and found[0] >= end
-    ]
-    if not stated and elements:
-        return find_auto(text[start:end]) or clean_answer(text[start:end])
-    if not stated:
-        sentences = (_last_after(_ANSWER_IS, lower, text), _last_after(_HASHES, text, text))
-        stated = [found for found in sentences if found]
-    return clean_answer(max(stated)[1]) if stated else None
+    lower = text.replace("İ", "I").lower()  # much faster to search than ignoring case; İ alone would become longer
+    stated = [_last_after(_ANSWER_LINE, lower, text), _last_boxes(text)]
+    for element in deque(_ELEMENT.finditer(lower), maxlen=1):
+        content = text[slice(*element.span(1))]
+        stated.append((element.end(1), find_auto(content) or content))
+    if not any(stated):
+        stated = [_last_after(_ANSWER_IS, lower, text), _last_after(_HASHES, text, text)]
+    return clean_answer(max(filter(None, stated))[1]) if any(stated) else None
 
 
 @lru_cache(maxsize=10_000)
 def find_gold(text: str) -> str | None:
     """The reference answer in a text or a worked solution; of several boxes all different ones, `1, 2`."""
-    contents = dict.fromkeys(reversed([content for *_, content in boxes(text)]))
+    contents = dict.fromkeys(reversed([content for *_, content in _boxes(text)]))
     if len(contents) > 1:
         return clean_answer(", ".join(contents))
     return find_auto(text) or clean_answer(text)
 
 
 def clean_answer(answer: str) -> str | None:
-    r"""
-    Take off what is written around an answer: emphasis, math delimiters, a box, a lead-in, words, a final period.
-
-    Returns:
-        `str` or `None`: `None` if no letter or digit is left, or more than [`MAX_ANSWER_CHARS`] characters.
-
-    Example:
-    ```python
-    >>> clean_answer("**the value of $x$ is $\\frac{1}{2}$.**")
-    '\\frac{1}{2}'
-    ```
-    """
+    """Take off emphasis, math delimiters, a box, a lead-in, words, a final period; `None` if empty or too long."""
     if answer.isascii() and answer.isdigit() and len(answer) <= MAX_ANSWER_CHARS:
         return answer
     answer = answer[: 2 * MAX_ANSWER_CHARS].replace('\\"', "")
@@ -148,59 +92,86 @@ def clean_answer(answer: str) -> str | None:
             answer = answer[:-1]
         if answer == before:
             break
-    return answer if has_content(answer) and len(answer) <= MAX_ANSWER_CHARS else None
+    return answer if _CONTENT.search(answer) and len(answer) <= MAX_ANSWER_CHARS else None
 
 
 def _unwrap(answer: str) -> str:
-    """Remove one pair of math delimiters, or one box, or the words, around what is the whole answer."""
-    for left, right in _MATH_DELIMITERS:
-        inner = answer[len(left) : len(answer) - len(right)]
-        if answer.startswith(left) and answer.endswith(right) and inner and left not in inner and right not in inner:
-            return inner
-    box = read_box(answer, 0) if answer.startswith(("\\boxed", "\\fbox")) else None
+    """Remove one box, or one pair of math delimiters with the words around it."""
+    opening = _BOX.match(answer)
+    box = _read_box(opening) if opening else None
     if box is not None and box[1] == len(answer):
         return box[0]
-    segments = list(_MATH_SEGMENT.finditer(answer))
-    if len(segments) == 1 and read(_MATH_SEGMENT.sub(" 7 ", answer)).number:  # "$\frac12$ in all cases"
-        return segments[0][1] or segments[0][2]
+    segments = list(_MATH.finditer(answer))
+    if len(segments) == 1 and read(_MATH.sub(" 7 ", answer)).number:  # "$\frac12$ in all cases"
+        return next(filter(None, segments[0].groups()))
     return answer
 
 
 def _last_after(pattern: re.Pattern, searched: str, text: str) -> tuple[int, str] | None:
-    """Position and content in `text` of the last match of `pattern` in `searched` that any content follows."""
+    """Position of the last match that any content follows, and the first line of that, which may stand below."""
     for match in reversed(deque(pattern.finditer(searched), maxlen=MAX_CANDIDATES)):
-        content = _first_content(text[match.end() : match.end() + MAX_ANSWER_CHARS])
-        if content is not None:
-            return match.start(), content
+        for line in text[match.end() : match.end() + MAX_ANSWER_CHARS].split("\n"):
+            if _CONTENT.search(line):
+                return match.start(), line
     return None
 
 
-def _first_content(window: str) -> str | None:
-    r"""The first line with a letter or digit: the answer may stand below `Answer:`, between `$$` or `\[` lines."""
-    for line in window.split("\n"):  # splitlines would cut at form feeds too
-        if has_content(line):
-            return line
+def _boxes(text: str) -> Iterator[tuple[int, int, str]]:
+    """Start, end and content of boxes that close and are not empty, from the last one back; of the last 16 only."""
+    for opening in reversed(deque(_BOX.finditer(text), maxlen=MAX_CANDIDATES)):
+        box = _read_box(opening)
+        if box is not None and _CONTENT.search(box[0]):
+            yield opening.start(), box[1], box[0]
+
+
+def _last_boxes(text: str) -> tuple[int, str] | None:
+    r"""Position and content of the last box, with those enumerated before it: `\boxed{5} and \boxed{6}` is `5, 6`."""
+    found: list[tuple[int, int, str]] = []
+    for box in _boxes(text):
+        if found and not _AND.fullmatch(text[box[1] : found[-1][0]]):
+            break
+        found.append(box)
+    return (found[0][0], ", ".join(content for *_, content in reversed(found))) if found else None
+
+
+def _read_box(opening: re.Match) -> tuple[str, int] | None:
+    r"""Content and end of a box; of `\boxed5` the digit. `None` if it is not closed within the longest answer."""
+    if opening[1]:
+        return opening[1], opening.end()
+    text, start, depth = opening.string, opening.end(), 1
+    for brace in _BRACE.finditer(text, start, start + MAX_ANSWER_CHARS):
+        depth += 1 if brace[0] == "{" else -1
+        if depth == 0:
+            return text[start : brace.start()], brace.end()
     return None
+
+
+@dataclass(frozen=True)
+class AnswerRule:
+    """How to find the final answer, and how to compare it. Scores are comparable only if their rule is the same."""
+
+    name: str  # as in `answer_rule`
+    version: int  # goes up whenever the rule finds something else
+    find: Callable[[str], str | None]  # the final answer of a completion, `None` without one
+    # The rule's own whole comparison of answer and gold, in all of a text; without, thinking is left out.
+    equals: Callable[[str, str], bool] | None = None
+
+    @property
+    def tag(self) -> str:
+        """Name and version in one word, such as `"auto-2"`, for checkpoints and results."""
+        return f"{self.name}-{self.version}"
 
 
 ANSWER_RULES = {
-    rule.name: rule
-    for rule in (
-        AnswerRule("math_dapo", 1, find_math_dapo, equals_math_dapo),
-        AnswerRule("boxed", 2, find_boxed),
-        AnswerRule("auto", 2, find_auto),
-    )
+    "math_dapo": AnswerRule("math_dapo", 1, find_math_dapo, equals_math_dapo),
+    "boxed": AnswerRule("boxed", 2, find_boxed),
+    "auto": AnswerRule("auto", 2, find_auto),
 }
 
 
 def get_answer_rule(name: str) -> AnswerRule:
-    """
-    The answer rule of this name, such as `"auto"`, or of this tag, such as `"auto-2"`.
-
-    Raises:
-        ValueError: if there is no such rule; the message lists those there are.
-    """
-    name = next((rule.name for rule in ANSWER_RULES.values() if rule.tag == name), name)
-    if name not in ANSWER_RULES:
-        raise ValueError(f"`answer_rule` is {name!r}, but the known rules are: {', '.join(sorted(ANSWER_RULES))}.")
-    return ANSWER_RULES[name]
+    """The answer rule of this name, such as `"auto"`, or of this tag, such as `"auto-2"`; else a `ValueError`."""
+    for rule in ANSWER_RULES.values():
+        if name in (rule.name, rule.tag):
+            return rule
+    raise ValueError(f"`answer_rule` is {name!r}, but the known rules are: {', '.join(sorted(ANSWER_RULES))}.")

@@ -1,142 +1,97 @@
-r"""
-Is an answer finished, or does something in it still have to be computed?
-
-math-verify evaluates what it compares, so that a copy from the problem (`513^2 - 487^2`) equals the gold. Here an
-expression is finished if evaluating it, operation by operation, finds nothing to merge:
-
-- a sum has no like terms (`19x + 1 - 4x`, `\pi + \pi`), and beside a product of sums numbers at most; a product has no
-  numbers or powers to multiply (`2 \cdot 3`, `x \cdot x`, `\frac{2\sqrt{3}}{4}`);
-- a number has no power but `1/n` and roots from which nothing can be taken (`\sqrt{2}`, not `3^2`, `\sqrt{12}`);
-- a function has no value that sympy knows (`\log_2 3`, not `\log_2 8`, `5!`, `\arcsin 1`), and there is no binomial,
-  sum, product, limit or integral sign;
-- every element of a set, tuple, interval or matrix is finished; an inequality is solved for its variable.
-
-A factored and an expanded polynomial are both finished, but a gold of several factors asks for factors. If the gold
-itself is not finished, so need not be the answer.
-"""
+"""Is an answer finished? math-verify evaluates what it compares; here evaluation must find nothing to merge."""
 
 import math
 import re
 
-from sympy import (
-    Add,
-    Basic,
-    Derivative,
-    Expr,
-    Integral,
-    Limit,
-    MatAdd,
-    MatMul,
-    MatPow,
-    MatrixBase,
-    Mul,
-    Pow,
-    Product,
-    Rational,
-    Sum,
-    Symbol,
-    preorder_traversal,
-)
-from sympy.core.function import Application
+import sympy
+from sympy.concrete.expr_with_limits import ExprWithLimits
 from sympy.core.parameters import distribute
-from sympy.core.relational import Eq, Relational
+from sympy.core.relational import Relational
 
 
 # math-verify computes these, and reduces fractions of integers, while it reads.
 _COMPUTED = re.compile(r"\\(?:[dt]?binom|gcd|lcm|det|bmod|pmod|mod|operatorname)(?![A-Za-z])")
-_FRACTION = re.compile(r"\\frac *\{ *-?([0-9]+) *\} *\{ *-?([0-9]+) *\}|(?<![0-9.}])([0-9]+) */ *([0-9]+)(?![0-9.])")
+_FRACTION = re.compile(r"\\frac *\{ *-?([0-9]+) *\} *\{ *-?([0-9]+) *\}|(?<![0-9.}^])([0-9]+) */ *([0-9]+)(?![0-9.])")
+_FUNCTIONS = (sympy.Function, sympy.Max, sympy.Min)
+_OPERATORS = (ExprWithLimits, sympy.Limit, sympy.Derivative, sympy.MatAdd, sympy.MatMul, sympy.MatPow)
 
 
-class _Unfinished(Exception):
-    """Something was found to compute."""
+def is_finished(text: str, tree: sympy.Basic | None, gold: sympy.Basic) -> bool:
+    """
+    Whether nothing is left to compute in an answer, given as neutral text and as parsed tree.
 
-
-def is_finished(text: str, tree: Basic | MatrixBase) -> bool:
-    """Whether there is nothing left to compute in an expression, given as neutral text and as parsed."""
-    if _COMPUTED.search(text):
+    A polynomial may be factored or expanded, unless the gold has several factors. A relation has its variable alone on
+    one side. There may be a function more than in a gold with variables: `\\sec x` is `1 / \\cos x`.
+    """
+    if tree is None:  # an equation
+        return True
+    fractions = ([int(number) for number in match.groups() if number] for match in _FRACTION.finditer(text))
+    if _COMPUTED.search(text) or any(math.gcd(*fraction) > 1 or fraction[1] == 1 for fraction in fractions):
         return False
-    for match in _FRACTION.finditer(text):
-        top, bottom = (int(number) for number in match.groups() if number)
-        if math.gcd(top, bottom) > 1 or bottom == 1:
+    if isinstance(tree, sympy.Add) and _num_sums(gold) > 1:
+        return False
+    for part in getattr(tree, "_unsorted_args", [tree]):
+        is_relation = isinstance(part, Relational) and not isinstance(part, sympy.Eq)
+        if is_relation and not any(isinstance(side, sympy.Symbol) for side in part.args):
             return False
-    try:
-        _evaluate(tree)
-    except _Unfinished:
+    nodes, gold_nodes = list(sympy.preorder_traversal(tree)), sympy.preorder_traversal(gold)
+    num_functions = sum(isinstance(node, _FUNCTIONS) for node in nodes)
+    if num_functions > sum(isinstance(node, _FUNCTIONS) for node in gold_nodes) + bool(gold.free_symbols):
         return False
-    return True
+    return not any(isinstance(node, _OPERATORS) for node in nodes) and not any(map(_has_work, nodes))
 
 
-def is_solved(tree: Basic | MatrixBase) -> bool:
-    """Whether a relation has its variable alone on one side, as in `x > 2` and `1 < x < 2`; true of what is none."""
-    relations = [part for part in getattr(tree, "_unsorted_args", [tree]) if isinstance(part, Relational)]
-    return all(
-        isinstance(part, Eq) or isinstance(part.lhs, Symbol) or isinstance(part.rhs, Symbol) for part in relations
-    )
-
-
-def num_functions(tree: Basic | MatrixBase) -> int:
-    """How often functions are applied, such as sine and logarithm."""
-    return sum(isinstance(node, Application) and isinstance(node, Expr) for node in preorder_traversal(tree))
-
-
-def num_sums(product: Basic | MatrixBase) -> int:
+def _num_sums(product: sympy.Basic) -> int:
     """How many factors of a product are sums: 3 in `7(x + 1)(x + 2)^2`; 0 in a fraction."""
-    powers = [factor.as_base_exp() for factor in Mul.make_args(product)] if isinstance(product, Expr) else []
+    factors = sympy.Mul.make_args(product) if isinstance(product, sympy.Expr) else ()
+    powers = [factor.as_base_exp() for factor in factors]
     if any(exponent.could_extract_minus_sign() for _, exponent in powers):
         return 0
-    return sum(int(exponent) for base, exponent in powers if isinstance(base, Add) and exponent.is_Integer)
+    return sum(int(exponent) for base, exponent in powers if isinstance(base, sympy.Add) and exponent.is_Integer)
 
 
-def _evaluate(node: Basic | MatrixBase) -> Basic:
-    """The same expression with all its operations done; raises where one of them had something to do."""
-    if isinstance(node, (Sum, Product, Integral, Limit, Derivative, MatAdd, MatMul, MatPow)):
-        raise _Unfinished
-    if isinstance(node, MatrixBase):
-        node.applyfunc(_evaluate)
-    if not isinstance(node, Expr) or not node.args:
-        for part in getattr(node, "args", ()) if not isinstance(node, MatrixBase) else ():
-            _evaluate(part)
+def _evaluate(node: sympy.Basic) -> sympy.Basic:
+    """The same with all its operations done, but products of sums."""
+    if not isinstance(node, sympy.Expr) or not node.args:
         return node
-    args = [_evaluate(part) for part in node.args]
     with distribute(False):
-        done = node.func(*args)
-    if isinstance(node, Add):
-        terms = [term for part in args for term in _terms(part)]
-        products = [part for part in args if num_sums(part) and not isinstance(part.as_coeff_Mul()[1], Add)]
-        is_product = bool(products) and any(part.free_symbols for part in args if part is not products[0])
-        is_merged = is_product or len(Add.make_args(Add(*terms))) < len(terms)
-    elif isinstance(node, Mul):
-        contents = [part.primitive()[0] for part in args if isinstance(part, Add)]
-        is_reducible = any(math.gcd(content.p, Rational(done.as_coeff_Mul()[0]).q) > 1 for content in contents)
-        is_merged = is_reducible or any(
-            _num_factors(done, kind) < sum(_num_factors(part, kind) for part in args) for kind in (0, 1)
+        return node.func(*map(_evaluate, node.args))
+
+
+def _has_work(node: sympy.Basic) -> bool:
+    """Whether an operation merges something, its operands being evaluated."""
+    args, done = [_evaluate(arg) for arg in getattr(node, "args", ())], _evaluate(node)
+    if isinstance(node, sympy.Add):
+        products = [part for part in args if _num_sums(part) and not isinstance(part.as_coeff_Mul()[1], sympy.Add)]
+        split = [part.as_coeff_Mul() for part in args]
+        terms = [factor * term for factor, rest in split for term in sympy.Add.make_args(rest)]
+        is_product = products and any(part.free_symbols for part in args if part is not products[0])
+        return bool(is_product) or len(sympy.Add.make_args(sympy.Add(*terms))) < len(terms)
+    if isinstance(node, sympy.Mul):
+        contents = [part.primitive()[0] for part in args if isinstance(part, sympy.Add)]
+        is_reducible = any(math.gcd(content.p, sympy.Rational(done.as_coeff_Mul()[0]).q) > 1 for content in contents)
+        return is_reducible or any(
+            _num_factors(done, kind) < sum(_num_factors(part, kind) for part in args) for kind in (False, True)
         )
-    elif isinstance(node, Pow):
-        is_merged = _is_computed_power(*args, done)
-    else:
-        is_merged = isinstance(node, Application) and not done.has(node.func)
-    if is_merged:
-        raise _Unfinished
-    return done
+    if isinstance(node, sympy.Pow):
+        base, exponent = args
+        return _is_computed_power(base, exponent, done)
+    return isinstance(node, _FUNCTIONS) and not done.has(node.func)
 
 
-def _terms(part: Expr) -> list[Expr]:
-    coefficient, rest = part.as_coeff_Mul()
-    return [coefficient * term for term in Add.make_args(rest)]
-
-
-def _num_factors(product: Expr, is_rational: bool) -> int:
-    """Rational factors of a product, or its others; a fraction has two, its sign is a further one."""
-    parts = [part for part in Mul.make_args(product) if isinstance(part, Rational) == is_rational]
+def _num_factors(product: sympy.Expr, is_rational: bool) -> int:
+    """Rational factors of a product, or its others; a fraction has two, and a minus sign is one."""
+    parts = [part for part in sympy.Mul.make_args(product) if isinstance(part, sympy.Rational) == is_rational]
     return sum((abs(part.p) != 1) + (part.q != 1) + (part.p < 0) if is_rational else 1 for part in parts)
 
 
-def _is_computed_power(base: Expr, exponent: Expr, done: Expr) -> bool:
-    if exponent == -1 or not isinstance(exponent, Rational):
+def _is_computed_power(base: sympy.Expr, exponent: sympy.Expr, done: sympy.Expr) -> bool:
+    """A number has no power but `1/n` and roots from which nothing can be taken; a root of a power can be."""
+    if exponent == -1 or not isinstance(exponent, sympy.Rational):
         return False
-    coefficient, rest = base.as_coeff_Mul()
     if exponent.is_Integer:
-        return isinstance(base, Rational) or not isinstance(done, Pow) or done.base != base
-    numbers = (abs(coefficient.p), coefficient.q) if isinstance(coefficient, Rational) else ()
-    parts = [Pow(part, abs(exponent)) for part in numbers if part != 1]
-    return not all(isinstance(part, Pow) for part in parts) or isinstance(rest, Pow)
+        return isinstance(base, sympy.Rational) or not isinstance(done, sympy.Pow) or done.base != base
+    factor, rest = base.as_coeff_Mul()
+    numbers = (abs(factor.p), factor.q) if isinstance(factor, sympy.Rational) else ()
+    roots = [sympy.Pow(number, abs(exponent)) for number in numbers if number != 1]
+    return isinstance(rest, sympy.Pow) or not all(isinstance(root, sympy.Pow) for root in roots)

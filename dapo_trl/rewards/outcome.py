@@ -18,21 +18,9 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """
-    Verdict on one answer.
+    """Verdict on one answer."""
 
-    Attributes:
-        is_correct (`bool` or `None`):
-            `None` if there is no verdict: the gold cannot be read, or the verifier failed.
-        reason ([`Reason`]):
-            How the verdict was reached.
-        answer (`str` or `None`):
-            The final answer found in the completion, `None` if there is none.
-        detail (`str`):
-            The error message of a verifier that failed, else empty.
-    """
-
-    is_correct: bool | None
+    is_correct: bool | None  # None without a verdict: the gold cannot be read, or the verifier failed
     reason: Reason
-    answer: str | None = None
-    detail: str = ""
+    answer: str | None = None  # the final answer found in the completion
+    detail: str = ""  # the error message of a verifier that failed

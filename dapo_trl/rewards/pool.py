@@ -1,17 +1,22 @@
-"""The training process's side of the killable workers."""
+"""
+Comparisons by math-verify in processes that can be killed. A *host* process owns them (pebble's `ProcessPool`): a pool
+inside the training process would fork it (CUDA, threads), or make every worker import the training script, with torch.
+"""
 
 import atexit
-import contextlib
-import json
 import logging
 import math
+import multiprocessing
 import os
-import select
+import signal
 import subprocess
 import sys
 import threading
-import time
+from concurrent.futures import Future
+from multiprocessing.connection import Connection
 from pathlib import Path
+
+from pebble import ProcessPool
 
 from .outcome import Outcome, Reason
 
@@ -19,145 +24,127 @@ from .outcome import Outcome, Reason
 logger = logging.getLogger(__name__)
 
 # A hung answer occupies its worker for a whole time-out: with few workers, a handful of them would hold up all others.
-MIN_WORKERS = 8
-MAX_WORKERS = 32
-START_SECONDS = 60.0
-STOP_SECONDS = 3.0
-
-
-class HostError(RuntimeError):
-    """The host process could not be started, ended, or does not answer."""
+MIN_WORKERS, MAX_WORKERS = 8, 32
+START_SECONDS, STOP_SECONDS, PARENT_CHECK_SECONDS = 60.0, 3.0, 1.0
 
 
 class VerifierPool:
-    """
-    Compares answers with math-verify in processes that can be killed.
-
-    Nothing is started before the first call. Calls from several threads wait for each other. A forked child starts its
-    own processes. When this process ends, however it ends, the others end too.
-
-    Args:
-        num_workers (`int`, *optional*):
-            Number of worker processes. Defaults to the cores of this machine divided by the ranks on it, within
-            [8, 32].
-    """
+    """`num_workers` processes, started at the first call; threads take turns, and a forked child starts its own."""
 
     def __init__(self, num_workers: int | None = None):
         self.num_workers = num_workers or default_num_workers()
-        self._forget()
+        self._running: tuple[subprocess.Popen, Connection] | None = None
+        self._lock = threading.Lock()
+        os.register_at_fork(after_in_child=self._forget)  # the processes, and the state of the lock, are the parent's
         atexit.register(self.close)
 
     def check(self, pairs: list[tuple[str, str]], timeout: float) -> list[Outcome]:
-        """
-        Compare answers with golds.
-
-        Args:
-            pairs (`list[tuple[str, str]]`): `(answer, gold)` each.
-            timeout (`float`): seconds per answer, after which its worker is killed.
-
-        Returns:
-            `list[Outcome]`: in the order of `pairs`. If the processes themselves fail, every outcome is an error.
-        """
+        """Outcomes of pairs `(answer, gold)`, of `timeout` seconds each; errors if the processes themselves fail."""
         if not pairs:
             return []
-        if self._pid != os.getpid():
-            self._forget()  # forked: the processes, and the state of the lock, belong to the parent
         with self._lock:
             try:
-                replies = self._ask({"pairs": pairs, "timeout": timeout}, self._patience(len(pairs), timeout))
-            except (HostError, OSError, ValueError) as error:
-                logger.warning("The math-verify processes failed and are started again at the next call: %s", error)
-                self._stop(patience=0)
-                return [Outcome(None, Reason.ERROR, detail=str(error))] * len(pairs)
-        return [Outcome(is_correct, Reason(reason), detail=detail) for is_correct, reason, detail in replies]
+                return self._ask(pairs, timeout)
+            except (OSError, EOFError) as error:
+                detail = f"{error or 'no reply'}; the host process ended with exit code {self.close()}"
+                logger.warning("The math-verify processes failed and are started again at the next call: %s", detail)
+                return [Outcome(None, Reason.ERROR, detail=detail)] * len(pairs)
+            except BaseException:  # such as Ctrl-C: a late reply must not be taken for one to the next question
+                self.close()
+                raise
 
-    def close(self) -> None:
-        """End all processes. The next call starts new ones."""
-        if self._pid == os.getpid():
-            self._stop(patience=STOP_SECONDS)
-
-    @property
-    def host_pid(self) -> int | None:
-        """Process id of the host that owns the workers; `None` while nothing runs."""
-        return self._host.pid if self._host is not None and self._pid == os.getpid() else None
+    def close(self) -> int | None:
+        """End all processes until the next call; returns the exit code of the host if it ran."""
+        running, self._running = self._running, None
+        if running is None:
+            return None
+        host, connection = running
+        connection.close()
+        host.terminate()  # it ends its workers; those of a host that has to be killed end by themselves
+        try:
+            return host.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            host.kill()
+            return host.wait()
 
     def _forget(self) -> None:
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._host = None
+        self._running, self._lock = None, threading.Lock()
 
-    def _patience(self, num_pairs: int, timeout: float) -> float:
-        """Seconds after which the host itself must be at fault: every answer timed out, one after the other."""
-        return START_SECONDS + math.ceil(num_pairs / self.num_workers) * (timeout + 2)
-
-    def _ask(self, request: dict, patience: float) -> list:
-        if self._host is None or self._host.poll() is not None:
-            self._host = _start_host(self.num_workers)
-        self._host.stdin.write(json.dumps(request).encode() + b"\n")  # ASCII: lone surrogates and NULs are escaped
-        self._host.stdin.flush()
-        replies = json.loads(_read_line(self._host, patience))
-        if len(replies) != len(request["pairs"]):
-            raise HostError(f"{len(replies)} replies to {len(request['pairs'])} questions")
-        return replies
-
-    def _stop(self, patience: float) -> None:
-        host, self._host = self._host, None
-        if host is None:
-            return
-        with contextlib.suppress(OSError):  # it may be gone already
-            host.stdin.close()
-        try:
-            host.wait(patience)
-        except subprocess.TimeoutExpired:
-            _terminate(host)
-        host.stdout.close()
+    def _ask(self, pairs: list[tuple[str, str]], timeout: float) -> list[Outcome]:
+        if self._running is None or self._running[0].poll() is not None:
+            self._running = _start_host(self.num_workers)
+        connection = self._running[1]
+        connection.send((pairs, timeout))
+        # The time if every answer timed out, one after the other: beyond it the host itself must be at fault.
+        patience = START_SECONDS + math.ceil(len(pairs) / self.num_workers) * (timeout + 2)
+        if not connection.poll(patience):
+            raise TimeoutError(f"no reply within {patience:.0f} s")
+        return connection.recv()
 
 
 def default_num_workers() -> int:
-    """Cores this process may use, divided by the ranks on this machine; within [`MIN_WORKERS`, `MAX_WORKERS`]."""
+    """Cores this process may use, divided by the ranks on this machine; within the bounds."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return min(max(cores // local_ranks, MIN_WORKERS), MAX_WORKERS)
+    return min(max(cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), MIN_WORKERS), MAX_WORKERS)
 
 
-def _start_host(num_workers: int) -> subprocess.Popen:
+shared_pool = VerifierPool()
+
+
+def _start_host(num_workers: int) -> tuple[subprocess.Popen, Connection]:
     root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-    # -P: a file such as random.py in the working directory must not shadow a module of the host.
-    # -c rather than -m: a main module with a name would be imported again by every worker.
-    command = [sys.executable, "-P", "-c", f"from {__package__}.host import main; main({num_workers})"]
-    environment = {**os.environ, "PYTHONPATH": path}
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+    ours, theirs = multiprocessing.Pipe()
+    with theirs:
+        # -P: a file such as random.py in the working directory must not shadow a module of the host.
+        # -c rather than -m: a main module with a name would be imported again by every worker.
+        code = f"from {__name__} import serve; serve({theirs.fileno()}, {num_workers})"
+        command = [sys.executable, "-P", "-c", code]
+        env = {**os.environ, "PYTHONPATH": path}
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=2, pass_fds=[theirs.fileno()], env=env), ours
 
 
-def _read_line(host: subprocess.Popen, patience: float) -> bytes:
-    deadline = time.monotonic() + patience
-    chunks = []
-    while not chunks or not chunks[-1].endswith(b"\n"):
-        if not select.select([host.stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            raise HostError(f"no reply within {patience:.0f} s")
-        chunks.append(os.read(host.stdout.fileno(), 1 << 16))
-        if not chunks[-1]:
-            raise HostError(f"the host process ended with exit code {host.wait()}; its message is on standard error")
-    return b"".join(chunks)
-
-
-def _terminate(host: subprocess.Popen) -> None:
-    """Ask it to end its workers and itself, and kill it if it does not; workers of a killed host end by themselves."""
-    host.terminate()
+def serve(descriptor: int, num_workers: int) -> None:
+    """What the host does: answer requests until the other end of the connection is closed, or the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the training process, whose end ends this one
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    connection, parent = Connection(descriptor), os.getppid()
+    pool = _new_pool(num_workers)
     try:
-        host.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        host.kill()
-        host.wait()
+        while os.getppid() == parent:  # a fork of the parent may hold the other end open
+            if not connection.poll(PARENT_CHECK_SECONDS):
+                continue
+            pairs, timeout = connection.recv()
+            if not pool.active:  # broken since the last request, such as by an idle worker killed from outside
+                pool.join()
+                pool = _new_pool(num_workers)
+            # Each in a task of its own, so that a worker that is killed costs only its own answer.
+            futures = [pool.schedule(_check, args=(*pair, timeout), timeout=timeout) for pair in pairs]
+            connection.send([_outcome(future) for future in futures])
+    except (EOFError, ConnectionError):
+        pass
+    finally:
+        pool.stop()
+        pool.join()
 
 
-_shared_pool: VerifierPool | None = None
+def _new_pool(num_workers: int) -> ProcessPool:
+    """Workers that are forked from a process which has everything loaded: a new one takes no time."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([f"{__package__}.worker"])
+    return ProcessPool(max_workers=num_workers, context=context)
 
 
-def shared_pool() -> VerifierPool:
-    """The one pool of this process, created at the first call."""
-    global _shared_pool
-    if _shared_pool is None:
-        _shared_pool = VerifierPool()
-    return _shared_pool
+def _check(answer: str, gold: str, timeout: float) -> Outcome:
+    from .worker import check  # not in the host, which starts sooner without sympy
+
+    return check(answer, gold, timeout)
+
+
+def _outcome(future: Future) -> Outcome:
+    try:
+        return future.result()
+    except TimeoutError:
+        return Outcome(False, Reason.TIMEOUT)
+    except Exception as error:  # whatever went wrong in the worker is reported with the outcome, and counted there
+        return Outcome(None, Reason.ERROR, detail=f"{type(error).__name__}: {error}")

@@ -5,16 +5,10 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
-
-from .functions import AccuracyReward
-
-
-_NAMES = {"accuracy": AccuracyReward, "think_format_reward": "trl.rewards.think_format_reward"}
+from typing import Any
 
 
-def reward_names() -> list[str]:
-    """Names that [`load_reward`] knows."""
-    return sorted(_NAMES)
+REWARDS = {"accuracy": "dapo_trl.rewards.AccuracyReward", "think_format_reward": "trl.rewards.think_format_reward"}
 
 
 def load_reward(name: str, **options) -> Callable:
@@ -26,43 +20,31 @@ def load_reward(name: str, **options) -> Callable:
             `"accuracy"`, `"think_format_reward"`, or `"package.module.attribute"`, importable from the working
             directory too. A class, or a function whose name starts with `get_` (as TRL calls its factories), is called
             with `options` and its result is the reward function; any other function is the reward function itself.
-        **options:
-            Arguments of the class or factory, such as `answer_rule="boxed"` for `"accuracy"`.
-
-    Returns:
-        `Callable`: a reward function with TRL's signature.
 
     Raises:
         ValueError: if there is no such name, module or attribute, or if options are given to a plain function.
 
-    Example:
-    ```python
     >>> load_reward("accuracy", answer_rule="boxed")
     >>> load_reward("trl.rewards.get_repetition_penalty_reward", ngram_size=4)
     >>> load_reward("my_rewards.mentions_units")
-    ```
     """
-    target = _NAMES.get(name, name)
-    if isinstance(target, str):
-        target = _import(target)
-    is_factory = inspect.isclass(target) or getattr(target, "__name__", "").startswith("get_")
-    if is_factory:
+    target = _import(REWARDS.get(name, name))
+    if inspect.isclass(target) or getattr(target, "__name__", "").startswith("get_"):
         target = target(**options)
     elif options:
         raise ValueError(
-            f"The reward {name!r} is a plain function and takes no options, but these were given: "
-            f"{', '.join(sorted(options))}."
+            f"The reward {name!r} is a plain function and takes no options: leave out {', '.join(sorted(options))}."
         )
     if not callable(target):
         raise ValueError(f"The reward {name!r} is a {type(target).__name__}, not a function.")
     return target
 
 
-def _import(path: str) -> object:
+def _import(path: str) -> Any:
     module_name, _, attribute = path.rpartition(".")
     if not module_name:
         raise ValueError(
-            f"There is no reward {path!r}. Known names: {', '.join(sorted(_NAMES))}; or give the dotted path of your "
+            f"There is no reward {path!r}. Known names: {', '.join(sorted(REWARDS))}; or give the dotted path of your "
             "own function, as in `my_module.my_reward`."
         )
     if os.getcwd() not in sys.path and "" not in sys.path:

@@ -1,162 +1,92 @@
-r"""
-What runs in a worker process: one comparison by math-verify.
-
-Imports neither torch nor TRL. Nothing here limits its own time: the process is killed from outside.
-"""
+"""What runs in a worker process: one comparison by math-verify. It is killed from outside when it takes too long."""
 
 import logging
 import math
 import re
 import resource
 import signal
-from functools import lru_cache
+from contextlib import suppress
+from functools import cache, lru_cache
 
 from latex2sympy2_extended import NormalizationConfig
 from math_verify import LatexExtractionConfig, parse, verify
-from sympy import Add, Basic, E, Expr, Float, MatrixBase, Rational, UnevaluatedExpr
+from sympy import Basic, E, Expr, Float, MatrixBase, Rational, UnevaluatedExpr
 
-from .equivalence import Reading, read
-from .finished import is_finished, is_solved, num_functions, num_sums
-from .outcome import Reason
-from .plain_numbers import ROUNDED_DIGITS
-from .words import without_unit
+from .equivalence import ROUNDED_DIGITS, Reading, read
+from .finished import is_finished
+from .outcome import Outcome, Reason
+from .spelling import split_unit
 
 
 MEMORY_LIMIT_BYTES = 1024**3
-# A worker whose owner died cannot be killed by it any more; the alarm of the kernel then ends it.
-ORPHAN_GRACE_SECONDS = 15
+ORPHAN_GRACE_SECONDS = 15  # after the time-out: then the alarm of the kernel ends a worker whose owner has died
 
-# What sympy raises where it has no way to compare two expressions, such as x != 3 with a set. [`self_test`] tells a
-# broken installation apart.
+# What sympy raises where it has no way to compare, such as x != 3 with a set. [`_prepare`] finds broken installations.
 _INCOMPARABLE = (TypeError, ValueError, KeyError, NotImplementedError, ArithmeticError, RecursionError, MemoryError)
 
-# The parser learns from what it reads. What it has learned from these, every worker is forked with.
-_SAMPLES = (
-    *(
-        "-5.25",
-        "2x - 3y",
-        "1, 2, 3",
-        "(1, 2, 3)",
-        "x^2 + 2x + 1 = 0",
-        "3 + 4i",
-        "A, B",
-        r"-\frac{3}{4}\pi",
-        r"5\sqrt{3} - 2",
-    ),
-    *(r"\{1, 2\}", r"(-\infty, 2] \cup (3, 5)", r"1 < x \le 2", r"[1, 2)", r"\sin(2x)", r"e^{-2x}", r"3x(x+1)^2(x-2)"),
-    *(
-        r"\text{even}",
-        r"\begin{pmatrix} -1 & 2 \\ \frac{1}{3} & 4 \end{pmatrix}",
-        r"\frac{x+1}{2y^2}",
-        r"1 \pm \sqrt{2}",
-    ),
-)
+# The parser learns from what it reads; every worker is forked with what it has learned from these.
+_SAMPLES = r"""-5.25; 2x - 3y; 1, 2, 3; (1, 2, 3); x^2 + 2x + 1 = 0; 3 + 4i; A, B; -\frac{3}{4}\pi; 5\sqrt{3} - 2
+\{1, 2\}; (-\infty, 2] \cup (3, 5); 1 < x \le 2; [1, 2); \sin(2x); e^{-2x}; 3x(x+1)^2(x-2); \text{even}
+\frac{x+1}{2y^2}; \begin{pmatrix} -1 & 2 \\ \frac{1}{3} & 4 \end{pmatrix}; 1 \pm \sqrt{2}"""
 
-_EXTRACTION = (
-    LatexExtractionConfig(
-        boxed_match_priority=0,
-        normalization_config=NormalizationConfig(
-            basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="all", equations=False
-        ),
-    ),
-)
+_NORMALIZATION = NormalizationConfig(units=False, malformed_operators=True, nits=True)  # 5h is no 5
+_EXTRACTION = (LatexExtractionConfig(boxed_match_priority=-1, normalization_config=_NORMALIZATION),)
 
 
-def prepare_worker() -> None:
-    """Run once per worker: bound its memory, let signals end it at once, and build math-verify's tables."""
+@cache
+def _limit() -> None:
+    """Once per worker: bound its memory, and let signals end it at once."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a Python handler would wait for a running big-integer power
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     hard_limit = resource.getrlimit(resource.RLIMIT_AS)[1]
     limit = MEMORY_LIMIT_BYTES if hard_limit == resource.RLIM_INFINITY else min(MEMORY_LIMIT_BYTES, hard_limit)
     resource.setrlimit(resource.RLIMIT_AS, (limit, hard_limit))
-    self_test()
 
 
-def self_test() -> None:
-    """
-    Fail if this installation of math-verify does not work; on the way, build the tables of its parser.
-
-    Raises:
-        RuntimeError: if two known comparisons go wrong.
-    """
-    logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # "timeout is disabled": on purpose
-    for answer, is_correct in ((r"\frac{1}{\sqrt{3}}", True), (r"\pi", False)):
-        if _check(answer, r"\frac{\sqrt{3}}{3}") != (is_correct, Reason.MATH_VERIFY):
-            raise RuntimeError(f"math-verify does not work: {answer} == sqrt(3)/3 is not {is_correct}.")
-    for text in _SAMPLES:
-        _parse(text)
-
-
-def check(answer: str, gold: str, timeout: float) -> tuple[bool | None, str]:
-    """
-    Compare with math-verify.
-
-    Args:
-        answer (`str`): the final answer, without anything around it.
-        gold (`str`): the reference answer.
-        timeout (`float`): seconds after which this process is going to be killed.
-
-    Returns:
-        `tuple[bool | None, str]`: verdict and [`Reason`]. An answer that cannot be read, or compared, or evaluated
-        within the memory limit, is wrong; a gold that cannot be read gives `None`.
-    """
+def check(answer: str, gold: str, timeout: float) -> Outcome:
+    """Compare by math-verify; what cannot be read, compared, or evaluated within the memory limit is wrong."""
+    _limit()
     signal.alarm(math.ceil(timeout) + ORPHAN_GRACE_SECONDS)
     try:
-        return _check(answer, gold)
+        return _compare(answer, gold)
     finally:
         signal.alarm(0)
 
 
-def _check(answer: str, gold: str) -> tuple[bool | None, str]:
+def _compare(answer: str, gold: str) -> Outcome:
     stated, wanted = read(answer), read(gold)
     if not wanted.is_plain and not _is_right(wanted, wanted):
-        return None, Reason.GOLD_UNREADABLE
+        return Outcome(None, Reason.GOLD_UNREADABLE)
     is_correct = _is_right(stated, wanted)
-    if is_correct and not wanted.is_plain and _is_finished(wanted, wanted) and not _is_finished(stated, wanted):
-        return False, Reason.UNFINISHED
-    return is_correct, Reason.MATH_VERIFY
+    if is_correct and not wanted.is_plain:
+        gold_tree, tree = _parse(wanted.text), _parse(stated.text)  # None: an equation
+        is_gold_finished = gold_tree is not None and is_finished(wanted.text, gold_tree, gold_tree)
+        if is_gold_finished and not is_finished(stated.text, tree, gold_tree):
+            return Outcome(False, Reason.UNFINISHED)
+    return Outcome(is_correct, Reason.MATH_VERIFY)
 
 
 @lru_cache(maxsize=1000)
 def _is_right(answer: Reading, gold: Reading) -> bool:
-    try:
+    with suppress(*_INCOMPARABLE):  # no fault of the verifier: it must not count towards stopping the run
         return _is_equal(answer, gold)
-    except _INCOMPARABLE:  # no fault of the verifier: it must not count towards stopping the run
-        return False
+    return False
 
 
 def _is_equal(answer: Reading, gold: Reading) -> bool:
     """Values are compared, and equations as a whole: 6 is not `xy = 6`. Of `2 + 3 = 5` both sides must be the gold."""
     answer_is_equation, gold_is_equation = (not one.name and "=" in one.whole for one in (answer, gold))
-    if (
-        gold_is_equation
-        or (answer_is_equation and gold.name)
-        or (answer.name and gold.name and answer.name != gold.name)
-    ):
+    is_other_name = gold.name and (answer_is_equation or (answer.name and answer.name != gold.name))
+    if gold_is_equation or is_other_name:
         return "=" in answer.whole and _verify(_parse(gold.whole), _parse(answer.whole))
     if not answer_is_equation:
         return _verify(_parse(gold.text), _parse(answer.text))
-    sides = [_parse(without_unit(side.strip())) for side in answer.whole.split("=")]
-    is_calculation = all(isinstance(side, Basic) and not side.free_symbols for side in sides)
-    return is_calculation and all(_verify(_parse(gold.text), side) for side in sides)
-
-
-def _is_finished(answer: Reading, gold: Reading) -> bool:
-    """No function more than the gold has (one more if there are variables: `\\sec x` is `1 / \\cos x`)."""
-    tree, wanted = _parse(answer.text), _parse(gold.text)
-    if tree is None or wanted is None:  # an equation
-        return True
-    is_in_form = not (isinstance(tree, Add) and num_sums(wanted) > 1)
-    is_short = num_functions(tree) <= num_functions(wanted) + bool(wanted.free_symbols)
-    return is_in_form and is_short and is_solved(tree) and is_finished(answer.text, tree)
+    sides = answer.whole.split("=")
+    return all(_verify(_parse(gold.text), _parse(split_unit(side.strip())[0])) for side in sides)
 
 
 def _verify(gold: Basic | MatrixBase | None, answer: Basic | MatrixBase | None) -> bool:
-    """
-    Compare exactly; a decimal of six digits or more may also be the other number rounded, as math-verify has it.
-
-    With its own 15 digits math-verify takes numbers below 1e-15 for equal, and decimals below 1e-6.
-    """
+    """Exactly: with its own 15 digits math-verify takes 1e-16 for 0. A decimal of six digits may also be rounded."""
     if gold is None or answer is None or _differ(gold, answer):
         return False
     options = {"timeout_seconds": None, "allow_set_relation_comp": True, "raise_on_error": True}
@@ -167,28 +97,34 @@ def _verify(gold: Basic | MatrixBase | None, answer: Basic | MatrixBase | None) 
     return bool(floats) and is_rounded and verify(gold, answer, **options)
 
 
-def _differ(gold: Basic | MatrixBase, answer: Basic | MatrixBase) -> bool:
-    """Whether two expressions have different values at a point; much faster than to find no way to make them equal."""
-    trees = (gold, answer)
-    if not all(isinstance(tree, Expr) and not tree.has(UnevaluatedExpr, E) for tree in trees) or gold.is_Number:
+def _differ(*trees: Basic | MatrixBase) -> bool:
+    """Whether two expressions have different values at a point; faster than to find no way to make them equal."""
+    if not all(isinstance(tree, Expr) and not tree.has(UnevaluatedExpr, E) for tree in trees) or trees[0].is_Number:
         return False
-    symbols = sorted(gold.free_symbols | answer.free_symbols, key=str)
+    symbols = sorted(trees[0].free_symbols | trees[1].free_symbols, key=str)
     point = {symbol: Rational(number + 7, 5) for number, symbol in enumerate(symbols)}
-    wanted, value = (tree.subs(point).evalf(15) for tree in trees)
-    is_finite = all(one.is_Number and one.is_finite for one in (wanted, value))
-    return is_finite and abs(wanted - value) > 1e-4 * abs(wanted)
+    one, two = (tree.subs(point).evalf(15) for tree in trees)
+    return all(value.is_Number and value.is_finite for value in (one, two)) and abs(one - two) > 1e-4 * abs(one)
 
 
 @lru_cache(maxsize=1000)
 def _parse(text: str) -> Basic | MatrixBase | None:
-    """
-    Read a whole answer as one mathematical expression; `None` if math-verify cannot.
-
-    Never as text in which to look for a number: "5 or 6" must not be read as 6. Units are off already: math-verify
-    takes the last letters of `5h` and `5ab` for such.
-    """
+    """A whole answer as one expression, never as a text to look for one: "5 or 6" is no 6. `None` if unreadable."""
     text = re.sub(r"\\sqrt *\(", "sqrt(", text)
     trees = parse(f"${text}$", _EXTRACTION, fallback_mode="no_fallback", parsing_timeout=None, raise_on_error=True)
     if not trees and r"\pm" in text:  # within a fraction it cannot
         return _parse(re.sub(r"([^,]*)\\pm([^,]*)", r"\1+\2, \1-\2", text))
     return trees[0] if trees else None
+
+
+def _prepare() -> None:
+    """Fail if this installation of math-verify does not work; on the way, build the tables of its parser."""
+    logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # "timeout is disabled": on purpose
+    for answer, is_correct in ((r"\frac{1}{\sqrt{3}}", True), (r"\pi", False)):
+        if _compare(answer, r"\frac{\sqrt{3}}{3}") != Outcome(is_correct, Reason.MATH_VERIFY):
+            raise RuntimeError(f"math-verify does not work: {answer} == sqrt(3)/3 is not {is_correct}.")
+    for text in re.split("[;\n]", _SAMPLES):
+        _parse(text.strip())
+
+
+_prepare()  # where this module is imported: once, by the process that workers are forked from

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # One node's part of the vLLM server; train.sbatch starts it on each of the server's nodes.
 #   server.sh COMMAND NUM_NODES FIRST_NODE COPIES_PER_NODE
-# COMMAND is what `python -m dapo_trl.train --print-vllm-command` prints.
+# COMMAND is what `dapo-trl vllm-command` prints.
 set -euo pipefail
 command=$1 num_nodes=$2 first_node=$3 copies_per_node=$4
 

@@ -11,7 +11,7 @@ from transformers import Qwen2MoeConfig, Qwen2MoeForCausalLM
 from trl import GRPOConfig
 
 from dapo_trl import DAPOConfig, DAPOTrainer
-from dapo_trl.checks.rewards import deciding_rewards
+from dapo_trl.checks.rewards import filter_columns
 
 from ..helpers import BASE_CONFIG, EOS, VOCABULARY, build, correct, prompt_dataset, tiny_model
 
@@ -66,13 +66,9 @@ def test_what_cannot_be_combined_is_refused(arguments, name, own):
         arguments = {"train_dataset": arguments["train_dataset"]()}
     config = BOTH_OFF | {own: True}
     settings = ".*".join(f"{field}={value}" for field, value in config.items())
-    with pytest.raises(ValueError, match=f"^{name} cannot be combined with {settings}. Set both to false"):
+    remedy = ".*, or load the data set without streaming." if name == "an iterable train_dataset" else ".*"
+    with pytest.raises(ValueError, match=f"^{name} cannot be combined with {settings}. Set both to false{remedy}"):
         build(DAPOTrainer, config, **arguments)
-
-
-def test_an_iterable_data_set_may_be_loaded_otherwise():
-    with pytest.raises(ValueError, match="or load the data set without streaming"):
-        build(DAPOTrainer, train_dataset=iterable_dataset())
 
 
 def test_a_mixture_of_experts_cannot_be_balanced():
@@ -133,28 +129,35 @@ def test_weights_are_numbers(field, value):
         build(DAPOTrainer, config)
 
 
-def test_some_reward_has_a_weight():
-    with pytest.raises(ValueError, match=r"reward_weights=1.0 is not a list. Give one weight per function"):
-        build(DAPOTrainer, {"reward_weights": 1.0})
-    with pytest.raises(ValueError, match=r"reward_weights=\['1'\] .* must be finite numbers"):
-        build(DAPOTrainer, {"reward_weights": ["1"]})
-    with pytest.raises(ValueError, match=r"reward_weights=\[0.0\] are all zero"):
-        build(DAPOTrainer, {"reward_weights": [0.0]})
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (1.0, r"reward_weights=1.0 is not a list. Give one weight per function"),
+        (["1"], r"reward_weights=\['1'\] .* must be finite numbers"),
+        ([0.0], r"reward_weights=\[0.0\] are all zero"),
+    ],
+)
+def test_some_reward_has_a_weight(weights, message):
+    with pytest.raises(ValueError, match=message):
+        build(DAPOTrainer, {"reward_weights": weights})
+
+
+def test_the_punishment_alone_may_have_a_weight():
     build(DAPOTrainer, {"reward_weights": [0.0], "soft_punish_cache": 4})
 
 
-# The deciding reward
+# The filter reward
 
 
 def metric_config(metric: str | list[str] | None) -> DAPOConfig:
     return DAPOConfig(**BASE_CONFIG | {"warmup_rollouts": 0, "dynamic_sampling_metric": metric})
 
 
-def test_deciding_reward():
-    assert deciding_rewards(metric_config(None), ["correct"], 1) == [0]
-    assert deciding_rewards(metric_config("correct"), ["brevity", "correct"], 2) == [1]
-    assert deciding_rewards(metric_config(["correct"]), ["brevity", "correct"], 2) == [1]
-    assert deciding_rewards(metric_config(["code", "math"]), ["math", "brevity", "code"], 3) == [2, 0]  # as listed
+def test_filter_columns():
+    assert filter_columns(metric_config(None), ["correct"], 1) == [0]
+    assert filter_columns(metric_config("correct"), ["brevity", "correct"], 2) == [1]
+    assert filter_columns(metric_config(["correct"]), ["brevity", "correct"], 2) == [1]
+    assert filter_columns(metric_config(["code", "math"]), ["math", "brevity", "code"], 3) == [2, 0]  # as listed
 
 
 @pytest.mark.parametrize(
@@ -177,9 +180,9 @@ def test_deciding_reward():
         ("correct", ["correct", "correct"], r"names \['correct', 'correct'\], one of them more than once"),
     ],
 )
-def test_the_deciding_reward_must_be_named(metric, names, message):
+def test_the_filter_reward_must_be_named(metric, names, message):
     with pytest.raises(ValueError, match=message):
-        deciding_rewards(metric_config(metric), names, len(names))
+        filter_columns(metric_config(metric), names, len(names))
 
 
 @pytest.mark.parametrize("metric", [None, "right", "soft_overlong_punishment"])
@@ -191,12 +194,12 @@ def test_a_trainer_lists_the_names_there_are(metric):
 
 def test_the_punishment_is_no_task_reward():
     trainer = build(DAPOTrainer, {"soft_punish_cache": 4})
-    assert trainer._deciding_rewards == [0]
+    assert trainer.filter_rewards.columns == [0]
 
 
-def test_no_deciding_reward_is_needed_without_dynamic_sampling():
+def test_no_filter_reward_is_needed_without_dynamic_sampling():
     trainer = build(DAPOTrainer, {"dynamic_sampling": False}, reward_funcs=[correct, brevity])
-    assert trainer._deciding_rewards == []
+    assert trainer.filter_rewards.columns == []
 
 
 # The caller's objects

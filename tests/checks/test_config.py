@@ -7,7 +7,7 @@ import pytest
 from trl import GRPOConfig
 
 from dapo_trl import DAPOConfig
-from dapo_trl.generation.vllm import check_weight_transfer
+from dapo_trl.generation.vllm.preflight import check_weight_transfer
 from dapo_trl.run.secret_values import NOT_PUBLISHED
 
 
@@ -88,20 +88,19 @@ def test_everything_else_is_as_in_grpo():
 # How a rollout is divided
 
 
-def test_updates_per_rollout_sets_the_generation_batch():
-    args = config(updates_per_rollout=6)
-    # 6 updates of 2 micro-batches of 4 rows; 48 rows are 12 groups of 4.
-    assert (args.steps_per_generation, args.generation_batch_size, args.prompts_per_rollout) == (12, 48, 12)
-
-
-def test_steps_per_generation_overrides_updates_per_rollout():
-    args = config(updates_per_rollout=6, steps_per_generation=8)
-    assert (args.updates_per_rollout, args.generation_batch_size) == (4, 32)
-
-
-def test_generation_batch_size_overrides_updates_per_rollout():
-    args = config(updates_per_rollout=6, generation_batch_size=16)
-    assert (args.updates_per_rollout, args.steps_per_generation) == (2, 4)
+@pytest.mark.parametrize(
+    ("fields", "updates", "micro_steps", "rows"),
+    [
+        ({}, 6, 12, 48),  # 6 updates of 2 micro-batches of 4 rows
+        ({"steps_per_generation": 8}, 4, 8, 32),
+        ({"generation_batch_size": 16}, 2, 4, 16),
+    ],
+)
+def test_how_a_rollout_is_divided(fields, updates, micro_steps, rows):
+    args = config(updates_per_rollout=6, **fields)
+    divided = args.updates_per_rollout, args.steps_per_generation, args.generation_batch_size
+    assert divided == (updates, micro_steps, rows)
+    assert args.prompts_per_rollout == rows // 4  # groups of 4
 
 
 @pytest.mark.parametrize(
@@ -159,26 +158,26 @@ def test_a_given_num_generations_eval_must_fit():
         ({"on_shortage": "stop"}, r"on_shortage='stop' is unknown. Set .* to one of \['train_partial', 'raise'\]"),
         ({"on_alarm": "raise"}, r"on_alarm='raise' is unknown. Set on_alarm to one of \['warn', 'stop'\]"),
         ({"eval_rollouts": 0}, "eval_rollouts=0 is below 1. Set eval_rollouts to 1 or more"),
-        ({"epsilon": "0.2"}, "epsilon='0.2' is not a number. Set epsilon to one."),
-        ({"epsilon": None}, "epsilon=None is not a number. Set epsilon to one."),
-        ({"epsilon_high": NAN}, "epsilon_high=nan is not a number. Set epsilon_high to one, or to null."),
+        ({"epsilon": "0.2"}, "epsilon='0.2' is not a finite number. Set epsilon to one."),
+        ({"epsilon": None}, "epsilon=None is not a finite number. Set epsilon to one."),
+        ({"epsilon_high": NAN}, "epsilon_high=nan is not a finite number. Set epsilon_high to one, or to null."),
         (
             {"updates_per_rollout": 2.0},
             "updates_per_rollout=2.0 is not a whole number. Set updates_per_rollout to one",
         ),
         ({"updates_per_rollout": True}, "updates_per_rollout=True is not a whole number"),
         ({"max_rounds": None}, "max_rounds=None is not a whole number"),
-        ({"max_oversampling": NAN}, "max_oversampling=nan is not a number"),
+        ({"max_oversampling": NAN}, "max_oversampling=nan is not a finite number"),
         ({"soft_punish_cache": 4.5}, "soft_punish_cache=4.5 is not a whole number. Set .* to one, or to null"),
-        ({"correct_threshold": "0.5"}, "correct_threshold='0.5' must be a finite number"),
+        ({"correct_threshold": "0.5"}, "correct_threshold='0.5' is not a finite number"),
         ({"beta": -0.1}, "beta=-0.1 is below 0"),
-        ({"beta": NAN}, "beta=nan is not a number"),
-        ({"temperature": NAN}, "temperature=nan is not a number"),
+        ({"beta": NAN}, "beta=nan is not a finite number"),
+        ({"temperature": NAN}, "temperature=nan is not a finite number"),
         ({"top_p": 0}, "top_p=0 is not above 0. Set top_p to more than 0"),
         ({"top_p": 1.5}, "top_p=1.5 is above 1. Set top_p to 1 or less"),
         ({"max_completion_length": 0}, "max_completion_length=0 is below 1. Set .* to 1 or more, or to null"),
         ({"num_iterations": 0}, "num_iterations=0 is below 1"),
-        ({"max_grad_norm": None}, "max_grad_norm=None is not a number"),
+        ({"max_grad_norm": None}, "max_grad_norm=None is not a finite number"),
         (
             {"scale_rewards": "groups"},
             "scale_rewards='groups' is unknown. Set scale_rewards to one of .'group', 'batch'",
@@ -192,7 +191,6 @@ def test_a_given_num_generations_eval_must_fit():
         ({"dynamic_sampling": "false"}, "dynamic_sampling='false' is a text, and every text but an empty one counts"),
         ({"disable_dropout": "no"}, "disable_dropout='no' is a text, .* Set disable_dropout to True or False"),
         ({"token_normalization": "batch"}, r"token_normalization='batch' is unknown. Set .* \['step', 'group'\]"),
-        ({"push_to_hub": True, "hub_token": ""}, "hub_token is empty, and push_to_hub needs one. Set hub_token to"),
         ({"soft_punish_cache": 0}, "soft_punish_cache=0 tokens must be above 0 .* or to null"),
         ({"soft_punish_cache": -4}, "soft_punish_cache=-4 tokens must be above 0"),
         (
@@ -247,7 +245,7 @@ def test_a_given_num_generations_eval_must_fit():
         ),
         ({"loss_type": "cispo", "epsilon_high": None}, "epsilon_high=None .* constant 0.2. Set epsilon_high to 5.0"),
         ({"loss_type": "cispo", "dynamic_sampling": False, "balance_micro_batches": False}, "epsilon_high=0.28 "),
-        ({"delta": 1.0}, "delta=1.0 must be above 1: .* Set delta above 1 \\+ epsilon_high=1.28, or to null"),
+        ({"delta": 1.0}, "delta=1.0 is not above 1. Set delta to more than 1, or to null"),
         (
             {"use_vllm": True, "vllm_importance_sampling_clip_max": 0.28},
             "clip_min=None and vllm_importance_sampling_clip_max=0.28 do not enclose 1.* Set them below and above 1",
@@ -260,13 +258,12 @@ def test_a_given_num_generations_eval_must_fit():
             },
             "vllm_importance_sampling_clip_min=1.5 and vllm_importance_sampling_clip_max=2.0 do not enclose 1",
         ),
-        ({"temperature": 0.0}, "temperature=0.0 must be above 0: .* Set temperature to 1.0"),
-        ({"off_policy_mask_threshold": 0.0}, "off_policy_mask_threshold=0.0 must be above 0: .* Set it to 0.5"),
+        ({"temperature": 0.0}, "temperature=0.0 is not above 0. Set temperature to more than 0"),
+        ({"off_policy_mask_threshold": 0.0}, "off_policy_mask_threshold=0.0 is not above 0"),
         (
             {"loss_type": "dr_grpo", "max_completion_length": None},
             "loss_type='dr_grpo' divides by max_completion_length, which is None. Set max_completion_length to a",
         ),
-        ({"label_smoothing_factor": 0.1}, "label_smoothing_factor=0.1 is not supported: .* Set label_smoothing_facto"),
         (
             {"accelerator_config": {"split_batches": True}},
             "accelerator_config.split_batches=True is not supported: .* Set accelerator_config.split_batches to false",
@@ -310,7 +307,6 @@ def test_other_losses_are_refused(loss_type, own):
         {"use_vllm": True, "top_p": 0.9},
         {"temperature": 0.6},
         {"ignore_data_skip": True},
-        {"multi_objective_aggregation": "normalize_then_sum"},
         {"loss_type": "dr_grpo"},
         {"loss_type": "grpo", "beta": 0.1, "on_shortage": "raise"},
         {"loss_type": "grpo", "beta": 0.1, "dynamic_sampling": False},
@@ -321,9 +317,18 @@ def test_other_losses_are_refused(loss_type, own):
         {"max_oversampling": 1.0},
         {"min_p": 0.0, "top_k": None},
         {"epsilon_high": 0.0, "epsilon": 0.0},
+        {},
+        {"updates_per_rollout": 1, "num_iterations": 2},
+        {"updates_per_rollout": 1, "epsilon_high": 0.2},
+        {"mask_truncated_completions": True},
+        {"soft_punish_cache": 8},
+        {"use_vllm": True, "max_completion_length": 1024},
+        {"use_vllm": True, "vllm_importance_sampling_mode": "sequence_mask", "max_completion_length": 1023},
+        {"vllm_importance_sampling_mode": "sequence_mask", "max_completion_length": 1024},
+        {"gradient_accumulation_steps": 1, "balance_micro_batches": False},
     ],
 )
-def test_what_can_be_combined(fields):
+def test_what_can_be_combined_without_a_warning(fields):
     assert not warnings_of(**fields)
 
 
@@ -334,7 +339,6 @@ def test_what_can_be_combined(fields):
     ("fields", "message"),
     [
         ({"updates_per_rollout": 1}, "Clip-higher (epsilon_high=0.28) has no effect"),
-        ({"learning_rate": 0.0}, "learning_rate=0: nothing is trained"),
         (
             {"mask_truncated_completions": True, "soft_punish_cache": 8},
             "mask_truncated_completions=True takes truncated completions out of the loss",
@@ -348,23 +352,18 @@ def test_what_can_be_combined(fields):
             "balance_micro_batches=True with gradient_accumulation_steps=1: an optimizer step is one micro-batch",
         ),
         ({"epsilon_high": 0.1}, "epsilon_high=0.1 is below epsilon=0.2: the reverse of clip-higher"),
-        ({"epsilon_high": 5.0, "epsilon": 3.0}, "epsilon=3.0: the ratio is never below 1 - epsilon"),
         (
             {"importance_sampling_level": "sequence"},
             "epsilon=0.2 and epsilon_high=0.28 with importance_sampling_level='sequence': the ratio of a sequence",
         ),
         ({"delta": 1.28}, "delta=1.28 is not above 1 + epsilon_high=1.28: it takes the place of epsilon_high"),
-        (
-            {"multi_objective_aggregation": "normalize_then_sum", "soft_punish_cache": 8},
-            "multi_objective_aggregation='normalize_then_sum' with soft_punish_cache=8",
-        ),
         ({"top_p": 0.9, "top_k": 50}, "top_p=0.9, top_k=50: completions are drawn from another distribution"),
         ({"repetition_penalty": 1.1}, "repetition_penalty=1.1: completions are drawn from another distribution"),
         ({"min_p": 0.1}, "min_p=0.1: completions are drawn from another distribution"),
         ({"use_vllm": True, "vllm_importance_sampling_correction": False, "top_k": 9}, "top_k=9: completions are dr"),
         ({"logging_strategy": "epoch"}, "logging_strategy='epoch': rollouts are not logged one by one"),
         ({"loss_type": "cispo", "epsilon_high": 5.0, "epsilon": 0.1}, "epsilon=0.1 has no effect with loss_type='ci"),
-        ({"loss_type": "cispo", "epsilon_high": 5.0, "delta": 0.5}, "delta=0.5 has no effect with loss_type='cispo'"),
+        ({"loss_type": "cispo", "epsilon_high": 5.0, "delta": 1.5}, "delta=1.5 has no effect with loss_type='cispo'"),
         ({"vespo_k_pos": 1.0}, "vespo_k_pos=1.0 has no effect with loss_type='dapo'. Leave out vespo_k_pos"),
         ({"overlong_weight": 0.5}, "overlong_weight=0.5 has no effect with soft_punish_cache=None"),
         ({"dynamic_sampling": False, "max_rounds": 3}, "max_rounds=3 has no effect with dynamic_sampling=False"),
@@ -374,6 +373,7 @@ def test_what_can_be_combined(fields):
             "off_policy_mask_threshold=0.5 has no effect with one optimizer step per rollout",
         ),
         ({"data_seed": 3}, "data_seed=3 has no effect"),
+        ({"label_smoothing_factor": 0.1}, "label_smoothing_factor=0.1 has no effect with TRL, which has no labels"),
         ({"include_num_input_tokens_seen": "all"}, "include_num_input_tokens_seen=all has no effect with TRL"),
     ],
 )
@@ -381,24 +381,6 @@ def test_a_warning_is_given_once_and_points_to_the_caller(fields, message):
     (warning,) = warnings_of(**fields)
     assert message in str(warning.message)
     assert warning.filename == __file__
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {},
-        {"updates_per_rollout": 1, "num_iterations": 2},
-        {"updates_per_rollout": 1, "epsilon_high": 0.2},
-        {"mask_truncated_completions": True},
-        {"soft_punish_cache": 8},
-        {"use_vllm": True, "max_completion_length": 1024},
-        {"use_vllm": True, "vllm_importance_sampling_mode": "sequence_mask", "max_completion_length": 1023},
-        {"vllm_importance_sampling_mode": "sequence_mask", "max_completion_length": 1024},
-        {"gradient_accumulation_steps": 1, "balance_micro_batches": False},
-    ],
-)
-def test_no_needless_warning(fields):
-    assert not warnings_of(**fields)
 
 
 # What is counted in rollouts
@@ -458,7 +440,7 @@ def test_several_processes_and_a_server_need_no_other_settings(two_processes):
         (
             {"vllm_request_timeout": 1800},
             "vllm_request_timeout=1800 is too long for ddp_timeout=1800: while the main one of 2 processes waits.*"
-            "lower vllm_request_timeout to 1740 or less, or raise ddp_timeout to 1860 or more",
+            "Lower vllm_request_timeout to 1740 or less, or raise ddp_timeout to 1860 or more",
         ),
         ({"vllm_server_timeout": 900, "vllm_request_timeout": 60, "ddp_timeout": 600}, "vllm_server_timeout=900 is"),
     ],
@@ -484,8 +466,8 @@ def test_on_a_cpu_processes_wait_half_an_hour_whatever_is_set(two_processes):
 @pytest.mark.parametrize(
     "url",
     [
-        *("localhost:8000", "http://node:8000/", "http://node:8000/v1", "ftp://node", "", "http://node:80000"),
-        *("http://node:8000x", "http://node:0", "http://node:8000?a=1", "http://[::1:8000"),
+        *("localhost:8000", "http://node:8000/", "http://node:8000/v1", "ftp://node", "", "http://node:8000?a=1"),
+        *("http://node:8000/proxy/", "http://node 8000"),
     ],
 )
 def test_an_address_that_is_no_servers(url):
@@ -493,13 +475,10 @@ def test_an_address_that_is_no_servers(url):
         config(**SERVER, vllm_server_base_url=url)
 
 
-@pytest.mark.parametrize(
-    ("host", "port"), [("http://node", 8000), ("node:8000", 8000), ("", 8000), ("::1", 8000), ("node", 0)]
-)
-def test_a_host_that_is_none(host, port):
-    message = f"vllm_server_host={host!r} and vllm_server_port={port} must be the name or IPv4 address of a machine"
-    with pytest.raises(ValueError, match=message):
-        config(**SERVER, vllm_server_host=host, vllm_server_port=port)
+@pytest.mark.parametrize("host", ["http://node", "node:8000", "", "::1"])
+def test_a_host_that_is_none(host):
+    with pytest.raises(ValueError, match=f"vllm_server_host={host!r} must be the name or IPv4 address of a machine"):
+        config(**SERVER, vllm_server_host=host)
 
 
 @pytest.mark.parametrize(

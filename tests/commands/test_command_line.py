@@ -2,16 +2,13 @@
 
 import importlib
 import json
-import os
 import random
 import re
-import subprocess
-import sys
 
 import pytest
 import yaml
 
-from dapo_trl.__main__ import COMMANDS, main
+from dapo_trl.__main__ import COMMANDS
 from dapo_trl.commands.command_line import errors_in_one_line
 from dapo_trl.commands.recipe_parser import RecipeParser, refuse_repeated_keys
 from dapo_trl.data.prepare_config import PrepareConfig
@@ -55,41 +52,6 @@ def test_the_traceback_on_request(monkeypatch):
     monkeypatch.setenv("DAPO_TRL_TRACEBACK", "1")
     with pytest.raises(ValueError, match="k=0"), errors_in_one_line():
         raise ValueError("k=0")
-
-
-def test_as_a_command(tmp_path):
-    command = [sys.executable, "-m", "dapo_trl", "report", str(tmp_path / "absent")]
-    environment = {name: value for name, value in os.environ.items() if name != "DAPO_TRL_TRACEBACK"}
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
-    assert finished.returncode == 2
-    assert "Traceback" not in finished.stderr
-    last_line = finished.stderr.splitlines()[-1]  # libraries may print before
-    assert last_line.startswith(f"error: {tmp_path / 'absent'} is not a directory")
-
-
-@pytest.mark.parametrize(
-    ("command", "words", "part"),
-    [
-        ("train", ["--config", "absent.yaml"], "absent.yaml"),
-        (
-            "train",
-            ["--dataset_name", "d", "--epsilon_hihg", "0.3", "--use_cpu", "true"],
-            "did you mean `epsilon_high`?",
-        ),
-        ("evaluate", ["--config", "absent.yaml"], "absent.yaml"),
-        ("estimate", ["--config", "absent.yaml"], "absent.yaml"),
-        ("model-card", ["--run", "absent"], "absent"),
-        ("merge-adapter", ["--adapter", "./absent", "--output", "out"], "./absent"),
-        ("prepare-data", ["--source", "absent.jsonl", "--output", "out"], "absent.jsonl"),
-    ],
-)
-def test_every_command(command, words, part, monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as stopped:
-        main([command, *words])
-    assert stopped.value.code == 2
-    last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith("error: ") and part in last
 
 
 # Unknown keys
@@ -166,7 +128,6 @@ def test_no_field_can_be_abbreviated(number):
         ("{source: a, source: b}", "the key `source` is given twice, in lines 1 and 1"),
         ("env:\n  A: 1\n  B: 2\n  A: 3\n", "the key `env.A` is given twice, in lines 2 and 4"),
         ("reward_funcs:\n- {a: {b: 1, b: 2}}\n", "the key `reward_funcs.a.b` is given twice"),
-        ('output: \'{"a": 1, "a": 2}\'\n', "the key `a` is given twice"),
         ("prompt-template: boxed\n", "unknown key `prompt-template`; did you mean `prompt_template`?"),
     ],
 )
@@ -188,11 +149,6 @@ def test_a_file_without_repetitions_is_taken(tmp_path):
     refuse_repeated_keys("", "nothing")
 
 
-def test_json_on_the_command_line_with_a_key_twice():
-    with pytest.raises(ValueError, match="the command line: the key `a` is given twice"):
-        RecipeParser(EvaluateConfig).parse(["--chat_template_kwargs", '{"a": 1, "a": 2}'])
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -203,24 +159,3 @@ def test_json_on_the_command_line_with_a_key_twice():
 def test_one_file(words, message):
     with pytest.raises(ValueError, match=message):
         RecipeParser(PrepareConfig).parse(words)
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--seed", "1", "--seed", "2"], "--seed is given more than once: 1, then 2. The last one counts."),
-        (["--decontaminate", "a", "b", "--decontaminate=c"], "--decontaminate is given more than once: a b, then c."),
-        (["--prompt-template", "boxed", "--prompt_template=dapo"], "--prompt_template is given more than once: boxed"),
-        (["--overwrite", "--overwrite", "false"], "--overwrite is given more than once: true, then false."),
-        (["--private", "--no_private"], "--private is given more than once: true, then false."),
-        (["--seed", "1", "--seed=1"], None),
-    ],
-)
-def test_flags_that_are_given_twice_are_warned_of(words, message, caplog):
-    RecipeParser(PrepareConfig).parse(["--source", "s", "--output", "o", *words])
-    assert (message in caplog.text) if message else not caplog.records
-
-
-def test_a_secret_that_is_given_twice(caplog):
-    make_parser().warn_of_repeated_flags(["--hub_token", "abc", "--hub-token=abcd"])
-    assert "abc" not in caplog.text

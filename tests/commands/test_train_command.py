@@ -17,7 +17,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerState
 
 from dapo_trl import train as train_module
 from dapo_trl.commands.command_line import errors_in_one_line
-from dapo_trl.train import DAPOScriptArguments, check_golds, checkpoint_to_resume, load_rewards, main, make_parser
+from dapo_trl.data import check_dataset
+from dapo_trl.train import DAPOScriptArguments, checkpoint_to_resume, load_rewards, main, make_parser
 
 from ..command import RECIPE, save_base, write_recipe
 from ..helpers import char_tokenizer, weights
@@ -165,7 +166,7 @@ def test_thinking_that_the_chat_template_begins():
     (reward,) = load_rewards(DAPOScriptArguments(dataset_name="x", thinking_tags=["", "</think>"]))
     dataset = Dataset.from_dict({"prompt": ["Q?"] * 2, "solution": ["3", "4"]})
     assert reward(completions=["Answer: 3", "</think>Answer: 3"], solution=["3"] * 2) == [-1.0, 1.0]
-    check_golds(dataset, [reward], 2)  # golds are written after the end of a thinking
+    check_dataset(dataset, [reward], sample=2)  # golds are written after the end of a thinking
 
 
 @pytest.mark.parametrize("tags", [["<think>"], ["<think>", ""], ["<t>", "<t>"], ["a", "b", "c"], "ab", [1, 2], []])
@@ -234,7 +235,7 @@ def test_resume_from_a_given_checkpoint(recipe, interrupted, trainers):
 
 def test_resume_without_a_checkpoint_is_a_fresh_start(recipe, tmp_path, trainers, caplog):
     main(recipe(resume_from_checkpoint=True, max_steps=1))
-    assert f"no complete checkpoint in '{tmp_path / 'out'}'; starting afresh" in caplog.text
+    assert f"no complete checkpoint in '{tmp_path / 'out'}'; starting from scratch" in caplog.text
     assert trainers[0].state.global_step == 1
 
 
@@ -268,13 +269,6 @@ def test_accelerate_launch(recipe, tmp_path):
     assert final_state(tmp_path / "out", 2).global_step == 2
 
 
-def test_help_names_our_fields(capsys):
-    with pytest.raises(SystemExit):
-        make_parser().parse_args_and_config(["--help"])
-    printed = capsys.readouterr().out
-    assert all(f"--{name}" in printed for name in ("soft_punish_cache", "dynamic_sampling_metric", "answer_rule"))
-
-
 def test_parser_reads_every_kind_of_value(recipe):
     fields: dict[str, Any] = {"soft_punish_cache": 4, "max_oversampling": 1.5, "balance_micro_batches": False}
     script_args, training_args, model_args = make_parser().parse_args_and_config(recipe(**fields))
@@ -292,11 +286,6 @@ def test_parser_reads_every_kind_of_value(recipe):
             "error: vllm_mode='server' cannot train on the device 'cpu'.*use_cpu: false.*or set use_vllm to false",
         ),
         ({}, [], "error: model_name_or_path is not set. Set it to a model id"),
-        (
-            {"use_vllm": True, "vllm_mode": "server", "vllm_max_model_length": 100},
-            ["--print-vllm-command"],
-            "error: model_name_or_path is not set",
-        ),
         ({"model_name_or_path": "no/model", "load_in_4bit": True}, [], "error: load_in_4bit=True .*use_peft"),
     ],
 )

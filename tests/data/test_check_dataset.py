@@ -7,8 +7,9 @@ import pytest
 from datasets import Dataset, DatasetDict
 from transformers import AutoTokenizer
 
-from dapo_trl.data import CheckFailedError, apply_template, check_dataset
-from dapo_trl.data.scoring import gold_completion
+from dapo_trl.data import CheckFailedError, check_dataset
+from dapo_trl.data.check import gold_completion
+from dapo_trl.data.templates import apply_template
 from dapo_trl.data.tokens import length_statistics, prompt_ids
 from dapo_trl.rewards import load_reward
 
@@ -38,7 +39,7 @@ def test_failures_are_listed_with_row_and_reason():
     with pytest.raises(CheckFailedError) as error:
         check_dataset(data(["1"] * 98 + ["pi", "2"]), reads_answer_lines, min_frac_right=0.995)
     (failure,) = error.value.report.failures
-    assert failure == "row 98, reads_answer_lines, gold 'pi' as 'Answer: pi': no reward, the gold cannot be read"
+    assert failure == "row 98, reads_answer_lines, answer 'pi' as 'Answer: pi': no reward, the answer cannot be read"
     assert "reads_answer_lines (99.00%)" in str(error.value)
     assert failure in str(error.value)
 
@@ -117,11 +118,11 @@ def test_wrong_number_of_rewards():
 
 
 def test_duplicates_are_counted_and_warned_of(caplog):
-    dataset = Dataset.from_dict({"prompt": ["Q?", "Q?", " Q?", "R?"], "solution": ["1/2", "\\dfrac12", "2", "3"]})
+    dataset = Dataset.from_dict({"prompt": ["Q?", "Q?", " Q?", "R?"], "solution": ["1", "1", "2", "3"]})
     with caplog.at_level(logging.WARNING, logger="dapo_trl.data.check"):
         report = check_dataset(dataset, lambda completions, **kwargs: [1.0] * len(completions))
-    assert (report.num_duplicates, report.num_conflicting) == (2, 1)
-    assert "2 of 4 rows repeat the problem of another row, 1 of them with another gold" in caplog.text
+    assert report.num_duplicates == 2
+    assert "2 of 4 rows repeat the problem of another row" in caplog.text
 
 
 def test_lengths_in_tokens(tokenizer_path):
@@ -155,7 +156,6 @@ def test_length_statistics_are_nearest_ranks():
 )
 def test_gold_is_written_as_the_prompt_asks(prompt, expected):
     assert gold_completion(prompt, "19") == expected
-    assert gold_completion(prompt, "19", "<{solution}>") == "<19>"
 
 
 @pytest.mark.parametrize(
@@ -163,8 +163,6 @@ def test_gold_is_written_as_the_prompt_asks(prompt, expected):
     [
         (Dataset.from_dict({"prompt": ["Q?"]}), reads_answer_lines, {}, "no column 'solution', only .'prompt'"),
         (Dataset.from_dict({"prompt": [], "solution": []}), reads_answer_lines, {}, "no rows"),
-        (data(["1"]), [], {}, "reward_funcs is empty"),
-        (data(["1"]), reads_answer_lines, {"completion_template": "gold"}, "completion_template='gold' must have"),
     ],
 )
 def test_bad_arguments(dataset, reward_funcs, options, message):
@@ -175,9 +173,12 @@ def test_bad_arguments(dataset, reward_funcs, options, message):
 @pytest.mark.parametrize(
     ("dataset", "message"),
     [
-        (DatasetDict(test=data(["1"])), r"a DatasetDict with the splits \['test'\]. Pass one .* dataset\['test'\]"),
+        (
+            DatasetDict(test=data(["1"])),
+            r"a DatasetDict with the splits \['test'\], but .* one of the splits",
+        ),
         (data(["1"]).to_iterable_dataset(), "is a IterableDataset, .* without streaming"),
-        ([{"prompt": "Q?", "solution": "1"}], "is a list, but it must be a Dataset"),
+        ([{"prompt": "Q?", "solution": "1"}], "is a list, .* built with Dataset.from_list"),
     ],
 )
 def test_what_is_no_data_set(dataset, message):

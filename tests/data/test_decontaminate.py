@@ -10,19 +10,20 @@ EVALUATION = "A train leaves the station at noon and travels sixty miles per hou
 
 
 def test_copy_in_other_writing_is_found():
-    found = Decontaminator([EVALUATION], ngram_size=4)
+    found = Decontaminator([EVALUATION])
     assert found.is_contaminated(EVALUATION.upper().replace(" ", "  ") + "!")
 
 
-def test_share_of_common_ngrams_decides():
-    # 14 letters make 10 n-grams of one word, that is of five letters; the first 8 are 4 of them, the first 9 are 5.
-    found = Decontaminator(["Abc defgh, ijklmn"], ngram_size=1, min_overlap=0.5)
-    assert not found.is_contaminated("abcdefgh zyxwvutsrqponm")
-    assert found.is_contaminated("abcdefghi zyxwvutsrqponm")
+@pytest.mark.parametrize(("num_common", "is_found"), [(43, False), (44, True)])
+def test_share_of_common_ngrams_decides(num_common, is_found):
+    # 49 letters make 10 n-grams of 40; the first 43 letters are 4 of them, the first 44 are 5.
+    letters = "abcdefghijklmnopqrstuvwxyz" * 2
+    other = letters[:num_common] + letters[::-1]
+    assert Decontaminator([letters[:49]]).is_contaminated(other) is is_found
 
 
 def test_part_of_an_evaluation_problem_is_found():
-    assert Decontaminator([EVALUATION], ngram_size=4).is_contaminated("travels sixty miles per hour until it meets")
+    assert Decontaminator([EVALUATION]).is_contaminated("travels sixty miles per hour until it meets another train")
 
 
 PROBLEMS = {
@@ -108,15 +109,13 @@ def test_other_numbers_or_signs_are_another_problem(problem, other):
 
 
 def test_short_problem_is_compared_as_a_whole():
-    found = Decontaminator(["What is 1+1?"], ngram_size=8)
-    assert found.is_contaminated("what is $1 + 1$")
-    assert found.num_problems == Decontaminator(["What is 1+1?", "what is $1 + 1$", ""]).num_problems == 1
+    assert Decontaminator(["What is 1+1?"]).is_contaminated("what is $1 + 1$")
 
 
 def test_common_phrase_is_no_contamination():
     phrase = " can be written as m over n where m and n are relatively prime positive integers find m plus n"
     long = "The sum of the areas of all triangles whose vertices are also vertices of a one by one by one cube"
-    found = Decontaminator([long + phrase], ngram_size=8)
+    found = Decontaminator([long + phrase])
     other = "A fair die is rolled until the total is at least one hundred and the chance that it is exactly that"
     assert not found.is_contaminated(other + phrase)
 
@@ -125,16 +124,10 @@ def test_no_words_are_nothing_in_common():
     assert not Decontaminator(["???", EVALUATION]).is_contaminated("!!!")
 
 
-@pytest.mark.parametrize(("options", "field"), [({"ngram_size": 0}, "ngram_size=0"), ({"min_overlap": 0}, "lap=0")])
-def test_bad_settings(options, field):
-    with pytest.raises(ValueError, match=field):
-        Decontaminator([EVALUATION], **options)
-
-
 def test_evaluation_problems_need_no_gold(write_jsonl):
     path = write_jsonl("aime.jsonl", {"problem": "Q1?"}, {"problem": "Q2?"})
-    assert read_problems(path) == ["Q1?", "Q2?"]
+    assert list(read_problems([path, path])) == ["Q1?", "Q2?"] * 2
     with pytest.raises(ValueError, match=r"bad.jsonl': no column `problem`.*among text"):
-        read_problems(write_jsonl("bad.jsonl", {"text": "Q1?"}))
+        list(read_problems([write_jsonl("bad.jsonl", {"text": "Q1?"})]))
     with pytest.raises(ValueError, match=r"gap.jsonl', row 1 .*column 'problem': a prompt must be a text"):
-        read_problems(write_jsonl("gap.jsonl", {"problem": "Q1?"}, {"problem": None}))
+        list(read_problems([write_jsonl("gap.jsonl", {"problem": "Q1?"}, {"problem": None})]))

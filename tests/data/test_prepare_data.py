@@ -60,12 +60,12 @@ def test_repetitions_conflicts_and_gaps_are_left_out_and_counted(dapo_file, tmp_
     card = (tmp_path / "out" / "README.md").read_text()
     for line in (
         "| Rows read | 9 |",
-        "| Rows without a readable prompt or gold, left out | 1 |",
-        "| Repetitions of a problem with the same gold, left out | 2 |",
-        "| Rows of problems with conflicting golds, left out | 3 |",
+        "| Rows without a readable prompt or answer, left out | 1 |",
+        "| Repetitions of a problem with the same answer, left out | 2 |",
+        "| Rows of problems with conflicting answers, left out | 3 |",
         "| ... which are so many problems | 1 |",
         "| **Problems kept** | 3 |",
-        "| `prompt_template` | `plain` |",
+        "prompt_template: plain",
     ):
         assert line in card.splitlines()
     assert "Problems kept: 3" in capsys.readouterr().out.splitlines()
@@ -108,7 +108,7 @@ def test_evaluation_problems_are_left_out(dapo_file, write_jsonl, tmp_path):
     assert [row["solution"] for row in rows_of(tmp_path / "out")] == ["2", "4"]
     card = (tmp_path / "out" / "README.md").read_text()
     assert "| Problems that overlap with evaluation sets, left out | 1 |" in card
-    assert "| `decontaminate` | `eval.jsonl` |" in card
+    assert "- eval.jsonl" in card
 
 
 def test_prompts_over_the_token_limit_are_left_out(write_jsonl, tokenizer_path, tmp_path):
@@ -153,10 +153,12 @@ def test_nothing_kept_is_an_error(write_jsonl, tmp_path):
 def test_check_of_the_command_fails_with_the_rows(write_jsonl, capsys):
     good = write_jsonl("good.jsonl", *({"problem": f"{n}?", "answer": n} for n in range(200)))
     main(["--source", good, "--check"])
-    assert re.search(r"^golds that score, accuracy \(auto-\d+\): 100.00%$", capsys.readouterr().out, re.MULTILINE)
+    assert re.search(
+        r"^reference answers that score, accuracy \(auto-\d+\): 100.00%$", capsys.readouterr().out, re.MULTILINE
+    )
     with pytest.raises(SystemExit) as exit_info:
         main(["--source", good, "--check", "--answer_rule", "boxed", "--check_sample", "150"])
-    assert "gold '26' as 'Answer: 26': reward -1, judged wrong\n  ... and 130 more" in exit_info.value.code
+    assert "answer '26' as 'Answer: 26': reward -1, judged wrong\n  ... and 130 more" in exit_info.value.code
     assert "rows checked: 150 of 200" in exit_info.value.code
 
 

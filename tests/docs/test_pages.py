@@ -97,12 +97,15 @@ def own_commands() -> list[list[str]]:
     return found
 
 
+WITH_MORE_HELP = ("train", "vllm-command", "evaluate", "prepare-data")
+
+
 @pytest.mark.parametrize("words", own_commands(), ids=" ".join)
 def test_options_of_our_commands_exist(words, capsys, monkeypatch):
     command, arguments = words[0], words[1:]
     monkeypatch.setenv("COLUMNS", "1000")
     with contextlib.suppress(SystemExit):
-        main([command, "--help"])
+        main([command, "--help", *(["all"] if command in WITH_MORE_HELP else [])])
     known = set(re.findall(r"--[\w-]+", capsys.readouterr().out)) | {"--config"}
     assert "--help" in known
     for argument in arguments:

@@ -7,8 +7,8 @@ from datasets import Dataset
 from trl import ModelConfig
 
 from dapo_trl import DAPOConfig
-from dapo_trl.generation.vllm import format_command, longest_prompt, server_command
-from dapo_trl.train import asks_for_server_command, main
+from dapo_trl.commands.vllm_command import main
+from dapo_trl.generation.vllm.command import format_command, longest_prompt, server_command
 
 from ..command import save_model, write_problems, write_recipe
 from ..helpers import CHAT_TEMPLATE, char_tokenizer
@@ -104,15 +104,12 @@ def test_longest_prompt():
     assert longest_prompt([messages], tokenizer, None) == len(tokenizer(text)["input_ids"])
 
 
-@pytest.mark.parametrize("flag", ["--print-vllm-command", "--print_vllm_command=true"])
-def test_printed_on_a_machine_without_the_gpu_of_the_recipe(tmp_path, capsys, flag):
+def test_printed_on_a_machine_without_the_gpu_of_the_recipe(tmp_path, capsys):
     problems = write_problems(tmp_path / "problems.jsonl")
     fields = {"model_name_or_path": save_model(tmp_path / "model"), "dataset_name": problems} | SERVER
     recipe = write_recipe(tmp_path / "recipe.yaml", fields | {"use_cpu": False, "bf16": True})
-    main(["--config", recipe, flag])
+    main(["--config", recipe])
     assert "--dtype bfloat16" in capsys.readouterr().out
-    assert not asks_for_server_command(["--config", recipe, "--print_vllm_command", "false"])
-    assert not asks_for_server_command(["--config", recipe])
 
 
 def test_printed_from_a_recipe(tmp_path, capsys):
@@ -124,7 +121,7 @@ def test_printed_from_a_recipe(tmp_path, capsys):
         "vllm_data_parallel_size": 3,
         **SERVER,
     }
-    main(["--config", write_recipe(tmp_path / "recipe.yaml", fields), "--print-vllm-command"])
+    main(["--config", write_recipe(tmp_path / "recipe.yaml", fields)])
     output = capsys.readouterr().out
     printed = read_by_shell(output[output.index("VLLM_SERVER_DEV_MODE") :])  # libraries print before
     assert printed[:4] == ["VLLM_SERVER_DEV_MODE=1", "vllm", "serve", model]
@@ -135,7 +132,7 @@ def test_printed_from_a_recipe(tmp_path, capsys):
 
 def test_a_recipe_with_its_length_needs_neither_model_nor_data(tmp_path, capsys):
     fields = {"model_name_or_path": "no/model", "dataset_name": "no/data", "vllm_max_model_length": 512, **SERVER}
-    main(["--config", write_recipe(tmp_path / "recipe.yaml", fields), "--print-vllm-command"])
+    main(["--config", write_recipe(tmp_path / "recipe.yaml", fields)])
     assert "--max-model-len 512" in capsys.readouterr().out
 
 
@@ -149,4 +146,4 @@ def test_a_recipe_with_its_length_needs_neither_model_nor_data(tmp_path, capsys)
 def test_a_recipe_without_a_server_has_no_command(tmp_path, fields, message):
     recipe = write_recipe(tmp_path / "recipe.yaml", {"model_name_or_path": "m", "dataset_name": "d"} | SERVER | fields)
     with pytest.raises(ValueError, match=message):
-        main(["--config", recipe, "--print-vllm-command"])
+        main(["--config", recipe])

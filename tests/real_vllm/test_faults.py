@@ -7,7 +7,9 @@ import httpx
 import pytest
 from transformers import TrainerCallback
 
-from dapo_trl.generation.vllm import ServerError, UnreachableError, generation
+from dapo_trl.generation.vllm import generation
+from dapo_trl.generation.vllm.generation import ServerError
+from dapo_trl.generation.vllm.preflight import UnreachableError
 from dapo_trl.run.checkpoint import last_complete_checkpoint
 
 from .proxy import Proxy, let_through
@@ -143,7 +145,7 @@ def test_a_server_that_is_not_up_yet_is_waited_for(server, models):
 
 def test_a_server_that_does_not_come_up_is_a_clear_error(models):
     port, holder = reserved_port()
-    message = r"was not up after 3 seconds.*vllm_server_timeout.*print-vllm-command"
+    message = r"was not up after 3 seconds.*vllm_server_timeout.*dapo-trl vllm-command"
     with holder, pytest.raises(UnreachableError, match=message):
         build(f"http://127.0.0.1:{port}", models["tied"], vllm_server_timeout=3)
 

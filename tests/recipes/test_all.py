@@ -76,19 +76,16 @@ def test_launch_lines(name):
     """Each reads this recipe, and the trainer can be built from it and the options beside it."""
     lines = commands(name, "dapo_trl.train")
     assert lines
-    for words in lines:
+    for words in [*lines, *commands(name, "dapo-trl vllm-command")]:
         assert words[:2] == ["--config", f"recipes/{name}"]
         options = ["--config", str(RECIPES / name), *words[2:]]
         args = read_recipe(options, NUMBERS[name].num_processes).training_args
-    prints_server = any("--print-vllm-command" in words for words in lines)
-    assert prints_server == (args.use_vllm and args.vllm_mode == "server")
+    assert bool(commands(name, "dapo-trl vllm-command")) == (args.use_vllm and args.vllm_mode == "server")
 
 
 @pytest.mark.parametrize("name", [name for name in NUMBERS if "vllm_mode: server" in (RECIPES / name).read_text()])
 def test_the_server_listens_where_the_trainer_looks_for_it(name):
-    printing, training = sorted(
-        commands(name, "dapo_trl.train"), key=lambda words: "--print-vllm-command" not in words
-    )
+    (printing,), (training,) = commands(name, "dapo-trl vllm-command"), commands(name, "dapo_trl.train")
     asked, expected = (
         address(read_recipe(["--config", str(RECIPES / name), *words[2:]], NUMBERS[name].num_processes).training_args)
         for words in (printing, training)

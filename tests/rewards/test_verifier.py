@@ -1,4 +1,5 @@
 import pickle
+from collections import UserList
 
 import pytest
 
@@ -62,9 +63,10 @@ def test_identical_pairs_are_verified_once():
     assert pool.asked == [("2y", "x"), ("3y", "x")]
 
 
-def test_cache_is_bounded_and_drops_the_oldest():
+def test_cache_is_bounded_and_drops_the_oldest(monkeypatch):
+    monkeypatch.setattr("dapo_trl.rewards.verifier.CACHE_SIZE", 2)
     pool = CountingPool()
-    verifier = Verifier(cache_size=2, pool=pool)
+    verifier = Verifier(pool=pool)
     for exponent in (1, 2, 1, 3, 1, 2):
         verifier([f"Answer: {exponent}y"], ["x"])
     assert [answer for answer, _ in pool.asked] == ["1y", "2y", "3y", "2y"]
@@ -96,7 +98,7 @@ def test_a_gold_that_times_out_is_tried_twice_and_then_unreadable():
 
 
 def test_whether_a_gold_can_be_read_does_not_depend_on_the_answer():
-    gold = "\\begin{cases} a + b = 1 \\\\ a - b = 2 \\end{cases}"
+    gold = "\\begin{cases} x & x > 1 \\\\ 2 - x & x \\le 1 \\end{cases}"
     completions = [f"\\boxed{{{gold}}}", "\\boxed{5}", "no answer"]
     outcomes = Verifier()(completions, [gold] * 3)
     assert [outcome.reason for outcome in outcomes] == [Reason.GOLD_UNREADABLE] * 3
@@ -117,6 +119,24 @@ def test_equations():
     assert verdicts(["\\cos x = \\sqrt{2}", "\\sqrt{2}"], "\\sin x = \\sqrt{2}") == [False, True]
     assert verdicts(["2 + 3 = 5", "2 + 2 = 5", "x^2 - 20 = 5"], "5") == [True, False, False]
     assert verdicts(["y = 2, x = 1", "(1, 2)", "(2, 1)"], "x = 1, y = 2") == [True, True, False]
+
+
+def test_systems_of_equations():
+    system = "\\begin{cases} a + b = 1 \\\\ a - b = 2 \\end{cases}"
+    assert verdicts([system, "a - b = 2, b + a = 1", "a + b = 1", system.replace("2", "3")], system) == [
+        *(True, True, False, False)
+    ]
+    assert verdicts(["\\begin{cases} x = 1, \\\\ y = 2 \\end{cases}", "(1, 2)"], "x = 1, y = 2") == [True, True]
+
+
+def test_degrees_in_functions():
+    assert verdicts(["\\cot 70^\\circ", "\\tan \\frac{\\pi}{9}", "\\tan 20"], "\\tan 20^\\circ") == [True, True, False]
+    assert verdicts(["x = 30^\\circ", "\\frac{\\pi}{6}"], "30") == [True, False]
+
+
+def test_what_was_escaped_twice():
+    matrix = "\\begin{pmatrix} 1 \\\\ \\sqrt{2} \\end{pmatrix}"
+    assert verdicts([matrix, matrix.replace("\\", "\\\\"), matrix.replace("2", "3")], matrix) == [True, True, False]
 
 
 def test_small_numbers_are_compared_exactly():
@@ -140,7 +160,7 @@ def test_only_what_follows_the_thinking_is_read():
     assert [outcome.answer for outcome in Verifier()(texts, ["6"] * 4)] == ["5", None, None, None]
     verifier = Verifier(thinking_tags=("[THINK]", "[/THINK]"))
     assert [outcome.answer for outcome in verifier(["[THINK]\\boxed{6}[/THINK]\\boxed{5}"], ["6"])] == ["5"]
-    verifier = Verifier(thinking_tags=("", "</think>"))
+    verifier = Verifier(thinking_tags=UserList(["", "</think>"]))
     assert [outcome.answer for outcome in verifier(["\\boxed{6}", "</think>\\boxed{5}"], ["6"] * 2)] == [None, "5"]
 
 
@@ -178,7 +198,7 @@ def test_read_gold(gold, read):
 def test_rejects_bad_arguments():
     with pytest.raises(ValueError, match="`timeout` is 0"):
         Verifier(timeout=0)
-    for tags in ("</think>", ("<think>", ""), ("</think>",)):
+    for tags in ("</think>", ("<think>", ""), ("</think>",), "ab", ("<think>", 1), None):
         with pytest.raises(ValueError, match="`thinking_tags` is .*two texts, the beginning .* and the end"):
             Verifier(thinking_tags=tags)
     with pytest.raises(ValueError, match="shorter"):

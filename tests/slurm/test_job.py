@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dapo_trl.train import main
+from dapo_trl.commands import vllm_command
 
 from ..command import save_model, write_problems, write_recipe
 from .fakes import read_log
@@ -32,9 +32,9 @@ esac
 """
 
 PYTHON = """#!/bin/sh
-case "$*" in *--print-vllm-command*) cat "$FAKE_DIRECTORY/printed" ;; *) exit 1 ;; esac
+case "$*" in *vllm-command*) cat "$FAKE_DIRECTORY/printed" ;; *) exit 1 ;; esac
 """
-"""`python -m dapo_trl.train --print-vllm-command` without the seconds that the imports take."""
+"""`python -m dapo_trl vllm-command` without the seconds that the imports take."""
 
 PRINTED = """Some library says hello.
 VLLM_SERVER_DEV_MODE=1 vllm serve 'a model' \\
@@ -286,7 +286,7 @@ def test_a_server_without_a_command(cluster):
 
 
 def test_the_real_command_of_the_server(cluster, tmp_path, capsys):
-    """What the training command prints comes through to `vllm`, with a space in a path and quotes."""
+    """What `dapo-trl vllm-command` prints comes through to `vllm`, with a space in a path and quotes."""
     fields = {
         "model_name_or_path": save_model(tmp_path / "my model"),
         "dataset_name": write_problems(tmp_path / "problems.jsonl"),
@@ -296,7 +296,7 @@ def test_the_real_command_of_the_server(cluster, tmp_path, capsys):
         "vllm_mode": "server",
         "vllm_server_base_url": f"http://127.0.0.1:{cluster.port}",
     }
-    main(["--config", write_recipe(cluster.recipe, fields), "--print-vllm-command"])
+    vllm_command.main(["--config", write_recipe(cluster.recipe, fields)])
     (cluster.directory / "printed").write_text(capsys.readouterr().out)
     job = cluster.run(cluster.recipe)
     assert job.returncode == 0, job.stderr
