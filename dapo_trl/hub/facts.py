@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset, IterableDataset
-from huggingface_hub import DatasetCard, ModelCard
+from huggingface_hub import DatasetCard, ModelCard, RepoCard
 from trl.trainer.utils import get_config_model_id
 
 from ..data.prompt_form import ask, find_problem
@@ -20,75 +20,65 @@ from ..evaluation.summary import versions
 from ..rewards.functions import completion_text
 from ..run.atomic_write import write_atomically
 from ..run.secret_values import mask_text, mask_values
-from .files import DATA_CARD_FILE, FACTS_FILE
 
 
-SAMPLE_PROBLEM = "A train covers 180 km in 2.5 hours. What is its mean speed in km/h?"
+FACTS_FILE = "run.json"
+DATA_CARD_FILE = "data_card.md"
 FORMAT_VERSION = 1
+SAMPLE_PROBLEM = "A train covers 180 km in 2.5 hours. What is its mean speed in km/h?"
+SETTINGS = (
+    *("num_generations", "prompts_per_rollout", "updates_per_rollout", "num_iterations", "learning_rate"),
+    *("lr_scheduler_type", "warmup_rollouts", "weight_decay", "max_grad_norm", "epsilon", "epsilon_high", "beta"),
+    *("loss_type", "token_normalization", "dynamic_sampling", "max_completion_length", "soft_punish_cache"),
+    *("temperature", "top_p", "seed", "max_steps"),
+)
+"""Those that the card shows."""
 
 
 class FactsError(ValueError):
     """A directory that tells nothing of a run."""
 
 
-def gather(trainer: Any, model_name: str, dataset_name: str | None) -> dict[str, Any]:
-    """
-    The facts of a trainer's run. No paths of this machine are among them.
-
-    Args:
-        trainer ([`DAPOTrainer`]): the trainer.
-        model_name (`str`): title of the card.
-        dataset_name (`str`, *optional*): training data: Hub id or path.
-    """
+def write_facts(trainer: Any, model_name: str, dataset_name: str | None) -> None:
+    """Writes `run.json` of a trainer's run, without secrets and without paths of this machine."""
+    run_dir, dataset = Path(trainer.args.output_dir), trainer.train_dataset
     base = get_config_model_id(trainer.model.config)
-    is_public = bool(base) and not os.path.isdir(base)
-    return {
+    settings = trainer.args.to_dict()
+    num_prompts = len(dataset) if isinstance(dataset, Sized) else None  # None: streamed
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    facts = {
         "format_version": FORMAT_VERSION,
         "model_name": model_name,
         "repo_id": trainer.hub_model_id,
-        "base_model": base if is_public else None,
+        "base_model": base if base and not os.path.isdir(base) else None,
         "license": _license(base),
         "is_adapter": hasattr(trainer.model, "peft_config"),
         "chat_template_kwargs": trainer.args.chat_template_kwargs or {},
-        "prompt": ask(form, SAMPLE_PROBLEM) if (form := trainer.prompt_form) else sample_prompt(trainer.train_dataset),
-        "data": describe_data(dataset_name, trainer.args.output_dir) | {"num_prompts": _size(trainer.train_dataset)},
+        "prompt": ask(form, SAMPLE_PROBLEM) if (form := trainer.prompt_form) else sample_prompt(dataset),
+        "data": describe_data(dataset_name, run_dir) | {"num_prompts": num_prompts},
         "rewards": _rewards(trainer),
-        "settings": _settings(trainer.args),
-        "hardware": {"device": _device(), "num_processes": trainer.accelerator.num_processes},
+        "settings": {name: settings.get(name, getattr(trainer.args, name)) for name in SETTINGS},
+        "hardware": {"device": device, "num_processes": trainer.accelerator.num_processes},
         "versions": versions(),
     }
-
-
-def write_facts(facts: dict[str, Any], run_dir: Path) -> None:
-    """Writes `run.json`, without secrets."""
     write_atomically(run_dir / FACTS_FILE, json.dumps(mask_values(facts), indent=1, ensure_ascii=False) + "\n")
 
 
 def read_facts(run_dir: Path) -> dict[str, Any]:
-    """
-    Reads what [`write_facts`] wrote.
-
-    Raises:
-        FactsError: if it is not there, or of another version.
-    """
+    """Reads what [`write_facts`] wrote; a [`FactsError`] if it is not there, or of another version."""
     path = run_dir / FACTS_FILE
     if not path.is_file():
         raise FactsError(
             f"{run_dir} holds no {FACTS_FILE}: no checkpoint of DAPOTrainer has been saved there. Give the output_dir "
             "of a run."
         )
-    facts = json.loads(path.read_text(encoding="utf-8"))
+    facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if facts.get("format_version") != FORMAT_VERSION:
         raise FactsError(
             f"{path} has format version {facts.get('format_version')}, but this version of dapo_trl reads "
             f"{FORMAT_VERSION}. Use the version that trained the model."
         )
     return facts
-
-
-def _size(dataset: Dataset | IterableDataset) -> int | None:
-    """None for data that is streamed."""
-    return len(dataset) if isinstance(dataset, Sized) else None
 
 
 def sample_prompt(dataset: Dataset | IterableDataset) -> str | Messages:
@@ -107,44 +97,37 @@ def sample_prompt(dataset: Dataset | IterableDataset) -> str | Messages:
     return [*before, last] if isinstance(row["prompt"], list) else last["content"]
 
 
-def describe_data(name: str | None, run_dir: str) -> dict[str, Any]:
+def describe_data(name: str | None, run_dir: Path) -> dict[str, Any]:
     """Name and counts of the training data; the card of a local directory is copied into the run's."""
     if name is None:
         return {"name": None, "hub_id": None, "counts": None}
-    local = Path(name)
-    hub_id = name if not local.exists() and is_hub_id(name) else None
-    text = _card_text(DatasetCard, name) if hub_id else None
-    if (local / "README.md").is_file():
-        text = (local / "README.md").read_text(encoding="utf-8")
-        (Path(run_dir) / DATA_CARD_FILE).write_text(mask_text(text), encoding="utf-8")
-    return {"name": hub_id or local.stem, "hub_id": hub_id, "counts": _counts(text or "")}
-
-
-def _counts(card: str) -> str | None:
-    """The table of a card that `prepare_data` wrote."""
-    _, heading, rest = card.partition("\n## Counts\n")
-    return rest.partition("\n## ")[0].strip() or None if heading else None
+    hub_id = name if is_hub_id(name) else None
+    local_card, text = Path(name, "README.md"), ""
+    if hub_id and (card := _load_card(DatasetCard, hub_id)):
+        text = card.content
+    elif local_card.is_file():
+        text = local_card.read_text(encoding="utf-8")
+        (run_dir / DATA_CARD_FILE).write_text(mask_text(text), encoding="utf-8")
+    counts = text.partition("\n## Counts\n")[2].partition("\n## ")[0].strip()  # of a card that `prepare_data` wrote
+    return {"name": hub_id or Path(name).stem, "hub_id": hub_id, "counts": counts or None}
 
 
 def _license(base: str | None) -> str | None:
-    if not base:
-        return None
-    text = _card_text(ModelCard, str(Path(base, "README.md")) if os.path.isdir(base) else base)
-    return ModelCard(text, ignore_metadata_errors=True).data.license if text else None
+    card = _load_card(ModelCard, Path(base, "README.md") if os.path.isdir(base) else base) if base else None
+    return card.data.get("license") if card else None
 
 
 @functools.cache  # asked at every save
-def _card_text(kind: type[ModelCard] | type[DatasetCard], name: str) -> str | None:
+def _load_card(kind: type[RepoCard], name: str | Path) -> RepoCard | None:
     """None if there is no card, or no connection: a card is no reason to stop."""
     try:
-        return kind.load(name, ignore_metadata_errors=True).content
+        return kind.load(name, ignore_metadata_errors=True)
     except (OSError, ValueError):
         return None
 
 
 def _rewards(trainer: Any) -> list[dict[str, Any]]:
-    weights = trainer.reward_weights.tolist()
-    rewards = zip(trainer.reward_func_names, trainer.reward_funcs, weights, strict=True)
+    rewards = zip(trainer.reward_func_names, trainer.reward_funcs, trainer.reward_weights.tolist(), strict=True)
     return [
         {
             "name": name,
@@ -154,18 +137,3 @@ def _rewards(trainer: Any) -> list[dict[str, Any]]:
         }
         for name, function, weight in rewards
     ]
-
-
-def _settings(args: Any) -> dict[str, Any]:
-    names = (
-        *("num_generations", "prompts_per_rollout", "updates_per_rollout", "num_iterations", "learning_rate"),
-        *("lr_scheduler_type", "warmup_rollouts", "weight_decay", "max_grad_norm", "epsilon", "epsilon_high", "beta"),
-        *("loss_type", "token_normalization", "dynamic_sampling", "max_completion_length", "soft_punish_cache"),
-        *("temperature", "top_p", "seed", "max_steps"),
-    )
-    settings = args.to_dict()
-    return {name: settings.get(name, getattr(args, name)) for name in names}
-
-
-def _device() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"

@@ -14,7 +14,7 @@ from dapo_trl.commands.recipe_parser import RecipeParser, refuse_repeated_keys
 from dapo_trl.data.prepare_config import PrepareConfig
 from dapo_trl.evaluation.completions import CompletionsFileError
 from dapo_trl.evaluation.config import EvaluateConfig
-from dapo_trl.hub.publisher import PushError
+from dapo_trl.hub.publishing import PushError
 from dapo_trl.train import DAPOScriptArguments, make_parser
 
 

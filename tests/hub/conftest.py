@@ -14,20 +14,11 @@ from .store import Store
 
 @dataclass
 class Runs:
-    """
-    Attributes:
-        store ([`Store`]): what the Hub holds.
-        url (`str`): address of the Hub.
-        directory (`Path`): where the output directories are.
-        ends (`dict`): what each run ended with, None for success.
-        log (`str`): what was written to stderr.
-    """
-
-    store: Store
-    url: str
-    directory: Path
-    ends: dict[str, str | None]
-    log: str
+    store: Store  # what the Hub holds
+    url: str  # of the Hub
+    directory: Path  # of the output directories
+    ends: dict[str, str | None]  # what each run ended with, None for success
+    log: str  # what was written to stderr
 
     def start(self, module: str, *arguments: str) -> subprocess.CompletedProcess:
         """Runs a module with an empty cache, logged in to the Hub."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from huggingface_hub import HfApi
 
 from dapo_trl.commands import evaluate, model_card, prepare_data
-from dapo_trl.hub import publisher
+from dapo_trl.hub import publishing
 from dapo_trl.train import main
 from tests.command import save_model, write_problems, write_recipe
 
@@ -33,7 +33,7 @@ def run(directory: Path, name: str, **fields) -> str | None:
     fields |= {"warmup_rollouts": 0, "hub_token": "hf_of_the_tests"}
     try:
         main(["--config", write_recipe(directory / "recipe.yaml", fields), "--max_completion_length", "6"])
-    except publisher.PushError as error:
+    except publishing.PushError as error:
         return str(error)
 
 
@@ -58,6 +58,6 @@ def run_all(directory: Path) -> dict[str, str | None]:
 
 if __name__ == "__main__":
     logging.basicConfig(format="%(message)s")
-    publisher.SECONDS_BETWEEN_ATTEMPTS = (0.1, 0.1)
+    publishing.SECONDS_BETWEEN_ATTEMPTS = (0.1, 0.1)
     ends = run_all(Path(sys.argv[1]))
     (Path(sys.argv[1]) / "ends.json").write_text(json.dumps(ends))

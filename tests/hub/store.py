@@ -10,20 +10,12 @@ Files = dict[str, bytes]
 
 @dataclass
 class Repo:
-    """
-    A repository.
+    """A repository."""
 
-    Attributes:
-        is_private (`bool`): only answers with a token.
-        commits (`dict[str, Files]`): all files of each commit.
-        branches (`dict[str, list[str]]`): commits of each branch, the first one first.
-        messages (`dict[str, str]`): what each commit says of itself.
-    """
-
-    is_private: bool
-    commits: dict[str, Files] = field(default_factory=dict)
-    branches: dict[str, list[str]] = field(default_factory=dict)
-    messages: dict[str, str] = field(default_factory=dict)
+    is_private: bool  # only answers with a token
+    commits: dict[str, Files] = field(default_factory=dict)  # all files of each commit
+    branches: dict[str, list[str]] = field(default_factory=dict)  # commits, the first one first
+    messages: dict[str, str] = field(default_factory=dict)  # of each commit
 
     def __post_init__(self):
         self.branches["main"] = []
@@ -55,17 +47,11 @@ class Repo:
 
 
 class Store:
-    """
-    All repositories, and the contents that were uploaded beside commits.
-
-    Attributes:
-        repos (`dict[tuple[str, str], Repo]`): by type (`models` or `datasets`) and id.
-        refusals (`dict[str, int]`): how many of the next commits to a repository are refused, by id.
-    """
+    """All repositories, and the contents that were uploaded beside commits."""
 
     def __init__(self):
-        self.repos: dict[tuple[str, str], Repo] = {}
-        self.refusals: dict[str, int] = {}
+        self.repos: dict[tuple[str, str], Repo] = {}  # by type (`models` or `datasets`) and id
+        self.refusals: dict[str, int] = {}  # how many of the next commits to a repository are refused, by id
         self.large: Files = {}
         self.lock = threading.Lock()
 

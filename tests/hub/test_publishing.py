@@ -1,14 +1,17 @@
-"""Which pushes the trainer asks for, and when."""
+"""Which pushes the trainer asks for, when, and of which files."""
 
+import os
 from concurrent.futures import Future
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from accelerate import PartialState
 from transformers import Trainer
 
 from dapo_trl import DAPOTrainer
 from dapo_trl.hub import publishing
-from dapo_trl.hub.publisher import Push
+from dapo_trl.hub.publishing import Push, stage
 from dapo_trl.run.preemption import PreemptedError
 from tests.helpers import build
 
@@ -18,7 +21,7 @@ class Recorder:
 
     def __init__(self):
         self.pushes: list[Push] = []
-        self.left_out: list[tuple[int, str]] = []
+        self.left_out: list[tuple[str, str]] = []
         self.jobs: list[Future] = []
 
     def start(self, push: Push) -> Future:
@@ -27,7 +30,7 @@ class Recorder:
         return self.jobs[-1]
 
     def leave_out(self, push: Push, reason: str) -> None:
-        self.left_out.append((push.step, reason))
+        self.left_out.append((push.name, reason))
 
 
 @pytest.fixture
@@ -74,11 +77,11 @@ def test_where_checkpoints_go(pushing_trainer, config, expected):
 def test_without_always_push_a_push_waits_for_no_other(pushing_trainer):
     trainer = pushing_trainer()
     recorder = save(trainer, 10, 20)
-    assert [push.step for push in recorder.pushes] == [10]
-    ((step, reason),) = recorder.left_out
-    assert step == 20 and "Set hub_always_push to wait in line" in reason
+    assert [push.name for push in recorder.pushes] == ["step 10"]
+    ((name, reason),) = recorder.left_out
+    assert name == "step 20" and "Set hub_always_push to wait in line" in reason
     recorder.jobs[0].set_result(None)
-    assert [push.step for push in save(trainer, 30).pushes] == [10, 30]
+    assert [push.name for push in save(trainer, 30).pushes] == ["step 10", "step 30"]
 
 
 def test_with_always_push_all_are_waited_for(pushing_trainer):
@@ -93,7 +96,7 @@ def test_a_preempted_run_does_not_spend_its_time_on_pushes(pushing_trainer, monk
     trainer = pushing_trainer()
     save(trainer, 10)  # still under way
     trainer.preemption.is_agreed = True
-    assert save(trainer, 20).left_out[0][0] == 20
+    assert save(trainer, 20).left_out[0][0] == "step 20"
     assert trainer.push_in_progress is not None
     trainer.args.save_strategy = "no"
     trainer._end_early(PreemptedError("SIGTERM"), trainer.model, None)
@@ -107,13 +110,13 @@ def test_what_is_to_be_private_is_not_pushed_to_a_public_repository(asked, there
     api = SimpleNamespace(repo_info=lambda repo_id, token: SimpleNamespace(private=there), endpoint="https://hub")
     monkeypatch.setattr(publishing, "hf_api", lambda: api)
     monkeypatch.setattr(Trainer, "init_hf_repo", lambda self, token=None: setattr(self, "hub_model_id", "me/model"))
+    monkeypatch.setattr(publishing.Publisher, "finish", lambda self, push: push.message)
     trainer = build(DAPOTrainer, {"hub_private_repo": asked})
     if is_refused:
         with pytest.raises(ValueError, match="hub_private_repo=True, but 'me/model' is there already and public"):
             trainer.push_to_hub()
     else:
-        monkeypatch.setattr(publishing, "push_final", lambda *args: None)
-        trainer.push_to_hub()
+        assert trainer.push_to_hub("The end") == "The end"
     assert trainer.hub_address == (None if is_refused else "https://hub/me/model")
 
 
@@ -134,3 +137,90 @@ def test_saving_leaves_the_settings_of_training_as_they_are(tmp_path):
     trainer.save_model(str(tmp_path))
     assert '"use_cache": true' in (tmp_path / "config.json").read_text()
     assert (trainer.model.config.use_cache, trainer.model.generation_config.eos_token_id) == (False, 5)
+
+
+# Which files are pushed
+
+
+def write(directory: Path, *names: str) -> None:
+    for name in names:
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{directory.name}/{name}")
+
+
+def staged(checkpoint: Path, whole_checkpoint: str | None = None) -> dict[str, str]:
+    folder = stage(Push("step 7", checkpoint, "", whole_checkpoint=whole_checkpoint), checkpoint.parent)
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def checkpoint(tmp_path) -> Path:
+    """A checkpoint in a run that has more files than are to be pushed."""
+    run = tmp_path / "run"
+    write(run, "README.md", "recipe.yaml", "runs/host/events", "evaluation/summary-a.json")
+    write(run, "evaluation/completions.jsonl", "model.safetensors", "completions/step_1.parquet", "notes.md")
+    directory = run / "checkpoint-7"
+    write(directory, "model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja", "README.md")
+    write(
+        directory, "optimizer.pt", "trainer_state.json", "training_args.bin", "dapo_state_0.pt", "global_step7/x.bin"
+    )
+    return directory
+
+
+def test_a_model_and_what_tells_of_its_run(checkpoint):
+    pushed = staged(checkpoint)
+    model = ("model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja")
+    run = ("README.md", "recipe.yaml", "runs/host/events", "evaluation/summary-a.json")
+    expected = {name: f"checkpoint-7/{name}" for name in model} | {name: f"run/{name}" for name in run}
+    assert pushed == expected
+
+
+def test_a_whole_checkpoint(checkpoint):
+    pushed = staged(checkpoint, whole_checkpoint="last-checkpoint")
+    whole = {name.removeprefix("last-checkpoint/") for name in pushed if name.startswith("last-checkpoint/")}
+    there = {str(path.relative_to(checkpoint)) for path in checkpoint.rglob("*") if path.is_file()}
+    assert whole == there - {"training_args.bin"}
+    assert pushed["config.json"] == "checkpoint-7/config.json"
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_what_is_staged_outlives_the_checkpoint(checkpoint, has_links, monkeypatch):
+    def link(source, target):
+        raise OSError("Operation not supported")
+
+    if not has_links:
+        monkeypatch.setattr(publishing.os, "link", link)
+    weights = stage(Push("step 7", checkpoint, ""), checkpoint.parent) / "model.safetensors"
+    assert (os.stat(weights).st_nlink == 2) is has_links  # no second copy of the weights, where that is possible
+    (checkpoint / "model.safetensors").unlink()
+    assert weights.read_text() == "checkpoint-7/model.safetensors"
+
+
+def test_an_upload_that_ends_late_does_not_stand_for_a_newer_push(checkpoint):
+    uploads, messages = [], []
+    api = SimpleNamespace(
+        endpoint="https://hub",
+        run_as_future=lambda *upload: uploads.append(upload),
+        upload_folder=lambda commit_message, **_: messages.append(commit_message) or commit_message,
+    )
+    publisher = publishing.Publisher(api, "me/model", checkpoint.parent)
+    first, second = (Push(name, checkpoint, name, whole_checkpoint="last") for name in ("step 1", "step 2"))
+    publisher.start(first)
+    publisher.leave_out(second, "busy.")
+    for upload, *arguments in uploads:
+        upload(*arguments)
+    assert publisher.finish(Push("step 3", checkpoint.parent, "End of training")) == "End of training"
+    assert messages == ["step 1", "step 2", "End of training"]
+
+
+def test_a_refusal_is_told_outside_of_a_trainer_too(checkpoint, monkeypatch, caplog):
+    def refuse(**_):
+        raise OSError("Storage quota exceeded.")
+
+    monkeypatch.setattr(publishing, "SECONDS_BETWEEN_ATTEMPTS", (0,))
+    monkeypatch.setattr(PartialState, "_shared_state", {})
+    publisher = publishing.Publisher(SimpleNamespace(endpoint="hub", upload_folder=refuse), "me/m", checkpoint.parent)
+    with pytest.raises(publishing.PushError, match="Not on hub/me/m after 2 attempts: the final model .main. from"):
+        publisher.finish(Push("the final model", checkpoint.parent, "Model card"))
+    assert "The push of the final model to hub/me/m failed: Storage quota exceeded." in caplog.text

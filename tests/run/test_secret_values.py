@@ -5,7 +5,6 @@ import html
 import json
 import logging
 import random
-import re
 import string
 import sys
 import warnings
@@ -25,7 +24,6 @@ from dapo_trl.commands import evaluate as evaluate_module
 from dapo_trl.commands import model_card, report
 from dapo_trl.commands.command_line import errors_in_one_line
 from dapo_trl.commands.recipe_parser import RecipeParser
-from dapo_trl.hub.recipe import save_recipe
 from dapo_trl.monitoring.logs import MetricsFileCallback
 from dapo_trl.run import secret_values
 from dapo_trl.run.secret_values import (
@@ -205,86 +203,6 @@ def test_a_secret_is_masked_in_any_spelling(seed):
     remember({"x": [{"api_key": secret}]})
     for name, spell in SPELLINGS.items():
         assert mask_text(f"a: {spell(secret)};") == f"a: {NOT_PUBLISHED};", name
-
-
-def spell_in_yaml(secret: str, random_source: random.Random) -> str:
-    """A scalar of YAML, of any style."""
-    escaped = "".join(
-        f"\\x{ord(c):02x}" if random_source.random() < 0.3 and ord(c) < 256 else json.dumps(c)[1:-1] for c in secret
-    )
-    quoted, single = f'"{escaped}"', "'{}'".format(secret.replace("'", "''"))
-    styles = [quoted, single, f"|-\n    {secret}", f">-\n    {secret}", f"&anchor {quoted}", f"!!str {single}"]
-    styles += [f"\n    {quoted}", f"{quoted}  # {secret}", f"{single}   #{secret}"]
-    half = random_source.randrange(1, len(secret) - 1)
-    if secret[half - 1] != " " and secret[half] != " ":
-        styles.append(f"{json.dumps(secret[:half])[:-1]}\\\n      {json.dumps(secret[half:])[1:]}")  # over two lines
-    if re.fullmatch(r"\w+", secret):
-        styles.append(secret)
-    return random_source.choice(styles)
-
-
-@pytest.mark.parametrize("seed", range(150))
-def test_a_recipe_is_published_without_its_secrets(seed, tmp_path):
-    random_source = random.Random(seed)
-    secret, other = random_secret(random_source), random_secret(random_source)
-    key = random_source.choice(["hub_token", "'hub_token'", '"hub\\x5ftoken"', "hub_token  ", "? hub_token\n"])
-    texts = [
-        f"{key}: {spell_in_yaml(secret, random_source)}\n",
-        f"model_init_kwargs:\n    {random_source.choice(['token', 'api-key'])}: {json.dumps(secret)}\n",
-        f"env: {{WANDB_API_KEY: {json.dumps(other)}, A: 1}}\n",
-        f"# HF_TOKEN={secret} accelerate launch\n",
-        f"learning_rate: 1.0e-3   # with {secret}\n",
-        'prompt_template: "{problem} =\\n"\n',
-        f"run_name: {json.dumps('name ' + secret)}\n",
-    ]
-    random_source.shuffle(texts)
-    path = tmp_path / "recipe.yaml"
-    path.write_text("".join(texts), encoding="utf-8")
-    given = yaml.safe_load(path.read_text(encoding="utf-8"))
-    assert given["hub_token"] == secret
-    remember(given)
-    flag = random_source.choice([["--hub-token", secret], [f"--hub_token={secret}"], ["--run_name", f"of {secret}"]])
-    save_recipe(["--config", str(path), *flag], str(tmp_path / "out"))
-    published = (tmp_path / "out" / "recipe.yaml").read_text(encoding="utf-8")
-    for spell in SPELLINGS.values():
-        assert spell(secret) not in published and spell(other) not in published
-    # Everything else is as it was.
-    expected = given | {"hub_token": NOT_PUBLISHED, "run_name": f"name {NOT_PUBLISHED}"}
-    expected["model_init_kwargs"] = dict.fromkeys(given["model_init_kwargs"], NOT_PUBLISHED)
-    expected["env"] = {"WANDB_API_KEY": NOT_PUBLISHED, "A": 1}
-    assert yaml.safe_load(published) == expected
-
-
-@pytest.mark.parametrize("given", [b"a: 1\r\nb: 'x'  # y\r\n", b"a: 1", b"", "\ufeffa: ä\n".encode()])
-def test_a_recipe_without_secrets_is_published_byte_by_byte(tmp_path, given):
-    path = tmp_path / "recipe.yaml"
-    path.write_bytes(given)
-    save_recipe(["--config", str(path)], str(tmp_path / "out"))
-    _, _, published = (tmp_path / "out" / "recipe.yaml").read_bytes().partition(b"\n")
-    assert published == given.removeprefix(b"\xef\xbb\xbf")  # a mark of the file's beginning, which it no longer is
-
-
-def test_a_secret_of_the_recipe_that_the_command_line_overrides(tmp_path):
-    @dataclass
-    class Arguments:
-        hub_token: str | None = None
-        run_name: str | None = None
-
-    path = tmp_path / "recipe.yaml"
-    path.write_text("hub_token: first-token\nrun_name: of first-token  # not second-token\n")
-    words = ["--config", str(path), "--hub_token", "second-token"]
-    assert RecipeParser(Arguments).parse(words)[0].hub_token == "second-token"
-    save_recipe(words, str(tmp_path / "out"))
-    published = (tmp_path / "out" / "recipe.yaml").read_text()
-    assert "first-token" not in published and "second-token" not in published
-
-
-def test_json_in_a_recipe(tmp_path):
-    path = tmp_path / "recipe.yaml"
-    path.write_text('model_init_kwargs: \'{"token": "ab", "a": 1}\'\nseed: 1\n')
-    save_recipe(["--config", str(path)], str(tmp_path / "out"))
-    published = yaml.safe_load((tmp_path / "out" / "recipe.yaml").read_text())
-    assert published == {"model_init_kwargs": '{"token": "not-published", "a": 1}', "seed": 1}
 
 
 # From end to end
