@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
 
-from .prompts import Messages, prompt_text
+from .prompts import Messages, as_messages, prompt_text
 from .templates import resolve_template, undo_template
 
 
@@ -27,7 +27,7 @@ def find_problem(row: Mapping[str, Any], prompt: str) -> Any:
 
 def _form_of(row: Mapping[str, Any], prompt_template: str | None) -> PromptForm | None:
     prompt = row["prompt"]
-    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    messages = as_messages(prompt)
     if not all(isinstance(message.get("content"), str) for message in messages):
         return None  # images
     messages = [{"role": message["role"], "content": message["content"]} for message in messages]

@@ -101,8 +101,7 @@ class CompletionsFile:
             if not isinstance(error, BlockingIOError):
                 raise
             raise CompletionsFileError(
-                f"{self.path} is being written by another evaluation with the same settings. Wait for it, or give "
-                "another --output_dir."
+                f"{self.path} is being written by another evaluation. Wait for it, or give another --output_dir."
             ) from error
         return self
 
@@ -123,8 +122,7 @@ class CompletionsFile:
                 row = _parse(line)
                 if not row.keys() >= _KEYS:
                     raise CompletionsFileError(
-                        f"{self.path}, line {number}, is not a sample. Remove the line to sample it again, or the "
-                        "file to start from scratch."
+                        f"{self.path}, line {number}, is not a sample. Remove the line to sample it again."
                     )
                 yield row
 
@@ -145,8 +143,7 @@ class CompletionsFile:
             self._write({"settings": self.settings})
         elif _parse(line).get("settings") != self.settings:
             raise CompletionsFileError(
-                f"{self.path} does not begin with the settings of this evaluation. Move the file away, or give "
-                "another --output_dir."
+                f"{self.path} does not begin with the settings of this evaluation. Give another --output_dir."
             )
 
     def _write(self, row: dict[str, Any]) -> None:

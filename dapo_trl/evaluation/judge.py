@@ -91,10 +91,8 @@ def results(records: Sequence[Record], verdicts: pd.DataFrame, verifier: Verifie
             "with the answers by --solution_column."
         )
     if unreadable:
-        logger.warning(
-            "%d problems are left out: their reference answers cannot be read, such as %r.",
-            *(len(unreadable), unreadable[0]),
-        )
+        message = "%d problems are left out: their reference answers cannot be read, such as %r."
+        logger.warning(message, len(unreadable), unreadable[0])
     correct, answers = arrays["correct"].astype(bool), arrays["answer"].tolist()
     classes = answer_classes(answers, correct, verifier)
     majority = majority_at_k(correct, classes)

@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..data.deduplicate import deduplicate
 from ..data.files import BUILDERS
 from ..data.prompt_form import PromptForm, ask, bare_problem
-from ..data.records import Counts, Record, RecordReader
+from ..data.records import Counts, Record, RecordReader, deduplicate
 from .config import PRESETS, DataSource
 
 
@@ -78,10 +77,7 @@ def _with_form(records: list[Record], form: PromptForm, name: str) -> list[Recor
             prompt = ask(form, bare_problem(form, record.problem))
         asked.append(replace(record, prompt=prompt))
     if num_dialogues:
-        logger.warning(
-            "%s: %d of the %d prompts are conversations of several turns, and stay as they are.",
-            *(name, num_dialogues, len(records)),
-        )
+        logger.warning(f"{name}: {num_dialogues} of the {len(records)} prompts are dialogues, and stay as they are.")
     return asked
 
 
