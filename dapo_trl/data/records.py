@@ -60,9 +60,7 @@ class Counts:
 
 
 class RecordReader:
-    """
-    Iterates once over the records of a source and counts unreadable rows; a ValueError if they are more than half.
-    """
+    """Iterates once over the records of a source; unreadable rows are counted, more than half are a ValueError."""
 
     def __init__(
         self, source: str, counts: Counts, *, split: str = "train", config: str | None = None, **reading: Any

@@ -52,9 +52,7 @@ def make_requests(
     tokenizer: PreTrainedTokenizerBase | None = None,
     chat_template_kwargs: dict[str, Any] | None = None,
 ) -> list[Request]:
-    """
-    `k` requests per problem, each with a seed of its own, so that a continued or larger evaluation draws the same.
-    """
+    """`k` requests per problem with seeds of their own, so that a continued or larger evaluation draws the same."""
     requests = []
     for record in records:
         # One by one: beside texts there may be conversations of several turns.

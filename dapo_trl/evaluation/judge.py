@@ -69,15 +69,10 @@ def answer_classes(answers: Sequence[Sequence[str]], correct: np.ndarray, verifi
         if is_equal:
             old, new = classes[problem][second], classes[problem][first]
             classes[problem] |= {answer: new for answer, number in classes[problem].items() if number == old}
-    return np.array(
-        [
-            [
-                NO_ANSWER if not answer else _RIGHT if is_right else wrong[answer]
-                for answer, is_right in zip(row, marks, strict=True)
-            ]
-            for row, marks, wrong in zip(answers, correct, classes, strict=True)
-        ]
-    )
+    rows = zip(answers, classes, strict=True)
+    numbers = np.array([[known.get(answer, NO_ANSWER) for answer in row] for row, known in rows])
+    has_answer = np.array([[answer != "" for answer in row] for row in answers])
+    return np.where(correct & has_answer, _RIGHT, numbers)
 
 
 def results(records: Sequence[Record], verdicts: pd.DataFrame, verifier: Verifier) -> dict[str, Any]:

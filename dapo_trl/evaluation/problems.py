@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.files import BUILDERS
-from ..data.prompt_form import PromptForm, ask, bare_problem
+from ..data.prompts import PromptForm, ask, bare_problem
 from ..data.records import Counts, Record, RecordReader, deduplicate
 from .config import PRESETS, DataSource
 
@@ -52,9 +52,7 @@ class Problems:
 def load_problems(
     source: DataSource, *, prompt_form: PromptForm | None = None, num_problems: int | None = None, **columns: Any
 ) -> Problems:
-    """
-    Reads problems, each once; `prompt_form` replaces the data's own prompts, but for conversations of several turns.
-    """
+    """Reads problems, each once; `prompt_form` replaces the data's own prompts, but for dialogues."""
     counts = Counts()
     reader = RecordReader(source.source, counts, split=source.split, config=source.config, **columns)
     records = list(deduplicate(reader, counts))

@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from ..data.prompt_form import PromptForm, template_of, with_template
+from ..data.prompts import PromptForm, template_of, with_template
 from ..data.templates import resolve_template
 from ..run.checkpoint import CHAT_TEMPLATE_KWARGS, PROMPT_FORM
 from .config import EvaluateConfig

@@ -17,7 +17,7 @@ from .secret_values import mask_values
 
 
 if TYPE_CHECKING:
-    from ..data.prompt_form import PromptForm
+    from ..data.prompts import PromptForm
 
 FORMAT_VERSION = 1
 TRAINER_STATE = "trainer_state.json"
@@ -45,7 +45,7 @@ def save_metadata(
         directory (`str`): directory of the checkpoint or the final model.
         rewards (`dict[str, Callable]`):
             Reward functions by name; those with an `answer_rule` and `thinking_tags` tell them.
-        prompt_form (`str` or `list[dict]`, *optional*): see [`~dapo_trl.data.prompt_form.find_form`]; None: unknown.
+        prompt_form (`str` or `list[dict]`, *optional*): see [`~dapo_trl.data.prompts.find_form`]; None: unknown.
         chat_template_kwargs (`dict`, *optional*): arguments of the chat template.
     """
     rules = {name: function.answer_rule for name, function in rewards.items() if hasattr(function, "answer_rule")}
