@@ -99,10 +99,8 @@ def read_problems(sources: Iterable[str], split: str = "train") -> Iterator[str]
         for index, row in enumerate(stream_rows(source, split)):
             column = next((name for name in ("problem", "question", "prompt") if name in row), None)
             if column is None:
-                columns = describe_columns(row)
-                raise ValueError(
-                    f"{source!r}: no column `problem`, `question` or `prompt` among {columns}. Rename it."
-                )
+                there = describe_columns(row)
+                raise ValueError(f"{source!r}: no column `problem`, `question` or `prompt` among {there}.")
             try:
                 yield build_prompt(row, Layout(column, column, solution=""))[1]
             except (TypeError, ValueError) as error:

@@ -77,7 +77,7 @@ def prepare(
     there = [name for name in (DATA_FILE, "README.md") if (directory / name).exists()]
     if there and not config.overwrite:
         raise FileExistsError(
-            f"output={config.output!r} holds {there[0]} already. Choose another directory, or give --overwrite."
+            f"output={config.output!r} holds {there[0]} already. Choose another, or give --overwrite."
         )
     counts = Counts()
     reader = RecordReader(config.source, counts, **config.reading())

@@ -84,9 +84,7 @@ def _check_comparable(first: dict[str, Any], second: dict[str, Any]) -> None:
     kwargs = [summary["chat_template_kwargs"] for summary in prompts]
     if data[0]["prompts_hash"] == data[1]["prompts_hash"] and kwargs[0] == kwargs[1]:
         return
-    remedy = (
-        ", with the same --prompt_template and --chat_template_kwargs, or with --like and a model that was trained"
-    )
+    remedy = ", with the same --prompt_template and --chat_template_kwargs, or with --like and a trained model"
     for one, other in ((first, second), (second, first)):
         if one["prompts"]["form_from"] == "model":
             remedy = f": {other['model']['name']} with --like {one['model']['name']}"

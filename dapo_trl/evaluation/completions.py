@@ -99,7 +99,7 @@ class CompletionsFile:
             if not isinstance(error, BlockingIOError):
                 raise
             raise CompletionsFileError(
-                f"{self.path} is being written by another evaluation. Wait for it, or give another --output_dir."
+                f"{self.path} is being written by another evaluation. Wait, or give another --output_dir."
             ) from error
         return self
 
@@ -141,7 +141,7 @@ class CompletionsFile:
             self._write({"settings": self.settings})
         elif _parse(line).get("settings") != self.settings:
             raise CompletionsFileError(
-                f"{self.path} does not begin with the settings of this evaluation. Give another --output_dir."
+                f"{self.path} does not begin with the settings of this evaluation. Move it away."
             )
 
     def _write(self, row: dict[str, Any]) -> None:

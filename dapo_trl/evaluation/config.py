@@ -140,5 +140,5 @@ def _check_ranges(config: EvaluateConfig) -> None:
                 raise ValueError(f"{name}={getattr(config, name)} must {rule}.")
     if config.temperature == 0 and config.k > 1:
         raise ValueError(
-            f"temperature=0 with k={config.k}: all samples would be the same. Set k to 1, or raise the temperature."
+            f"temperature=0 with k={config.k}: samples would be equal. Set k to 1, or raise the temperature."
         )

@@ -51,9 +51,8 @@ class ModelFiles:
 
     def context_window(self) -> int | None:
         """Longest sequence in tokens, None if the configuration does not say."""
-        config = AutoConfig.from_pretrained(
-            self.base, revision=self.base_revision, trust_remote_code=self.trust_remote_code
-        )
+        code = self.trust_remote_code
+        config = AutoConfig.from_pretrained(self.base, revision=self.base_revision, trust_remote_code=code)
         return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 

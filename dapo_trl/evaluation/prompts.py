@@ -52,9 +52,7 @@ def find_prompt_settings(
         kwargs = trained_kwargs
     elif trained_kwargs is not None:
         _warn_if_other("chat_template_kwargs", kwargs, kwargs, trained_kwargs)
-    shown = (
-        repr(form or template) if form or template else "as the data has them, bare problems in the `dapo` template"
-    )
+    shown = form or template or "as the data has them, bare problems in the `dapo` template"
     logger.info("Prompts (%s): %s, chat_template_kwargs %s.", origin, shown, kwargs or {})
     return PromptSettings(form, template, kwargs or None, origin)
 
