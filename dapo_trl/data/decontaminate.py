@@ -100,7 +100,7 @@ def read_problems(sources: Iterable[str], split: str = "train") -> Iterator[str]
             column = next((name for name in ("problem", "question", "prompt") if name in row), None)
             if column is None:
                 there = describe_columns(row)
-                raise ValueError(f"{source!r}: no column `problem`, `question` or `prompt` among {there}.")
+                raise ValueError(f"{source!r}: no column `problem`, `question` or `prompt`. Rename one among {there}.")
             try:
                 yield build_prompt(row, Layout(column, column, solution=""))[1]
             except (TypeError, ValueError) as error:
