@@ -421,8 +421,8 @@ class DAPOTrainer(GRPOTrainer):
 
     @functools.cached_property
     def prompt_form(self):
-        """How problems are asked, see [`~dapo_trl.data.prompt_form.find_form`]; None: the data does not tell."""
-        from .data.prompt_form import find_form
+        """How problems are asked, see [`~dapo_trl.data.prompts.find_form`]; None: the data does not tell."""
+        from .data.prompts import find_form
 
         return find_form(self.train_dataset, self.prompt_template)
 

@@ -167,9 +167,7 @@ def score(
     completions: Sequence[str],
     columns: Mapping[str, Sequence[Any]],
 ) -> list[float | None]:
-    """
-    Rewards of completions by a plain or `async` function with TRL's signature; `None` where it gives None or NaN.
-    """
+    """Rewards of completions by a plain or `async` function with TRL's signature; NaN becomes `None`."""
     answers = [
         text if isinstance(prompt, str) else [{"role": "assistant", "content": text}]
         for prompt, text in zip(prompts, completions, strict=True)

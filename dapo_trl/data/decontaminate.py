@@ -99,10 +99,8 @@ def read_problems(sources: Iterable[str], split: str = "train") -> Iterator[str]
         for index, row in enumerate(stream_rows(source, split)):
             column = next((name for name in ("problem", "question", "prompt") if name in row), None)
             if column is None:
-                raise ValueError(
-                    f"{source!r}: no column `problem`, `question` or `prompt` among {describe_columns(row)}. Rename "
-                    "the one that holds the problems."
-                )
+                there = describe_columns(row)
+                raise ValueError(f"{source!r}: no column `problem`, `question` or `prompt`. Rename one among {there}.")
             try:
                 yield build_prompt(row, Layout(column, column, solution=""))[1]
             except (TypeError, ValueError) as error:

@@ -60,9 +60,7 @@ def _json_rows(stream: BinaryIO, file: str) -> Iterator[Row]:
         for index, row in enumerate(parsed if is_list else [parsed]):
             if not isinstance(row, dict):
                 where = f"entry {index} of the list" if is_list else where
-                raise ValueError(
-                    f"{file!r}: {where} is a {type(row).__name__}, but a row must be an object with columns."
-                )
+                raise ValueError(f"{file!r}: {where} is a {type(row).__name__}, but a row must be an object.")
             yield row
 
 

@@ -53,9 +53,7 @@ def has_column(row: Mapping[str, Any], path: str) -> bool:
 def find_layout(
     row: Mapping[str, Any], source: str, prompt_column: str | None = None, solution_column: str | None = None
 ) -> Layout:
-    """
-    The layout of a data set by a row's columns, or by the columns (or paths) that the user names; else a ValueError.
-    """
+    """The layout of a data set by a row's columns, or by those that the user names; else a ValueError."""
     for field, column in (("prompt_column", prompt_column), ("solution_column", solution_column)):
         if column is not None and not has_column(row, column):
             raise ValueError(f"{field}={column!r}: {source!r} has no such column. It has: {describe_columns(row)}.")

@@ -121,9 +121,7 @@ def _read_json(files: list[str], source: str, split: str, columns: Mapping[str, 
     try:
         dataset = Dataset.from_dict(content, on_mixed_types="use_json")
     except OverflowError as error:
-        raise ValueError(
-            f"{source!r} holds an integer of more than 64 bits. Write it as a text, in quotes."
-        ) from error
+        raise ValueError(f"{source!r} holds an integer of more than 64 bits. Write it as a text.") from error
     slices = ReadInstruction.from_spec(split).to_absolute({split.partition("[")[0]: len(rows)})
     return concatenate_datasets([dataset.select(range(part.from_, part.to)) for part in slices])
 

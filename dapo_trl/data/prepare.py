@@ -15,9 +15,8 @@ from tqdm.auto import tqdm
 from ..run.secret_values import mask_text
 from .check import RewardFunc, reward_name, score
 from .decontaminate import Decontaminator, read_problems
-from .deduplicate import deduplicate
 from .prepare_config import PrepareConfig
-from .records import Counts, Record, RecordReader, batches, source_name
+from .records import Counts, Record, RecordReader, batches, deduplicate, source_name
 from .tokens import prompt_ids
 
 
@@ -78,8 +77,7 @@ def prepare(
     there = [name for name in (DATA_FILE, "README.md") if (directory / name).exists()]
     if there and not config.overwrite:
         raise FileExistsError(
-            f"output={config.output!r} holds {there[0]} already. Choose another directory, or give --overwrite to "
-            "replace it."
+            f"output={config.output!r} holds {there[0]} already. Choose another, or give --overwrite."
         )
     counts = Counts()
     reader = RecordReader(config.source, counts, **config.reading())

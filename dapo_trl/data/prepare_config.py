@@ -69,8 +69,7 @@ class PrepareConfig:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1. Leave it out for the default.")
         if not 0 <= self.min_pass_rate <= self.max_pass_rate <= 1:
             raise ValueError(
-                f"min_pass_rate={self.min_pass_rate} and max_pass_rate={self.max_pass_rate} must be in order and in "
-                "[0, 1], such as 0.1 and 0.9."
+                f"min_pass_rate={self.min_pass_rate}, max_pass_rate={self.max_pass_rate}: not in order in [0, 1]."
             )
         if self.pass_rate_model is None and (self.min_pass_rate, self.max_pass_rate) != (0, 1):
             raise ValueError(

@@ -2,12 +2,14 @@
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..rewards import AccuracyReward
 from .load import stream_rows
 from .prompts import Messages
 from .rows import RowError, make_reader
@@ -58,9 +60,7 @@ class Counts:
 
 
 class RecordReader:
-    """
-    Iterates once over the records of a source and counts unreadable rows; a ValueError if they are more than half.
-    """
+    """Iterates once over the records of a source; unreadable rows are counted, more than half are a ValueError."""
 
     def __init__(
         self, source: str, counts: Counts, *, split: str = "train", config: str | None = None, **reading: Any
@@ -89,9 +89,46 @@ class RecordReader:
         if self.counts.num_unreadable * 2 > self.counts.num_read:
             raise ValueError(
                 f"{self.source!r}: {self.counts.num_unreadable} of {self.counts.num_read} rows have no readable "
-                f"prompt or answer (layout: {self.reader.layout.name}; the first ones are logged above). Name the "
-                "right columns with prompt_column and solution_column."
+                f"prompt or answer (layout: {self.reader.layout.name}). Name them: prompt_column, solution_column."
             )
+
+
+def deduplicate(records: Iterable[Record], counts: Counts) -> Iterator[Record]:
+    r"""
+    The first record of each problem, in the order of the source, without the problems whose records have different
+    reference answers (`\sqrt{8}` is `2\sqrt{2}`); the rows left out are counted. All different problems are held in
+    memory, because a conflict may show up in the last row.
+    """
+    firsts: dict[str, Record] = {}
+    num_rows: Counter[str] = Counter()
+    others: dict[str, set[str]] = defaultdict(set)  # reference answers that are written otherwise than the first
+    for record in records:
+        first = firsts.setdefault(record.id, record)
+        num_rows[record.id] += 1
+        if record.solution != first.solution:
+            others[record.id].add(record.solution)
+    pairs = [(problem, other) for problem, golds in others.items() for other in sorted(golds)]
+    verdicts = _are_same_golds([(firsts[problem].solution, other) for problem, other in pairs])
+    conflicting = {problem for (problem, _), is_same in zip(pairs, verdicts, strict=True) if not is_same}
+    for problem, record in firsts.items():
+        if problem in conflicting:
+            counts.num_conflicting += num_rows[problem]
+            counts.num_conflicting_problems += 1
+        else:
+            counts.num_duplicates += num_rows[problem] - 1
+            yield record
+
+
+def _are_same_golds(pairs: Sequence[tuple[str, str]]) -> list[bool]:
+    """Whether two reference answers state the same: one, as an answer, is right if the other is the reference."""
+    if not pairs:
+        return []
+    are_equal = AccuracyReward().verifier.are_equal
+    there, back = are_equal(list(pairs)), are_equal([(second, first) for first, second in pairs])
+    return [
+        first.split() == second.split() or is_right or is_right_back
+        for (first, second), is_right, is_right_back in zip(pairs, there, back, strict=True)
+    ]
 
 
 def problem_id(problem: str) -> str:

@@ -116,9 +116,7 @@ def read_gold(value: Any, is_worked: bool = False) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         raise TypeError(f"a reference answer must be a text or a number, not {type(value).__name__}")
     if type(value) is float and abs(value) >= _ROUNDED_FROM:  # not one that keeps its text
-        raise TypeError(
-            f"the reference answer {value!r} is a number that was rounded to 53 bits. Write it as a text, in quotes"
-        )
+        raise TypeError(f"the reference answer {value!r} is a number that was rounded to 53 bits. Write it as a text")
     text = str(value).strip()
     if "####" in text:
         return text.rpartition("####")[2].strip() or None

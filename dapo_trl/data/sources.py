@@ -52,23 +52,17 @@ def find_files(source: str, split: str = "train", config: str | None = None) -> 
         with with_both_readings(source):
             builder = load_dataset_builder(str(root or source), config)
     except ValueError as error:  # such as files of different kinds for different splits
-        raise ValueError(
-            f"{source!r}: {error}. Leave files of one kind in a directory, or name the file to read."
-        ) from error
+        raise ValueError(f"{source!r}: {error}. Leave files of one kind in it, or name a file.") from error
     splits = builder.config.data_files or {}
     if root:
         _check_all_are_read(root, splits)
     if splits and split not in splits:
-        raise ValueError(
-            f"split={split!r}: {source!r} has the splits {', '.join(map(str, splits))}. Choose one of them."
-        )
+        raise ValueError(f"split={split!r}: {source!r} has the splits {', '.join(map(str, splits))}. Choose one.")
     files = [str(file) for file in splits.get(split, ())]
     if files and all(map(file_kind, files)):
         return files
     if root:
-        raise ValueError(
-            f"{source!r}: the files in it must end in {', '.join(BUILDERS)}. Convert them to one of these."
-        )
+        raise ValueError(f"{source!r}: the files in it must end in {', '.join(BUILDERS)}. Convert them.")
     return None
 
 

@@ -10,9 +10,8 @@ DAPO_TEMPLATE = (
     'Remember to put your answer on its own line after "Answer:".'
 )
 BOXED_TEMPLATE = "{problem}\n\nPlease reason step by step, and put your final answer within \\boxed{}."
-PLAIN_TEMPLATE = "{problem}"
 
-TEMPLATES = {"dapo": DAPO_TEMPLATE, "boxed": BOXED_TEMPLATE, "plain": PLAIN_TEMPLATE}
+TEMPLATES = {"dapo": DAPO_TEMPLATE, "boxed": BOXED_TEMPLATE, "plain": "{problem}"}
 DEFAULT_TEMPLATE = "dapo"
 
 # Published copies of DAPO-Math-17k differ in the answer form they ask for (`Answer: $Answer (without quotes)` or

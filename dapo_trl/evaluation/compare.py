@@ -55,7 +55,8 @@ def compare(first: dict[str, Any], second: dict[str, Any]) -> Comparison:
     sent = [summary["prompts"]["example"]["sent"] for summary in (first, second)]
     if sent[0] != sent[1]:
         logger.warning("The same messages reach the models as other texts: %r in the first, %r in the second.", *sent)
-    rows = [_scorable(summary) for summary in (first, second)]
+    scorable = [[row for row in summary["problems"] if row["is_scorable"]] for summary in (first, second)]
+    rows = [sorted(problems, key=lambda row: row["id"]) for problems in scorable]  # files may have other orders
     values = [_measures(problems) for problems in rows]
     common = [name for name in values[0] if name in values[1]]
     changes = [Change(a["id"], a["problem"], a["pass_rate"], b["pass_rate"]) for a, b in zip(*rows, strict=True)]
@@ -69,9 +70,8 @@ def _check_comparable(first: dict[str, Any], second: dict[str, Any]) -> None:
     rules = [summary["judging"]["answer_rule"] for summary in (first, second)]
     if rules[0] != rules[1]:
         raise NotComparableError(
-            f"The first was judged by answer rule {rules[0]}, the second by {rules[1]}: a difference would be one of "
-            "rules. Evaluate one again with the other's --answer_rule: its completions are used again, nothing is "
-            "sampled."
+            f"The first was judged by answer rule {rules[0]}, the second by {rules[1]}. Evaluate one again with the "
+            "other's --answer_rule: its completions are used again, nothing is sampled."
         )
     data = [summary["data"] for summary in (first, second)]
     if data[0]["problems_hash"] != data[1]["problems_hash"]:
@@ -84,9 +84,7 @@ def _check_comparable(first: dict[str, Any], second: dict[str, Any]) -> None:
     kwargs = [summary["chat_template_kwargs"] for summary in prompts]
     if data[0]["prompts_hash"] == data[1]["prompts_hash"] and kwargs[0] == kwargs[1]:
         return
-    remedy = (
-        ", with the same --prompt_template and --chat_template_kwargs, or with --like and a model that was trained"
-    )
+    remedy = ", with the same --prompt_template and --chat_template_kwargs, or with --like and a trained model"
     for one, other in ((first, second), (second, first)):
         if one["prompts"]["form_from"] == "model":
             remedy = f": {other['model']['name']} with --like {one['model']['name']}"
@@ -100,11 +98,6 @@ def _check_comparable(first: dict[str, Any], second: dict[str, Any]) -> None:
 def _describe(prompts: dict[str, Any]) -> str:
     form = f"of the form {prompts['form']!r}" if prompts["form"] else f"such as {prompts['example']['sent']!r}"
     return f"prompts {form} and chat_template_kwargs {prompts['chat_template_kwargs']}"
-
-
-def _scorable(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """Problems in the order of their ids: files may hold the same ones in different orders."""
-    return sorted((row for row in summary["problems"] if row["is_scorable"]), key=lambda row: row["id"])
 
 
 def _measures(problems: list[dict[str, Any]]) -> dict[str, np.ndarray]:

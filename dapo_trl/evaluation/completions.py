@@ -52,9 +52,7 @@ def make_requests(
     tokenizer: PreTrainedTokenizerBase | None = None,
     chat_template_kwargs: dict[str, Any] | None = None,
 ) -> list[Request]:
-    """
-    `k` requests per problem, each with a seed of its own, so that a continued or larger evaluation draws the same.
-    """
+    """`k` requests per problem with seeds of their own, so that a continued or larger evaluation draws the same."""
     requests = []
     for record in records:
         # One by one: beside texts there may be conversations of several turns.
@@ -101,8 +99,7 @@ class CompletionsFile:
             if not isinstance(error, BlockingIOError):
                 raise
             raise CompletionsFileError(
-                f"{self.path} is being written by another evaluation with the same settings. Wait for it, or give "
-                "another --output_dir."
+                f"{self.path} is being written by another evaluation. Wait, or give another --output_dir."
             ) from error
         return self
 
@@ -123,8 +120,7 @@ class CompletionsFile:
                 row = _parse(line)
                 if not row.keys() >= _KEYS:
                     raise CompletionsFileError(
-                        f"{self.path}, line {number}, is not a sample. Remove the line to sample it again, or the "
-                        "file to start from scratch."
+                        f"{self.path}, line {number}, is not a sample. Remove the line to sample it again."
                     )
                 yield row
 
@@ -145,8 +141,7 @@ class CompletionsFile:
             self._write({"settings": self.settings})
         elif _parse(line).get("settings") != self.settings:
             raise CompletionsFileError(
-                f"{self.path} does not begin with the settings of this evaluation. Move the file away, or give "
-                "another --output_dir."
+                f"{self.path} does not begin with the settings of this evaluation. Move it away."
             )
 
     def _write(self, row: dict[str, Any]) -> None:

@@ -77,7 +77,7 @@ class EvaluateConfig:
     batch_size: int = _option(32, "Completions at a time (transformers); may be lowered to continue an evaluation.")
     tensor_parallel_size: int = _option(1, "GPUs that share the model (vllm).")
     gpu_memory_utilization: float = _option(0.9, "Share of the GPU's memory to use (vllm).")
-    vllm_extra: dict | str | None = _option(None, "More arguments of `vllm.LLM`, as JSON: '{\"seed\": 1}' (vllm).")
+    vllm_extra: dict | str | None = _option(None, "JSON for `vllm.LLM`, such as '{\"enforce_eager\": true}' (vllm).")
     server_url: str | None = _option(None, "Base address of an OpenAI-compatible server: http://localhost:8000/v1.")
     server_api: str = _option("completions", "completions: tokens are sent; chat: messages, without a tokenizer.")
     server_requests: int = _option(64, "Requests under way at the same time (server).")
@@ -140,6 +140,5 @@ def _check_ranges(config: EvaluateConfig) -> None:
                 raise ValueError(f"{name}={getattr(config, name)} must {rule}.")
     if config.temperature == 0 and config.k > 1:
         raise ValueError(
-            f"temperature=0 with k={config.k}: all samples of a problem would be the same. Set k to 1, or raise the "
-            "temperature."
+            f"temperature=0 with k={config.k}: samples would be equal. Set k to 1, or raise the temperature."
         )

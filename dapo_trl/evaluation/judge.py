@@ -69,15 +69,10 @@ def answer_classes(answers: Sequence[Sequence[str]], correct: np.ndarray, verifi
         if is_equal:
             old, new = classes[problem][second], classes[problem][first]
             classes[problem] |= {answer: new for answer, number in classes[problem].items() if number == old}
-    return np.array(
-        [
-            [
-                NO_ANSWER if not answer else _RIGHT if is_right else wrong[answer]
-                for answer, is_right in zip(row, marks, strict=True)
-            ]
-            for row, marks, wrong in zip(answers, correct, classes, strict=True)
-        ]
-    )
+    rows = zip(answers, classes, strict=True)
+    numbers = np.array([[known.get(answer, NO_ANSWER) for answer in row] for row, known in rows])
+    has_answer = np.array([[answer != "" for answer in row] for row in answers])
+    return np.where(correct & has_answer, _RIGHT, numbers)
 
 
 def results(records: Sequence[Record], verdicts: pd.DataFrame, verifier: Verifier) -> dict[str, Any]:
@@ -91,10 +86,8 @@ def results(records: Sequence[Record], verdicts: pd.DataFrame, verifier: Verifie
             "with the answers by --solution_column."
         )
     if unreadable:
-        logger.warning(
-            "%d problems are left out: their reference answers cannot be read, such as %r.",
-            *(len(unreadable), unreadable[0]),
-        )
+        message = "%d problems are left out: their reference answers cannot be read, such as %r."
+        logger.warning(message, len(unreadable), unreadable[0])
     correct, answers = arrays["correct"].astype(bool), arrays["answer"].tolist()
     classes = answer_classes(answers, correct, verifier)
     majority = majority_at_k(correct, classes)

@@ -51,9 +51,8 @@ class ModelFiles:
 
     def context_window(self) -> int | None:
         """Longest sequence in tokens, None if the configuration does not say."""
-        config = AutoConfig.from_pretrained(
-            self.base, revision=self.base_revision, trust_remote_code=self.trust_remote_code
-        )
+        code = self.trust_remote_code
+        config = AutoConfig.from_pretrained(self.base, revision=self.base_revision, trust_remote_code=code)
         return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
@@ -64,9 +63,9 @@ def find_model(name: str, revision: str | None = None, trust_remote_code: bool =
         if is_found(name, _ADAPTER_CONFIG):
             adapter = PeftConfig.from_pretrained(name, revision=revision)
             if not isinstance(adapter, LoraConfig):
+                kind = adapter.peft_type
                 raise ValueError(
-                    f"model={name!r} is an adapter of type {adapter.peft_type}, but only LoRA can be evaluated. Merge "
-                    "it into its base model, and name the result."
+                    f"model={name!r} is an adapter of type {kind}, but only LoRA can be evaluated. Merge it."
                 )
             return ModelFiles(name, revision, adapter, trust_remote_code)
         if is_found(name, "config.json"):
@@ -98,14 +97,7 @@ def read_metadata(model: str, revision: str | None = None, *, is_on_hub: bool = 
     if not (is_on_hub or Path(model).is_dir()):
         return None
     path = cached_file(model, METADATA, revision=revision, _raise_exceptions_for_missing_entries=False)
-    if not path:
-        return None
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(
-            f"{path} is damaged ({error}). Remove it; the answer rule is then --answer_rule, or auto."
-        ) from error
+    return json.loads(Path(path).read_text(encoding="utf-8")) if path else None
 
 
 def trained_rule(metadata: dict[str, Any] | None) -> str | None:

@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..data.deduplicate import deduplicate
 from ..data.files import BUILDERS
-from ..data.prompt_form import PromptForm, ask, bare_problem
-from ..data.records import Counts, Record, RecordReader
+from ..data.prompts import PromptForm, ask, bare_problem
+from ..data.records import Counts, Record, RecordReader, deduplicate
 from .config import PRESETS, DataSource
 
 
@@ -53,9 +52,7 @@ class Problems:
 def load_problems(
     source: DataSource, *, prompt_form: PromptForm | None = None, num_problems: int | None = None, **columns: Any
 ) -> Problems:
-    """
-    Reads problems, each once; `prompt_form` replaces the data's own prompts, but for conversations of several turns.
-    """
+    """Reads problems, each once; `prompt_form` replaces the data's own prompts, but for dialogues."""
     counts = Counts()
     reader = RecordReader(source.source, counts, split=source.split, config=source.config, **columns)
     records = list(deduplicate(reader, counts))
@@ -78,10 +75,7 @@ def _with_form(records: list[Record], form: PromptForm, name: str) -> list[Recor
             prompt = ask(form, bare_problem(form, record.problem))
         asked.append(replace(record, prompt=prompt))
     if num_dialogues:
-        logger.warning(
-            "%s: %d of the %d prompts are conversations of several turns, and stay as they are.",
-            *(name, num_dialogues, len(records)),
-        )
+        logger.warning(f"{name}: {num_dialogues} of the {len(records)} prompts are dialogues, and stay as they are.")
     return asked
 
 

@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from ..data.prompt_form import PromptForm, template_of, with_template
+from ..data.prompts import PromptForm, template_of, with_template
 from ..data.templates import resolve_template
 from ..run.checkpoint import CHAT_TEMPLATE_KWARGS, PROMPT_FORM
 from .config import EvaluateConfig
@@ -43,9 +43,8 @@ def find_prompt_settings(
         origin = "default"
         if metadata is not None:
             logger.warning(
-                "How %r was asked in its training is not known: its data did not tell problems from the words around "
-                "them. Bare problems get the `dapo` template. Give --prompt_template if it was another one.",
-                model,
+                f"How {model!r} was asked in its training is not known: its data did not tell. Bare problems get the "
+                "`dapo` template. Give --prompt_template if it was another one."
             )
     kwargs, trained_kwargs = config.chat_template_kwargs, trained.get(CHAT_TEMPLATE_KWARGS)
     assert not isinstance(kwargs, str)  # read with the settings
@@ -53,19 +52,14 @@ def find_prompt_settings(
         kwargs = trained_kwargs
     elif trained_kwargs is not None:
         _warn_if_other("chat_template_kwargs", kwargs, kwargs, trained_kwargs)
-    logger.info(
-        "Prompts (%s): %s%s.",
-        origin,
-        repr(form or template) if form or template else "as the data has them; bare problems get the `dapo` template",
-        f", chat_template_kwargs {kwargs}" if kwargs else "",
-    )
+    shown = form or template or "as the data has them, bare problems in the `dapo` template"
+    logger.info("Prompts (%s): %s, chat_template_kwargs %s.", origin, shown, kwargs or {})
     return PromptSettings(form, template, kwargs or None, origin)
 
 
 def _warn_if_other(name: str, given: Any, value: Any, trained: Any) -> None:
     if value != trained:
         logger.warning(
-            "%s=%r is not what the model was trained with, %r: the result is also one of how well it takes to other "
-            "prompts. Leave --%s out to ask as in the training.",
-            *(name, given, trained, name),
+            f"{name}={given!r} is not what the model was trained with, {trained!r}: the result is also one of how "
+            f"well it takes to other prompts. Leave --{name} out to ask as in the training."
         )

@@ -1,28 +1,21 @@
 """
 The result of an evaluation as one JSON file, for people, report pages, model cards and comparisons.
 
-- `format_version`: 1; `created`: UTC time, ISO 8601
-- `model`: `name`; `identity`, which changes when the weights do; `base` of an adapter; `metadata`, the content of
-  `dapo_trl.json`
+- `format_version`; `created`: UTC time, ISO 8601; `versions` of Python and libraries
+- `model`: `name`; `identity`, which changes when the weights do; `base` of an adapter; `metadata`: `dapo_trl.json`
 - `data`: `name`, `source`, `split`, `config`, `num_rows`, `num_problems`, `num_unscorable`; `problems_hash` of
   problems and reference answers, `prompts_hash` of what the model sees
 - `prompts`: `form`, the prompt with `{problem}` in it (null: as the data has it); `form_from`: `given`, `model`,
-  `like` (the training of another model) or `default`; `chat_template_kwargs`; `example`, what was sent for one
-  problem: its `id`, and `sent`, the text with special tokens, or the messages for a server's chat
+  `like` (the training of another model) or `default`; `chat_template_kwargs`; `example`: `id` and what was `sent`
 - `sampling`: `k`, and every setting that completions depend on
-- `judging`: `answer_rule` with its version, `answer_rule_from` (as `form_from`); `thinking_tags`, between which no
-  answer was read (null: everything was read)
-- `versions`: of Python and of the libraries that matter
-- `interval`: `confidence`, `method`
-- `measures`: by name (`avg@32`, `maj@32`, `pass@1`, ...) `mean`, `low`, `high`; the ends are null for one problem
-- `lengths`: tokens per completion, `mean`, `min`, `median`, `95%`, `max`, `mean_correct`, `mean_wrong`; and
-  `frac_truncated`, `frac_truncated_wrong` (of the wrong ones). Null where there are none
-- `verifier`: samples by how their verdict was reached, see [`~dapo_trl.rewards.outcome.Reason`]
-- `problems`: per problem `id`, `problem`, `gold`, `is_scorable`, `correct` (K times 0 or 1), `answers` (K texts, empty
-  where there is none), `pass_rate`, `majority` (both null if unscorable), `mean_tokens`, `num_truncated`
+- `judging`: `answer_rule` with its version, `answer_rule_from` (as `form_from`); `thinking_tags` (null: none)
+- `interval`: `confidence`, `method`; `measures`: by name (`avg@32`) `mean`, `low`, `high`
+- `lengths`: tokens per completion; `verifier`: samples by [`~dapo_trl.rewards.outcome.Reason`]
+- `problems`: `id`, `problem`, `gold`, `is_scorable`, `correct` and `answers` (K of each), `pass_rate`, `majority`,
+  `mean_tokens`, `num_truncated`
 - `completions_file`: name of the JSON-lines file beside this one; `problem` in it is the `id` above
 
-Measures, lengths and the shares of truncation leave out problems that cannot be scored.
+What does not exist is null. Measures and lengths leave out problems that cannot be scored.
 """
 
 import json

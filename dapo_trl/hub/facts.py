@@ -13,8 +13,7 @@ from datasets import Dataset, IterableDataset
 from huggingface_hub import DatasetCard, ModelCard, RepoCard
 from trl.trainer.utils import get_config_model_id
 
-from ..data.prompt_form import ask, find_problem
-from ..data.prompts import Messages
+from ..data.prompts import Messages, ask, find_problem
 from ..data.sources import is_hub_id
 from ..evaluation.summary import versions
 from ..rewards.functions import completion_text

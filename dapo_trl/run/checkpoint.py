@@ -16,7 +16,7 @@ from .secret_values import mask_values
 
 
 if TYPE_CHECKING:
-    from ..data.prompt_form import PromptForm
+    from ..data.prompts import PromptForm
 
 FORMAT_VERSION = 1
 TRAINER_STATE = "trainer_state.json"

@@ -324,7 +324,7 @@ def test_dialogues_stay_as_they_are(arguments, trained_run, tmp_path, caplog):
     (tmp_path / "dialogues.jsonl").write_text(json.dumps({"prompt": turns, "solution": "1"}) + "\n")
     data = str(tmp_path / "dialogues.jsonl")
     main(arguments(model=trained_run["adapter"], data=data, prompt_template=None, num_problems=1, k=1))
-    assert "1 of the 1 prompts are conversations of several turns, and stay as they are" in caplog.text
+    assert "1 of the 1 prompts are dialogues, and stay as they are" in caplog.text
 
 
 # What need not be loaded

@@ -2,8 +2,7 @@
 
 import pytest
 
-from dapo_trl.data.deduplicate import deduplicate
-from dapo_trl.data.records import Counts, Record
+from dapo_trl.data.records import Counts, Record, deduplicate
 
 
 def record(problem: str, gold: str) -> Record:

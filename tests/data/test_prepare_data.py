@@ -178,7 +178,7 @@ def test_settings_from_a_file(dapo_file, tmp_path):
         (["--output", "o", "--min_pass_rate", "0.5"], "a range needs pass_rate_model"),
         (
             ["--output", "o", "--min_pass_rate", "0.9", "--max_pass_rate", "0.1", "--pass_rate_model", "m"],
-            "min_pass_rate=0.9 and max_pass_rate=0.1",
+            "min_pass_rate=0.9, max_pass_rate=0.1",
         ),
         (["--check", "--check_sample", "0"], "check_sample=0 must be at least 1"),
         (["--output", "o", "--prompt_template", "nice"], "prompt_template='nice'"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dapo_trl.data.prompt_form import ask, bare_problem, find_form, template_of, with_template
+from dapo_trl.data.prompts import ask, bare_problem, find_form, template_of, with_template
 from dapo_trl.data.templates import BOXED_TEMPLATE, DAPO_TEMPLATE, apply_template, undo_template
 
 

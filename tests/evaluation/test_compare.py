@@ -100,7 +100,7 @@ def test_another_k_leaves_the_common_measures():
 @pytest.mark.parametrize(
     ("part", "values", "message"),
     [
-        ("judging", {"answer_rule": "boxed-1"}, "answer rule auto-1, the second by boxed-1: .*nothing is sampled"),
+        ("judging", {"answer_rule": "boxed-1"}, "answer rule auto-1, the second by boxed-1.*nothing is sampled"),
         ("data", {"problems_hash": "z", "name": "other"}, "4 problems of sums, the second 4 of other.*same data"),
     ],
 )
