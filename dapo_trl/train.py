@@ -24,13 +24,12 @@ from .commands.recipe import DAPOScriptArguments, load_datasets, load_tokenizer,
 from .config import DAPOConfig
 from .data import check_dataset
 from .distributed.failed_rank import failing_after_other_ranks, follow_launcher
-from .generation.vllm import check_weight_transfer
+from .generation.vllm.preflight import check_weight_transfer
 from .hub.recipe import save_recipe
 from .rewards import AccuracyReward, load_reward
 from .run.checkpoint import is_complete, is_finished, last_complete_checkpoint, mark_finished, unmark_finished
-from .run.early_end import NothingTrainedError
-from .run.exit_codes import NOTHING_TRAINED
-from .run.preemption import EXIT_CODE, mark_preempted, unmark_preempted
+from .run.early_end import NOTHING_TRAINED, PREEMPTED, NothingTrainedError
+from .run.preemption import mark_preempted, unmark_preempted
 from .run.secret_values import mask_logs, mask_text, mask_words, masking_errors
 from .run.settings_file import write_settings
 from .trainer import DAPOTrainer
@@ -165,7 +164,7 @@ def main(
     sys.argv[1:] = mask_words(sys.argv[1:])  # trackers publish it
     last_line = ""
     try:
-        status = 0 if train(script_args, training_args, model_args, argv) else EXIT_CODE
+        status = 0 if train(script_args, training_args, model_args, argv) else PREEMPTED
     except NothingTrainedError as error:
         get_error_handler().record_exception(error)  # for a launcher, which ends with it
         status, last_line = NOTHING_TRAINED, f"error: {mask_text(str(error))}\n"

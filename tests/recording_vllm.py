@@ -6,9 +6,9 @@ import torch
 from accelerate import Accelerator
 from trl.distributed import DistributedBackend
 
-from dapo_trl.generation.vllm import Generation
 from dapo_trl.generation.vllm.claim import Claim
 from dapo_trl.generation.vllm.client import GuardedClient
+from dapo_trl.generation.vllm.generation import Generation
 from tests.packed_transfer import receive_packed
 
 

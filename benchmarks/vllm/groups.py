@@ -17,8 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from dapo_trl.generation.vllm.claim import Claim
-from dapo_trl.generation.vllm.client import GuardedClient
-from dapo_trl.generation.vllm.groups import group_seed
+from dapo_trl.generation.vllm.client import GuardedClient, group_seed
 from tests.helpers import FIRST_CHARACTER
 from tests.real_vllm.client import FileClient
 from tests.real_vllm.models import save_tiny

@@ -60,10 +60,10 @@ def _check_kind(place: str, reward: Any) -> None:
 
 def _check_name(place: str, name: str) -> None:
     """A string is a reward model for TRL, but a function for the training command."""
-    from ..rewards.registry import reward_names  # a trainer does not need our rewards
+    from ..rewards.registry import REWARDS  # a trainer does not need our rewards
 
     is_dotted = re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", name) is not None
-    if (name in reward_names() or is_dotted) and not os.path.exists(name):
+    if (name in REWARDS or is_dotted) and not os.path.exists(name):
         raise ValueError(
             f"{place}={name!r} would be loaded as a reward model of that name. Pass the function itself: "
             f"dapo_trl.rewards.load_reward({name!r})."
@@ -159,7 +159,7 @@ def as_list(value: Any) -> list:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def deciding_rewards(args: DAPOConfig, all_names: list[str], num_task_rewards: int) -> list[int]:
+def filter_columns(args: DAPOConfig, all_names: list[str], num_task_rewards: int) -> list[int]:
     """
     Indices of the filter rewards: they say whether a completion is right, and so which groups are informative.
 

@@ -25,7 +25,7 @@ from .rewards import (
     check_best_metric,
     check_reward_weights,
     check_rewards,
-    deciding_rewards,
+    filter_columns,
 )
 
 
@@ -59,7 +59,7 @@ def check_before_loading(arguments: dict[str, Any]) -> CheckedArguments:
     check_model(model, getattr(args, "trust_remote_code", False))
     args, reward_funcs = own_args(args, model), as_list(arguments["reward_funcs"])
     if args.use_vllm:
-        from ..generation.vllm import check_weight_transfer  # others do not load vLLM's part
+        from ..generation.vllm.preflight import check_weight_transfer  # others do not load vLLM's part
 
         check_weight_transfer(args)
     is_generated_elsewhere = (arguments["rollout_func"] or arguments["environment_factory"]) is not None
@@ -100,7 +100,7 @@ def check_loaded(trainer: Any, given: CheckedArguments, model: Any, eval_dataset
     if isinstance(model, torch.nn.Module) and trainer.ref_model is not None and not is_sharded:
         warn_of_other_reference(trainer.model, trainer.accelerator.unwrap_model(trainer.ref_model), args.beta)
     check_prompts(given.datasets, trainer.processing_class, trainer.model, args, given.is_generated_elsewhere)
-    columns = deciding_rewards(args, trainer.reward_func_names, given.num_task_rewards)
+    columns = filter_columns(args, trainer.reward_func_names, given.num_task_rewards)
     check_best_metric(args, eval_dataset, given.reward_funcs, trainer.reward_func_names, bool(columns))
     return columns
 

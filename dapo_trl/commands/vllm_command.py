@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = make_parser(words, prog="dapo-trl vllm-command")
     on_any_machine = [] if "--help" in words or "-h" in words else ["--use_cpu", "true"]  # without it, GPUs are needed
     script_args, training_args, model_args = read_recipe(parser, [*words, *on_any_machine])
-    from ..generation.vllm import format_command, longest_prompt, server_command
+    from ..generation.vllm.command import format_command, longest_prompt, server_command
 
     for name, needed in (("use_vllm", True), ("vllm_mode", "server")):
         value = getattr(training_args, name)

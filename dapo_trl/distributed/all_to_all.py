@@ -15,14 +15,7 @@ class DisagreementError(RuntimeError):
 
 
 def assert_agreement(values: dict[str, int], accelerator: Accelerator) -> None:
-    """
-    Fails on every process if they do not all pass the same values, by name.
-
-    Without this, a disagreement would pair collectives that do not belong together: a hang, or wrong numbers.
-
-    Raises:
-        DisagreementError: naming each value that differs, for every process.
-    """
+    """Fails on every process if the values differ: collectives that do not belong together would be paired."""
     if accelerator.num_processes == 1:
         return
     gathered = accelerator.gather(torch.tensor([list(values.values())], device=accelerator.device))
@@ -37,14 +30,7 @@ def assert_agreement(values: dict[str, int], accelerator: Accelerator) -> None:
 
 def all_to_all(outgoing: list[list[Any]], accelerator: Accelerator) -> list[Any]:
     """
-    Sends lists of objects to their processes; what stays is not serialized. All processes must call it together.
-
-    Args:
-        outgoing (`list[list[Any]]` of length R): picklable objects for each process; tensors must be on the CPU.
-        accelerator (`Accelerator`): tells the number of processes and the device the communication runs on.
-
-    Returns:
-        `list[Any]`: the objects sent to this process, ordered by sender.
+    Sends `outgoing[r]`, objects with tensors on the CPU, to each process r; returns those for this one, by sender.
     """
     if accelerator.num_processes == 1:
         return list(outgoing[0])
@@ -77,15 +63,13 @@ def _make_tensor(contents: bytearray, dtype: torch.dtype, shape: tuple[int, ...]
     return torch.frombuffer(contents, dtype=dtype).reshape(shape)
 
 
-def _dumps(objects: list[Any]) -> bytes:
-    buffer = io.BytesIO()
-    _Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump(objects)
-    return buffer.getvalue()
-
-
 def pack(outgoing: list[list[Any]], rank: int) -> list[bytes]:
     """What is sent to each process: nothing to this one, nor where there is nothing to send."""
-    return [_dumps(objects) if objects and r != rank else b"" for r, objects in enumerate(outgoing)]
+    buffers = [io.BytesIO() for _ in outgoing]
+    for receiver, objects in enumerate(outgoing):
+        if objects and receiver != rank:
+            _Pickler(buffers[receiver], protocol=pickle.HIGHEST_PROTOCOL).dump(objects)
+    return [buffer.getvalue() for buffer in buffers]
 
 
 def unpack(blobs: Sequence[torch.Tensor], rank: int, staying: list[Any]) -> list[Any]:

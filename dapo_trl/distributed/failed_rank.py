@@ -14,11 +14,8 @@ from accelerate.logging import get_logger
 
 logger = get_logger(__name__)
 
-NOTICE_SECONDS = 1.0
-"""How long after its connections close a process may still look alive."""
-
-LAUNCHER_SECONDS = 10.0
-"""How long a launcher may take to notice a process that is gone: it looks ten times per second."""
+NOTICE_SECONDS = 1.0  # how long after its connections close a process may still look alive
+LAUNCHER_SECONDS = 10.0  # how long a launcher may take to notice a process that is gone: it looks ten times per second
 
 
 def has_failed_rank() -> bool:
@@ -40,11 +37,10 @@ def _is_alive_with_rank(process: psutil.Process) -> bool:
 @contextlib.contextmanager
 def failing_after_other_ranks() -> Iterator[None]:
     """
-    Holds back an error that is there because another process of this machine is gone.
-
-    A launcher reports what it sees first. The process that waited in a collective fails at once when the other one
-    dies, and both would be found together: the cause would be hidden behind its consequence. The launcher ends this
-    process while it waits. An error of this process's own is passed on after [`NOTICE_SECONDS`].
+    Holds back an error that is there because another process of this machine is gone. A launcher reports what it sees
+    first: the process that waited in a collective fails at once when the other one dies, and the cause would be hidden
+    behind its consequence. The launcher ends this process while it waits. An error of this process's own is passed on
+    after [`NOTICE_SECONDS`].
     """
     try:
         yield
@@ -60,11 +56,9 @@ def failing_after_other_ranks() -> Iterator[None]:
 
 def follow_launcher() -> None:
     """
-    From here on, this process ends as on SIGTERM when the `accelerate launch` that started it is gone.
-
-    With one process and neither DeepSpeed nor FSDP, `accelerate launch` passes no signal on: on SIGTERM, it leaves its
-    process behind, which would keep its GPU. A parent of another kind may end as it likes, such as the shell of a run
-    that was started with `nohup python -m dapo_trl.train ... &`.
+    From here on, this process ends as on SIGTERM when the `accelerate launch` that started it is gone, which passes no
+    signal on with one process and neither DeepSpeed nor FSDP: the process would be left behind, and keep its GPU. A
+    parent of another kind may end as it likes, such as the shell of `nohup python -m dapo_trl.train ... &`.
     """
     parent = psutil.Process().parent()
     if parent is not None and is_accelerate(parent.cmdline()):

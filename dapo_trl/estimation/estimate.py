@@ -122,12 +122,12 @@ def _estimate_with(scenario: Scenario, steps: list[Changes]) -> Estimate | None:
 def _candidates(now: Estimate, num_gpus: int) -> Iterator[Changes]:
     """Changes to try in turn, each on top of those that have helped before it."""
     is_colocated, has_adapters = now.generator.kind == "colocate", now.size.has_adapters
+    shares = [{"vllm_gpu_memory_utilization": percent / 100} for percent in range(90, 10, -5)] if is_colocated else []
     yield {"gradient_checkpointing": True}
     if is_colocated:
         yield {"vllm_enable_sleep_mode": True}
     yield from _smaller_micro_batches(now)
-    if is_colocated:
-        yield from ({"vllm_gpu_memory_utilization": percent / 100} for percent in range(90, 10, -5))
+    yield from shares
     if num_gpus > 1 and not has_adapters:
         yield {ACCELERATE_CONFIG: "zero3.yaml"}
     yield from _more_gpus_per_copy(now)
@@ -135,9 +135,11 @@ def _candidates(now: Estimate, num_gpus: int) -> Iterator[Changes]:
     yield without_vllm
     if not has_adapters:
         yield {ACCELERATE_CONFIG: "zero3_offload.yaml"}
+    yield from shares  # the trainer leaves more to vLLM now
     yield from _shorter_completions(now)
     if not has_adapters:
         yield {"use_peft": True, "lora_target_modules": "all-linear", "dtype": "bfloat16"}
+    yield from shares
     # TRL's colocated vLLM would have to take 4-bit weights, too.
     yield {"load_in_4bit": True, "dtype": "bfloat16", **without_vllm}
 

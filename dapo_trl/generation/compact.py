@@ -10,47 +10,27 @@ import torch
 from peft import PeftModel
 from transformers import (
     DynamicCache,
-    EncoderNoRepeatNGramLogitsProcessor,
-    EncoderRepetitionPenaltyLogitsProcessor,
     GenerationConfig,
     GenerationMixin,
     LogitsProcessorList,
-    PrefixConstrainedLogitsProcessor,
     PreTrainedModel,
     StoppingCriteriaList,
-    SynthIDTextWatermarkLogitsProcessor,
-    UnbatchedClassifierFreeGuidanceLogitsProcessor,
 )
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from transformers.generation import GenerationMode
 
 
-ENDED_SHARE = 1 / 8
-"""Share of a batch's rows that must have ended before they are dropped, which copies the cache once."""
-
-REDUCIBLE_LAYERS = (DynamicLayer, DynamicSlidingWindowLayer)
-"""Layers of a cache that hold nothing but keys and values, from which rows can be taken out."""
+ENDED_SHARE = 1 / 8  # of a batch's rows must have ended before they are dropped, which copies the cache once
+REDUCIBLE_LAYERS = (DynamicLayer, DynamicSlidingWindowLayer)  # layers with keys and values only: rows can go
 
 ROW_INPUTS = {"attention_mask", "position_ids"}
+# What a language model is given beside tokens. Anything else (images, a state-space model's cache) may hold rows.
 KNOWN_INPUTS = ROW_INPUTS | {"past_key_values", "use_cache", "logits_to_keep"}
-"""What a language model is given beside tokens. Anything else (images, a state-space model's cache) may hold rows."""
-
-ROW_PROCESSORS = (
-    EncoderNoRepeatNGramLogitsProcessor,
-    EncoderRepetitionPenaltyLogitsProcessor,
-    PrefixConstrainedLogitsProcessor,
-    SynthIDTextWatermarkLogitsProcessor,
-    UnbatchedClassifierFreeGuidanceLogitsProcessor,
-)
-"""Processors that know rows by their number in the first batch."""
 
 
 @contextlib.contextmanager
 def dropping_ended_rows(model: PreTrainedModel | PeftModel, generation_config: GenerationConfig) -> Iterator[None]:
-    """
-    Inside, `model.generate` samples with [`sample_without_ended_rows`]. Other modes than sampling and greedy decoding,
-    and virtual tokens of prompt learning, are left alone.
-    """
+    """Inside, `model.generate` drops ended rows; beam search and the like, and virtual tokens, are left alone."""
     modes = {config.get_generation_mode() for config in (generation_config, model.generation_config)}
     has_virtual_tokens = isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning
     if has_virtual_tokens or not modes <= {GenerationMode.SAMPLE, GenerationMode.GREEDY_SEARCH}:
@@ -89,20 +69,13 @@ def sample_without_ended_rows(
     **model_kwargs,
 ) -> torch.Tensor:
     """
-    Transformers' sampling, interrupted whenever enough rows have ended, and continued with the others.
-
-    A `custom_generate` of `generate`. Every row meets the same processors, criteria and past as in the whole batch:
-    the distribution of its tokens is the same, up to rounding. The random numbers are others, since fewer are drawn.
-    What cannot be continued with fewer rows (see [`can_drop_rows`]) is sampled in one go.
-
-    Args:
-        input_ids (`torch.Tensor` of shape `(B, T)`): prompts, padded on the left.
-
-    Returns:
-        `torch.Tensor` of shape `(B, T + L)`: prompts and completions, padded on the right to the longest.
+    A `custom_generate` of `generate`: Transformers' sampling, interrupted whenever enough rows have ended, and
+    continued with the others. Takes prompts `(B, T)`, padded on the left; returns `(B, T + L)`, padded on the right.
+    Every row meets the same processors, criteria and past as in the whole batch: the distribution of its tokens is the
+    same, up to rounding. The random numbers are others, since fewer are drawn.
     """
     sample = functools.partial(model._sample, logits_processor=logits_processor, generation_config=generation_config)
-    if not can_drop_rows(model, input_ids, logits_processor, generation_config, model_kwargs):
+    if not can_drop_rows(model, input_ids, generation_config, model_kwargs):
         return sample(input_ids, stopping_criteria=stopping_criteria, **model_kwargs)
     if model_kwargs["attention_mask"] is None:  # newer Transformers leave it out where there is no padding
         model_kwargs["attention_mask"] = torch.ones_like(input_ids)
@@ -130,11 +103,7 @@ def sample_without_ended_rows(
 
 
 def keep_rows_of_processors(processors: LogitsProcessorList, kept: torch.Tensor) -> None:
-    """
-    Takes out rows where a processor of `generate` holds something for each, in place: processors live as long as the
-    call. The penalty of repetitions does in newer Transformers (how many tokens of padding it skips); others say so by
-    a method `keep_rows(kept)`.
-    """
+    """Takes rows out of processors that hold something for each: a penalty of repetitions, those with `keep_rows`."""
     for processor in processors:
         lengths = getattr(processor, "prompt_ignore_length", None)
         if isinstance(lengths, torch.Tensor):
@@ -146,17 +115,10 @@ def keep_rows_of_processors(processors: LogitsProcessorList, kept: torch.Tensor)
 def can_drop_rows(
     model: Any,
     input_ids: torch.Tensor,
-    logits_processor: LogitsProcessorList,
     generation_config: GenerationConfig,
     model_kwargs: dict[str, Any],
 ) -> bool:
-    """
-    Whether everything that holds an entry for each row is known, and rows can be taken out of it.
-
-    Not so for static, quantized and offloaded caches, state-space, hybrid and encoder-decoder models, images,
-    processors that count rows, and a prompt that is read in chunks. On `mps`, Transformers decides one token late
-    whether to stop.
-    """
+    """Whether everything that holds an entry for each row is known, and rows can be taken out of it."""
     cache = model_kwargs.get("past_key_values")
     given = {name: value for name, value in model_kwargs.items() if value is not None}
     return (
@@ -167,9 +129,8 @@ def can_drop_rows(
         and "attention_mask" in model_kwargs
         and given.keys() <= KNOWN_INPUTS
         and all(given[name].shape == input_ids.shape for name in ROW_INPUTS & given.keys())
-        and not any(isinstance(processor, ROW_PROCESSORS) for processor in logits_processor)
         and generation_config.pad_token_id is not None
         and generation_config.prefill_chunk_size is None
         and not generation_config.return_dict_in_generate
-        and input_ids.device.type != "mps"
+        and input_ids.device.type != "mps"  # where Transformers decides one token late whether to stop
     )

@@ -10,6 +10,7 @@ from torch import nn
 from transformers import GenerationConfig
 
 
+# Keys that a field of the configuration decides, and the field.
 FIELDS = {
     "max_new_tokens": "max_completion_length",
     "max_tokens": "max_completion_length",
@@ -19,8 +20,8 @@ FIELDS = {
     "min_p": "min_p",
     "repetition_penalty": "repetition_penalty",
 }
-"""Keys that a field of the configuration decides, and the field."""
 
+# Keys that say how tokens are drawn, when a completion ends, or how that is computed: nothing else changes.
 SAMPLING_KEYS = {
     "transformers": {
         *("eos_token_id", "pad_token_id", "bos_token_id", "min_length", "min_new_tokens", "typical_p", "top_h"),
@@ -35,33 +36,24 @@ SAMPLING_KEYS = {
         *("spaces_between_special_tokens", "extra_args", "vllm_xargs", "priority"),
     },
 }
-"""Keys that say how tokens are drawn, when a completion ends, or how that is computed: nothing else changes."""
 
-NOT_SAMPLED = "completions would be searched for instead of sampled from the policy"
-FORCED = "the policy would be trained on tokens that it has not chosen"
-FOR_TOKENS = "TRL expects tokens"
 BY_TEXT = (
     "completions that end with a text have no end token, so that they would count as cut off, and the policy would "
     "not learn to end. Name tokens instead: "
 )
 
+# Keys that would make training wrong, the value that does nothing, and the reason.
 REFUSED = {
     "transformers": {
         "stop_strings": (None, f"{BY_TEXT}eos_token_id takes one or several"),
         "stop_token_ids": (None, "this is vLLM's name. Generation with Transformers calls it eos_token_id"),
         "do_sample": (True, "all completions of a prompt would be the same, so that no group carries a gradient"),
-        "num_beams": (1, NOT_SAMPLED),
-        "num_beam_groups": (1, NOT_SAMPLED),
-        "early_stopping": (False, NOT_SAMPLED),
-        "length_penalty": (1, NOT_SAMPLED),
+        "num_beams": (1, "completions would be searched for instead of sampled from the policy"),
         "num_return_sequences": (1, "TRL repeats every prompt itself, num_generations times"),
-        "return_dict_in_generate": (False, FOR_TOKENS),
-        "output_scores": (False, FOR_TOKENS),
-        "output_logits": (False, FOR_TOKENS),
+        "return_dict_in_generate": (False, "TRL expects tokens"),
         "max_length": (None, "max_completion_length bounds completions"),
         "max_time": (None, "the clock would cut completions off before max_completion_length, which rewards go by"),
         "forced_eos_token_id": (None, "a completion that is cut off would look like one that has ended"),
-        "forced_bos_token_id": (None, FORCED),
         "guidance_scale": (None, "tokens would be drawn from another distribution than the policy's"),
     },
     "vllm": {
@@ -71,27 +63,17 @@ REFUSED = {
         "ignore_eos": (False, "completions would go on behind their end, and be trained on there"),
         "n": (None, "TRL asks for num_generations completions itself"),
         "seed": (None, "equal prompts would get equal completions. Groups of a server get theirs from the field seed"),
-        "best_of": (None, NOT_SAMPLED),
-        "use_beam_search": (False, NOT_SAMPLED),
         "logprobs": (0, "TRL takes the first value for that of the sampled token"),
         "echo": (False, "the prompt would be trained on as if it were generated"),
-        "truncate_prompt_tokens": (None, "the prompt that is trained on would not be the one generated from"),
-        "thinking_token_budget": (None, FORCED),
     },
 }
-"""Keys that would make training wrong, the value that does nothing, and the reason."""
 
 
 def check_generation_kwargs(config: Any) -> None:
-    """
-    Refuses keys of `generation_kwargs` that the trainer does not know of where it counts, scores and trains.
-
-    Raises:
-        ValueError: the message names the key and says what to set instead.
-    """
+    """Refuses keys of `generation_kwargs` that the trainer does not know of where it counts, scores and trains."""
     backend = "vllm" if config.use_vllm else "transformers"
     allowed, refused = SAMPLING_KEYS[backend], REFUSED[backend]
-    for name, value in _given(config).items():
+    for name, value in (config.generation_kwargs or {}).items():
         given = f"generation_kwargs={{{name!r}: {value!r}}}"
         if name in FIELDS:
             field = FIELDS[name]
@@ -116,11 +98,6 @@ def check_generation_kwargs(config: Any) -> None:
             _check_tokens(given, name, value)
 
 
-def _given(config: Any) -> dict[str, Any]:
-    assert not isinstance(config.generation_kwargs, str)  # such a text has been read
-    return config.generation_kwargs or {}
-
-
 def _check_tokens(given: str, name: str, value: Any) -> None:
     tokens = value if isinstance(value, list | tuple) else [value]
     are_ids = all(isinstance(token, int) and not isinstance(token, bool) and token >= 0 for token in tokens)
@@ -129,24 +106,12 @@ def _check_tokens(given: str, name: str, value: Any) -> None:
             f"{given}: completions must end somewhere, at tokens that are given by number. Set {name} to a list of "
             "token ids, or take it out for the model's own end tokens."
         )
-    if name == "stop_token_ids" and tokens is not value:
-        raise ValueError(f"{given} must be a list. Set {name} to [{value}].")
 
 
 def end_tokens(config: Any, own: Collection[int], vocab_size: int) -> list[int]:
-    """
-    The tokens at which generation ends a completion, without repetitions.
-
-    Transformers ends completions at `eos_token_id` of `generation_kwargs` and at no other token if that is given; vLLM
-    at `stop_token_ids` and at the model's own.
-
-    Args:
-        config (`DAPOConfig`): says which of them.
-        own (`Collection[int]`): end tokens of the tokenizer and the model's generation configuration.
-        vocab_size (`int`): of the model, which must know all.
-    """
+    """vLLM adds `stop_token_ids` to `own`, of tokenizer and model; with Transformers, `eos_token_id` replaces them."""
     name = "stop_token_ids" if config.use_vllm else "eos_token_id"
-    given = _given(config).get(name)
+    given = (config.generation_kwargs or {}).get(name)
     if given is None:
         return list(own)
     tokens = list(given) if isinstance(given, list | tuple) else [given]
@@ -158,25 +123,21 @@ def end_tokens(config: Any, own: Collection[int], vocab_size: int) -> list[int]:
     return list(dict.fromkeys([*own, *tokens] if config.use_vllm else tokens))
 
 
+# Fields of a generation configuration that change nothing of what is drawn.
 COMPUTING_KEYS = {
     *("use_cache", "cache_implementation", "cache_config", "max_cache_len", "prefill_chunk_size", "compile_config"),
     *("disable_compile", "continuous_batching_config", "transformers_version"),
     *("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"),  # known to the trainer
 }
-"""Fields of a generation configuration that change nothing of what is drawn."""
 
+# Fields by which a model's own generation configuration would change what is drawn, wherever TRL gives none.
 DRAWING_KEYS = {name for name in vars(GenerationConfig()) if not name.startswith("_")} - COMPUTING_KEYS
-"""Fields by which a model's own generation configuration would change what is drawn, wherever TRL gives none."""
 
 
 def own_settings(generation_config: GenerationConfig, given: dict[str, Any]) -> dict[str, Any]:
-    """
-    Settings of a model's generation configuration that Transformers would add to those of a call, and that are known
-    to change what is drawn. `max_length` does not beside `max_new_tokens`. `given` holds what every call gives, or
-    None.
-    """
+    """What the model's own configuration would add to `given`, and that is known to change what is drawn."""
     known = SAMPLING_KEYS["transformers"] | REFUSED["transformers"].keys() | {"min_p"}
-    names = (known & DRAWING_KEYS) - {"max_length"}
+    names = (known & DRAWING_KEYS) - {"max_length"}  # which says nothing beside max_new_tokens
     values = {name: getattr(generation_config, name, None) for name in sorted(names) if given.get(name) is None}
     return {name: value for name, value in values.items() if value not in (None, False, 0, 1) and value != []}
 

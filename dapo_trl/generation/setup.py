@@ -2,11 +2,12 @@
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 from accelerate.logging import get_logger
 from transformers.integrations import is_deepspeed_zero3_enabled
+from trl.trainer import grpo_trainer
 
 from .compact import dropping_ended_rows
 from .kwargs import end_tokens, own_settings, without_own_settings
@@ -15,23 +16,25 @@ from .kwargs import end_tokens, own_settings, without_own_settings
 logger = get_logger(__name__)
 
 
-def built_with_vllm(args: Any, datasets: Iterable[Any], global_step: Callable[[], int]) -> AbstractContextManager:
+@contextlib.contextmanager
+def built_with_vllm(args: Any, datasets: Iterable[Any], global_step: Callable[[], int]) -> Iterator[None]:
     """Inside, a trainer that is built generates by our side of vLLM, which is not loaded without `use_vllm`."""
     if not args.use_vllm:
-        return contextlib.nullcontext()
-    from .vllm import generating_with
+        yield
+        return
+    from .vllm.generation import Generation
 
-    return generating_with(args, datasets, global_step)
+    original = grpo_trainer.VLLMGeneration
+    made = partial(Generation, args=args, datasets=datasets, global_step=global_step)
+    grpo_trainer.VLLMGeneration = made  # type: ignore[misc, assignment]
+    try:
+        yield
+    finally:
+        grpo_trainer.VLLMGeneration = original  # type: ignore[misc]
 
 
 def prepare_generation(trainer: Any, timed_sync: Callable) -> None:
-    """
-    Which tokens end a completion; and a server is told so, timed, and asked about texts that the trainer scores too.
-
-    Args:
-        trainer ([`DAPOTrainer`]): the trainer.
-        timed_sync (`Callable`): decorates what sends weights to vLLM.
-    """
+    """Sets which tokens end a completion, and prepares a server, whose transfers `timed_sync` decorates."""
     args = trainer.args
     vocab_size = trainer.model.config.get_text_config().vocab_size
     trainer.eos_token_ids = end_tokens(args, trainer.eos_token_ids, vocab_size)
@@ -43,7 +46,8 @@ def prepare_generation(trainer: Any, timed_sync: Callable) -> None:
                 "the policy's, so it is left out in training. What is meant for training goes into generation_kwargs."
             )
         return
-    from .vllm import ReleaseCallback, score_text
+    from .vllm.claim import ReleaseCallback
+    from .vllm.comparison import score_text
 
     generation = trainer.vllm_generation
     # Whatever the server has been told of the model: it ends where this trainer sees an end.
@@ -55,15 +59,13 @@ def prepare_generation(trainer: Any, timed_sync: Callable) -> None:
 
 @contextlib.contextmanager
 def generating(trainer: Any) -> Iterator[None]:
-    """
-    Inside, generation by Transformers takes rows that have ended out of the batch, and nothing from the model's own
-    generation configuration. With sharded weights, all processes must run the model equally often: rows stay then.
-    """
+    """Inside, Transformers drops rows that have ended, and goes by nothing of the model's own configuration."""
     if trainer.use_vllm:
         yield
         return
     model = trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_torch_compile=False)
     is_sharded = trainer.is_fsdp_enabled or is_deepspeed_zero3_enabled()
+    # All processes must run a sharded model equally often.
     is_compact = trainer.args.owns_batches and trainer.args.compact_generation and not is_sharded
     compact = dropping_ended_rows(model, trainer.generation_config) if is_compact else contextlib.nullcontext()
     with without_own_settings(model), compact:

@@ -14,12 +14,12 @@ from .panels import Panel
 from .runs import Run
 
 
+# Okabe and Ito's palette, which can be told apart with colour blindness; grey for its yellow, too pale on white.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6b6f76")
-"""Okabe and Ito's palette, which can be told apart with colour blindness; grey for its yellow, too pale on white."""
 
-SMOOTHED_FROM = 400
-"""Rollouts from which on curves are smoothed."""
+SMOOTHED_FROM = 400  # rollouts from which on curves are smoothed
 
+# Settings of Matplotlib, for `matplotlib.rc_context`.
 STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.formatter.limits": (-3, 6),
@@ -37,72 +37,47 @@ STYLE: dict[Any, Any] = {
     "lines.linewidth": 1.3,
     "text.parse_math": False,  # runs may have a $ in their names
 }
-"""Settings of Matplotlib, for `matplotlib.rc_context`."""
 
 
 @dataclass(frozen=True)
 class Chart:
-    """
-    A chart with its data.
-
-    Attributes:
-        title, unit (`str`): of the chart, and of its vertical axis.
-        x (`str`): `rollout` or `step`.
-        curves (`dict[str, pd.DataFrame]`): what [`curve`] returns, by name; an empty one keeps its colour free.
-    """
+    """A chart with its data."""
 
     title: str
-    unit: str
-    x: str
-    curves: dict[str, pd.DataFrame]
+    unit: str  # of the vertical axis
+    curves: dict[str, pd.DataFrame]  # what [`curve`] returns, by name; an empty one keeps its colour free
 
 
 def charts(panel: Panel, groups: dict[str, list[Run]]) -> list[Chart]:
-    """
-    The charts of a panel: one of all groups, or with several metrics one per group. None without data.
-
-    They are drawn over rollouts, or over optimizer steps if the rollouts of some run are unknown.
-    """
-    x = "rollout" if all("rollout" in run.training for runs in groups.values() for run in runs) else "step"
+    """The charts of a panel that have data: one of all groups, or with several metrics one per group."""
     if len(panel.metrics) == 1:
         (metric,) = panel.metrics
-        curves = {name: curve(runs, metric, x) for name, runs in groups.items()}
-        drawn = [Chart(panel.title, panel.unit, x, curves)]
+        drawn = [Chart(panel.title, panel.unit, {name: curve(runs, metric) for name, runs in groups.items()})]
     else:
         drawn = []
         for name, runs in groups.items():
-            curves = {label: curve(runs, metric, x) for metric, label in panel.metrics.items()}
-            title = panel.title if len(groups) == 1 else f"{panel.title}: {name}"
-            drawn.append(Chart(title, panel.unit, x, curves))
+            curves = {label: curve(runs, metric) for metric, label in panel.metrics.items()}
+            drawn.append(Chart(panel.title if len(groups) == 1 else f"{panel.title}: {name}", panel.unit, curves))
     return [chart for chart in drawn if any(len(values) for values in chart.curves.values())]
 
 
-def curve(runs: list[Run], metric: str, x: str) -> pd.DataFrame:
+def curve(runs: list[Run], metric: str) -> pd.DataFrame:
     """
-    A metric over rollouts or steps: its mean over the seeds that have it there, with a band.
-
-    The band of a training metric reaches from the smallest to the largest seed. That of an evaluation is its 95%
-    interval over problems, the mean over seeds; NaN where an evaluation has none, such as one of a single problem.
-
-    Args:
-        runs (`list[Run]`): seeds of one setting.
-        metric (`str`): name as in the log.
-        x (`str`): `rollout` or `step`.
-
-    Returns:
-        `pd.DataFrame` with columns `mean`, `low`, `high` and index `x`: empty if no run has the metric.
+    A metric's `mean`, `low` and `high` over the seeds that have it, by rollout. The band of a training metric
+    reaches from the smallest to the largest seed; that of an evaluation is its 95% interval over problems, the mean
+    over seeds; NaN where an evaluation has none, such as one of a single problem.
     """
-    columns = [x, metric, f"{metric}_low", f"{metric}_high"]
+    columns = ["rollout", metric, f"{metric}_low", f"{metric}_high"]
     is_evaluation = metric.startswith("eval_")
     tables = [run.evaluations if is_evaluation else run.training for run in runs]
     tables = [table.reindex(columns=columns).dropna(subset=metric) for table in tables]
     if not is_evaluation:
         tables = [table.assign(**{metric: _smooth(table[metric])}) for table in tables]
-    by_x = pd.concat(tables).groupby(x)
+    by_rollout = pd.concat(tables).groupby("rollout")
     if is_evaluation:
-        values = by_x.mean().where(by_x.count().eq(by_x.size(), axis="index"))
+        values = by_rollout.mean().where(by_rollout.count().eq(by_rollout.size(), axis="index"))
     else:
-        values = by_x[metric].agg(["mean", "min", "max"])
+        values = by_rollout[metric].agg(["mean", "min", "max"])
     return values.set_axis(["mean", "low", "high"], axis="columns")
 
 
@@ -112,7 +87,7 @@ def _smooth(values: pd.Series) -> pd.Series:
 
 
 def to_png(chart: Chart) -> bytes:
-    """A chart as a picture, of about the width of a column of a paper, with a legend if it has several curves."""
+    """A chart of about the width of a column of a paper, with a legend if it has several curves."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.2, 2.8), layout="constrained")
         draw(figure.subplots(), chart)
@@ -125,7 +100,6 @@ def to_png(chart: Chart) -> bytes:
 
 
 def draw(axes: Axes, chart: Chart) -> None:
-    """Draws a chart, without a legend."""
     for number, (name, values) in enumerate(chart.curves.items()):
         if len(values):
             marker = "o" if len(values) <= 12 else ""
@@ -135,6 +109,6 @@ def draw(axes: Axes, chart: Chart) -> None:
                 values.index, values["low"], values["high"], color=COLORS[number], alpha=0.16, linewidth=0
             )
     axes.set_title(chart.title)
-    axes.set_xlabel({"rollout": "Rollout", "step": "Optimizer step"}[chart.x])
+    axes.set_xlabel("Rollout")
     axes.set_ylabel(chart.unit)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))

@@ -23,22 +23,7 @@ PLOTS = "plots"
 
 
 def write_report(groups: dict[str, list[Run]], output_dir: Path, title: str, evaluations: list[Path]) -> Path:
-    """
-    Writes `report.html`, and its charts as `plots/*.png`.
-
-    Args:
-        groups (`dict[str, list[Run]]`): what [`~dapo_trl.reporting.runs.load_runs`] returns.
-        output_dir (`Path`): made if it does not exist.
-        title (`str`): heading of the page.
-        evaluations (`list[Path]`): further summaries of evaluations.
-
-    Returns:
-        `Path`: the page.
-
-    Raises:
-        ReportError: if there are more groups of runs than can be told apart.
-        SummaryError: if one of `evaluations` is not a summary.
-    """
+    """Writes `report.html`, and its charts as `plots/*.png`; `evaluations` are further summaries."""
     if len(groups) > len(COLORS):
         raise ReportError(
             f"{len(groups)} runs ({', '.join(groups)}) are more than can be told apart in one chart, {len(COLORS)}. "
@@ -67,7 +52,6 @@ def write_report(groups: dict[str, list[Run]], output_dir: Path, title: str, eva
 
 
 def _figures(runs: list[Run]) -> dict[str, str]:
-    """Whether training has ended, and the key figures."""
     going = sum(not run.is_ended for run in runs)
     status = "ended" if not going else "not ended" if len(runs) == 1 else f"{going} of {len(runs)} not ended"
     return {"Seeds": str(len(runs)), "Status": status} | key_figures(runs)

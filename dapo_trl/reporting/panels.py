@@ -10,14 +10,7 @@ from .runs import Run
 
 
 class Panel(NamedTuple):
-    """
-    What a chart shows: one metric of all groups of runs, or several metrics of one group.
-
-    Attributes:
-        title (`str`): of the chart.
-        unit (`str`): label of the vertical axis.
-        metrics (`dict[str, str]`): names for the legend, by metric. A single metric needs none.
-    """
+    """One metric of all groups of runs, or several metrics of one group, with names for the legend."""
 
     title: str
     unit: str
@@ -31,6 +24,19 @@ ENTROPY = Panel("Entropy", "nats per token", {"entropy": ""})
 PROBABILITY = Panel("Mean probability", "of trained tokens", {"mean_probability": ""})
 ACCEPTANCE = Panel("Acceptance rate", "share of generated groups", {"dynamic_sampling/acceptance_rate": ""})
 
+PLAIN = (Reason.RULE, Reason.GOLD_UNREADABLE)
+# Names for the legend, by metric.
+CLIPPED = {"clip_ratio/low_mean": "lower bound", "clip_ratio/high_mean": "upper bound"}
+LENGTHS = {
+    "completions/mean_length": "generated",
+    "completions/mean_accepted_length": "accepted",
+    "completions/mean_correct_length": "correct",
+}
+VERDICTS = {f"verifier/frac_{reason}": reason.replace("_", " ") for reason in Reason if reason not in PLAIN}
+SECONDS = {f"time/{phase}": phase.replace("_", " ") for phase in (*PHASES, "rollout")}
+SPEEDS = {f"tokens_per_second/{phase}": phase for phase in ("generation", "training", "rollout")}
+
+# All charts by heading, but for those of evaluations.
 SECTIONS = {
     "Learning": [ACCURACY, LENGTH, REWARD, ENTROPY, PROBABILITY],
     "Dynamic sampling": [
@@ -41,49 +47,20 @@ SECTIONS = {
         Panel("Generated per trained", "completions", {"dynamic_sampling/generated_per_trained": ""}),
     ],
     "Updates": [
-        Panel(
-            "Clipped tokens",
-            "share of trained tokens",
-            {"clip_ratio/low_mean": "lower bound", "clip_ratio/high_mean": "upper bound"},
-        ),
+        Panel("Clipped tokens", "share of trained tokens", CLIPPED),
         Panel("Gradient norm", "before clipping", {"grad_norm": ""}),
         Panel("Learning rate", "per optimizer step", {"learning_rate": ""}),
     ],
     "Completions": [
         Panel("Truncated completions", "share of generated", {"completions/clipped_ratio": ""}),
-        Panel(
-            "Length bias",
-            "tokens, mean",
-            {
-                "completions/mean_length": "generated",
-                "completions/mean_accepted_length": "accepted",
-                "completions/mean_correct_length": "correct",
-            },
-        ),
-        Panel(
-            "Verdicts not by plain rules",
-            "share of completions",
-            {
-                f"verifier/frac_{reason}": reason.replace("_", " ")
-                for reason in Reason
-                if reason not in (Reason.RULE, Reason.GOLD_UNREADABLE)
-            },
-        ),
+        Panel("Length bias", "tokens, mean", LENGTHS),
+        Panel("Verdicts not by plain rules", "share of completions", VERDICTS),
     ],
     "Time": [
-        Panel(
-            "Phases",
-            "seconds per rollout",
-            {f"time/{phase}": phase.replace("_", " ") for phase in (*PHASES, "rollout")},
-        ),
-        Panel(
-            "Tokens per second",
-            "tokens per second",
-            {f"tokens_per_second/{phase}": phase for phase in ("generation", "training", "rollout")},
-        ),
+        Panel("Phases", "seconds per rollout", SECONDS),
+        Panel("Tokens per second", "tokens per second", SPEEDS),
     ],
 }
-"""All charts by heading, but for those of evaluations."""
 
 
 def evaluation_metrics(runs: Iterable[Run]) -> list[str]:
@@ -93,14 +70,10 @@ def evaluation_metrics(runs: Iterable[Run]) -> list[str]:
 
 
 def evaluation_panels(groups: dict[str, list[Run]]) -> list[Panel]:
-    """A chart for each metric of evaluations."""
     metrics = evaluation_metrics(run for runs in groups.values() for run in runs)
     return [Panel(evaluation_name(metric), "mean over problems", {metric: ""}) for metric in metrics]
 
 
 def evaluation_name(metric: str) -> str:
-    """
-    >>> evaluation_name("eval_aime24_avg@32")
-    'Evaluation: aime24 avg@32'
-    """
+    """`eval_aime24_avg@32` as 'Evaluation: aime24 avg@32'."""
     return f"Evaluation: {metric.removeprefix('eval_').replace('_', ' ')}"

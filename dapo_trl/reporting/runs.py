@@ -1,6 +1,5 @@
 """Reads what runs have left in their output directories, and groups runs that are seeds of one setting."""
 
-import json
 import logging
 import os
 import re
@@ -12,13 +11,11 @@ import numpy as np
 import pandas as pd
 
 from ..monitoring import METRICS_FILE, read_metrics
-from ..monitoring.records import is_training_log
+from ..monitoring.logs import is_training_log
 from ..run.settings_file import read_settings
 
 
 logger = logging.getLogger(__name__)
-
-TRAINER_STATE = "trainer_state.json"
 
 _SEED = re.compile(r"[-_./ ]*seed[-_=]?\d+$", re.IGNORECASE)
 
@@ -29,50 +26,24 @@ class ReportError(ValueError):
 
 @dataclass(frozen=True)
 class Run:
-    """
-    One run, under way or ended.
-
-    Attributes:
-        path (`Path`): its output directory.
-        name (`str`): its name on the page.
-        training (`pd.DataFrame`): one row per rollout that was logged, with `rollout`, `step` and the means of what
-            was logged; one row per step, without `rollout`, where rollouts are unknown (runs of other trainers).
-        evaluations (`pd.DataFrame`): the same of evaluations, whose metrics begin with `eval_`.
-        settings, defaults (`dict[str, Any]`): by name; empty if they are unknown.
-        is_ended (`bool`): its training has come to its end; else it is under way, or was killed.
-    """
+    """One run, under way or ended, with its name on the page."""
 
     path: Path
     name: str
-    training: pd.DataFrame
-    evaluations: pd.DataFrame
-    settings: dict[str, Any]
+    training: pd.DataFrame  # a row per rollout: `rollout`, `step` and the means of what was logged
+    evaluations: pd.DataFrame  # the same of metrics that begin with `eval_`
+    settings: dict[str, Any]  # empty if they are unknown
     defaults: dict[str, Any]
     is_ended: bool
 
     @property
     def num_rollouts(self) -> int:
-        """Rollouts so far; rows, where rollouts are unknown."""
-        return int(self.training["rollout"].iloc[-1]) if "rollout" in self.training else len(self.training)
+        return int(self.training["rollout"].iloc[-1])
 
 
 def load_runs(paths: list[Path]) -> dict[str, list[Run]]:
-    """
-    Reads runs, and groups those whose directories differ only in a `seed<number>` at their end.
-
-    Args:
-        paths (`list[Path]`): output directories.
-
-    Returns:
-        `dict[str, list[Run]]`: runs by the name of their group.
-
-    Raises:
-        ReportError: if a directory is not one of a run, has no training record yet, or is given twice.
-    """
+    """Runs by the name of their group: those whose directories differ only in a `seed<number>` at their end."""
     paths = [path.resolve() for path in paths]
-    for path in paths:
-        if paths.count(path) > 1:
-            raise ReportError(f"{path} is given more than once. Give every run once.")
     parents = [Path(_SEED.sub("", str(path))) for path in paths]
     run_names, group_names = _short_names(paths), _short_names(parents)
     groups: dict[str, list[Run]] = {}
@@ -94,14 +65,10 @@ def _short_names(paths: list[Path]) -> dict[Path, str]:
 
 
 def load_run(path: Path, name: str) -> Run:
-    """
-    Reads one run.
-
-    Raises:
-        ReportError: if it is not a run's output directory, or has no training record yet.
-        ValueError: if its `settings.json` is damaged.
-    """
-    logs = _read_logs(path)
+    """Reads one run."""
+    if not (path / METRICS_FILE).is_file():
+        raise ReportError(f"{path} has no {METRICS_FILE}. Give the output_dir of a run that has logged something.")
+    logs = read_metrics(path)
     training = _by_rollout([log for log in logs if is_training_log(log)])
     if training.empty:
         raise ReportError(f"{path} has no training record yet. Wait for the end of its first rollout.")
@@ -111,34 +78,10 @@ def load_run(path: Path, name: str) -> Run:
     return Run(path, name, training, evaluations, settings, defaults, is_ended)
 
 
-def _read_logs(path: Path) -> list[dict[str, Any]]:
-    """`metrics.jsonl`, or for a run of another trainer the longest `trainer_state.json`."""
-    if not path.is_dir():
-        raise ReportError(f"{path} is not a directory. Give the output_dir of a run.")
-    if (path / METRICS_FILE).is_file():
-        return read_metrics(path)
-    histories = [_read_history(state) for state in (path / TRAINER_STATE, *path.glob(f"checkpoint-*/{TRAINER_STATE}"))]
-    longest = max(histories, key=len)
-    if not longest:
-        raise ReportError(
-            f"{path} has neither {METRICS_FILE} nor a readable {TRAINER_STATE}, nor has a checkpoint in it. Give the "
-            "output_dir of a run that has logged something."
-        )
-    return longest
-
-
-def _read_history(path: Path) -> list[dict[str, Any]]:
-    """Empty if the file is missing, or is being written just now."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))["log_history"]
-    except (OSError, ValueError, KeyError):
-        return []
-
-
 def _by_rollout(logs: list[dict[str, Any]]) -> pd.DataFrame:
     """Means of the logs of each rollout, and its last step."""
     table = pd.DataFrame(logs).select_dtypes("number").replace([np.inf, -np.inf], np.nan)
     if table.empty:
         return table
-    by_rollout = table.groupby(table["rollout" if "rollout" in table else "step"].to_numpy())
+    by_rollout = table.groupby(table["rollout"].to_numpy())
     return by_rollout.mean().assign(step=by_rollout["step"].max()).reset_index(drop=True)

@@ -16,15 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 class Sample(NamedTuple):
-    """
-    A completion to read.
-
-    Attributes:
-        kind (`str`): why it is shown.
-        step (`int`): optimizer steps before it was generated, up to one rollout less.
-        prompt, completion (`str`): texts.
-        facts (`dict[str, str]`): what else the table says of it: rewards, advantage, answer, verdict, length, ...
-    """
+    """A completion to read, why it is shown, and what else the table says of it."""
 
     kind: str
     step: int
@@ -34,11 +26,7 @@ class Sample(NamedTuple):
 
 
 def samples(run: Run) -> list[Sample]:
-    """
-    One completion of each kind, of the last rollout whose table can be read. None without `log_completions`.
-
-    Rare kinds choose first, and no completion is shown twice.
-    """
+    """One completion of each kind, of the last table that can be read; rare kinds choose first, none comes twice."""
     table = last_table(run.path / "completions")
     if table is None or not {"prompt", "completion", "step"} <= set(table.columns):
         return []
@@ -80,14 +68,7 @@ def _kinds(table: pd.DataFrame, settings: dict[str, Any]) -> Iterator[tuple[str,
 
 
 def disagreements(table: pd.DataFrame, settings: dict[str, Any]) -> pd.DataFrame:
-    """
-    Rows whose answer is spelt like the reference answer but counts as wrong, or otherwise and counts as right.
-
-    Args:
-        table (`pd.DataFrame`): completions as TRL logs them, rewards right after the completion.
-        settings (`dict[str, Any]`): the run's; which rewards decide (`dynamic_sampling_metric`, by default the first),
-            and above what (`correct_threshold`).
-    """
+    """Rows spelt like the reference answer but wrong by the filter rewards, or otherwise and right."""
     if not {"answer", "gold"} <= set(table.columns):
         return table.iloc[:0]
     named = settings.get("dynamic_sampling_metric") or []

@@ -30,12 +30,7 @@ _HIDDEN_SETTINGS = {
 
 
 def key_figures(runs: list[Run]) -> dict[str, str]:
-    """
-    The most important figures of the seeds of one setting: their means, with the range over the seeds in brackets.
-
-    Final values are means over the last tenth of the rollouts, evaluations are the last ones, the others are over the
-    whole run. Unknown ones are left out.
-    """
+    """Means over seeds and ranges: final values of the last tenth of the rollouts, evaluations the last ones."""
     table = pd.DataFrame([_figures(run) for run in runs]).dropna(axis="columns", how="all")
     return {str(name): _mean_and_range(table[name], _FORMATS.get(str(name), "{:.3f}".format)) for name in table}
 
@@ -45,7 +40,6 @@ _FORMATS: dict[str, Callable[[float], str]] = {
     "Generated per trained": "{:.2f}".format,
     "Time": lambda seconds: str(timedelta(seconds=round(seconds))),
 }
-"""Of key figures; the others have three digits behind the point."""
 
 
 def _figures(run: Run) -> dict[str, float]:
@@ -67,12 +61,7 @@ def _mean_and_range(values: pd.Series, form: Callable[[float], str]) -> str:
 
 
 def settings_table(groups: dict[str, list[Run]]) -> pd.DataFrame:
-    """
-    Settings by name, a column per group: of one group, those that are not the default; of several, those that differ.
-
-    Names of runs, seeds, and what follows from other settings are left out. Seeds of one setting that differ in more
-    than their seed show all values, joined by "or".
-    """
+    """Settings that differ, by name, a column per group; of a single group, those that are not the default."""
     runs = [run for members in groups.values() for run in members if run.settings]
     rows = {}
     for name in sorted({name for run in runs for name in run.settings} - _HIDDEN_SETTINGS):
@@ -96,14 +85,7 @@ def _text(value: Any) -> str:
 
 @dataclass(frozen=True)
 class EvaluationTable:
-    """
-    Evaluations on the same problems, judged by the same rule.
-
-    Attributes:
-        title (`str`): the data.
-        subtitle (`str`): problems, samples per problem, sampling, answer rule.
-        rows (`pd.DataFrame`): measures in percent with their intervals, by model.
-    """
+    """Evaluations on the same problems by the same rule: measures in percent, with intervals, by model."""
 
     title: str
     subtitle: str
@@ -111,22 +93,11 @@ class EvaluationTable:
 
 
 def find_summaries(groups: dict[str, list[Run]], given: list[Path]) -> list[tuple[str, dict[str, Any]]]:
-    """
-    Summaries of evaluations, each with the name of its model.
-
-    Args:
-        groups (`dict[str, list[Run]]`): summaries in `evaluation` directories of runs and checkpoints are found.
-        given (`list[Path]`): further ones, such as of the model before training. They come first.
-
-    Raises:
-        SummaryError: if a given file is not a summary. A found one that is not is passed over with a warning.
-    """
+    """Summaries with names of their models: the given ones, then those of runs and checkpoints that can be read."""
     summaries = []
     for path in given:
         summary = read_summary(path)
-        name = summary["model"]["name"]
-        is_directory = Path(name).is_absolute() or name.startswith(".")  # otherwise an id on the Hub
-        summaries.append((Path(name).name if is_directory else name, summary))
+        summaries.append((Path(summary["model"]["name"]).name, summary))
     known = {path.resolve() for path in given}
     for run in (run for runs in groups.values() for run in runs):
         paths = sorted(

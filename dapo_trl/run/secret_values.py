@@ -25,8 +25,7 @@ from urllib.parse import quote, unquote
 from huggingface_hub import get_token
 
 
-NOT_PUBLISHED = "not-published"
-"""Stands for a secret."""
+NOT_PUBLISHED = "not-published"  # stands for a secret
 
 # Names, as lower-case words with spaces between them.
 _OF_SECRETS = re.compile(
@@ -53,60 +52,32 @@ _remembered: set[str] = set()
 
 @functools.cache
 def is_secret_name(name: str) -> bool:
-    """
-    Whether a setting, a flag or an environment variable holds a secret, by its name in any case of letters.
-
-    >>> [is_secret_name(name) for name in ("--hub-token", "WANDB_API_KEY", "apiKey", "HF_TOKEN_2")]
-    [True, True, True, True]
-    >>> [is_secret_name(name) for name in ("eos_token", "max_tokens", "token_normalization", "HF_TOKEN_PATH")]
-    [False, False, False, False]
-    """
+    """Whether a setting, a flag or an environment variable holds a secret, by its name in any case of letters."""
     words = " ".join(re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)).lower()
     is_measure = "@" in name  # pass@8
     return not is_measure and not _OF_OTHERS.search(words) and bool(_OF_SECRETS.search(words))
 
 
 def remember(*parts: Any) -> None:
-    """
-    Takes note of the secrets in settings. From then on this process masks them in everything it writes.
-
-    Args:
-        parts: dataclasses, dictionaries, lists or texts.
-    """
+    """Notes the secrets in settings (dataclasses, dictionaries, lists, texts): from now on this process masks them."""
     for part in parts:
         is_settings = dataclasses.is_dataclass(part) and not isinstance(part, type)
         _remembered.update(_secrets_in(vars(part) if is_settings else part))
 
 
 def mask_text(text: str) -> str:
-    """
-    A text without secrets.
-
-    >>> mask_text("http://me:pa55word@localhost:8000/v1?api_key=abc")
-    'http://not-published@localhost:8000/v1?api_key=not-published'
-    """
+    """`http://me:pa55word@host/v1?api_key=abc` becomes `http://not-published@host/v1?api_key=not-published`."""
     return _mask_text(text, _known())
 
 
 def mask_values(value: Any) -> Any:
-    """
-    A value without secrets, to be written as JSON or else.
-
-    Args:
-        value: dictionaries, lists and tuples of any depth. Texts in them are masked, and what stands under the name of
-            a secret; names, numbers and other objects stay.
-    """
+    """Masks texts in dictionaries, lists and tuples of any depth, and all under the name of a secret."""
     known = _known()
     return _map_texts(value, lambda text, is_secret: NOT_PUBLISHED if is_secret and text else _mask_text(text, known))
 
 
 def mask_words(words: Sequence[str]) -> list[str]:
-    """
-    The words of a command line without secrets.
-
-    >>> mask_words(["--hub-token", "abc", "--seed", "1"])
-    ['--hub-token', 'not-published', '--seed', '1']
-    """
+    """`--hub-token abc --seed 1` becomes `--hub-token not-published --seed 1`."""
     masked, is_secret = [], False
     for word in words:
         flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)

@@ -7,7 +7,7 @@ import pytest
 from trl import GRPOConfig
 
 from dapo_trl import DAPOConfig
-from dapo_trl.generation.vllm import check_weight_transfer
+from dapo_trl.generation.vllm.preflight import check_weight_transfer
 from dapo_trl.run.secret_values import NOT_PUBLISHED
 
 

@@ -6,7 +6,7 @@ from peft import LoKrConfig, LoraConfig
 from transformers import OPTForCausalLM
 
 from dapo_trl import DAPOConfig, DAPOTrainer
-from dapo_trl.batching import loss_mask
+from dapo_trl.batching.padding import loss_mask
 from dapo_trl.checks.model import check_dropout, configured_dropout
 from dapo_trl.train import make_parser
 

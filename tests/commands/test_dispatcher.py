@@ -82,7 +82,7 @@ def test_as_a_program(tmp_path):
     assert finished.returncode == 2
     assert "Traceback" not in finished.stderr
     last_line = finished.stderr.splitlines()[-1]  # libraries may print before
-    assert last_line.startswith(f"error: {tmp_path / 'absent'} is not a directory")
+    assert last_line.startswith(f"error: {tmp_path / 'absent'} has no metrics.jsonl")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from peft import LoraConfig, get_peft_model
 from torch.nn.utils import vector_to_parameters
 from transformers import TrainerCallback
 
-from dapo_trl.generation.vllm import score_text
+from dapo_trl.generation.vllm.comparison import score_text
 from tests.distributed.scenarios import trained
 from tests.distributed.spread import DDP
 from tests.helpers import tiny_model

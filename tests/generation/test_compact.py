@@ -158,7 +158,6 @@ def prompt_tuned_model() -> PreTrainedModel:
 LEFT_ALONE = {
     "static cache": (tiny_model, {"cache_implementation": "static", "disable_compile": True}),
     "no cache": (tiny_model, {"use_cache": False}),
-    "encoder's repetition penalty": (tiny_model, {"encoder_repetition_penalty": 1.2}),
     "prompt in chunks": (tiny_model, {"prefill_chunk_size": 2}),
     "beams": (tiny_model, {"num_beams": 2, "do_sample": False}),
     "state-space model": (mamba_model, {}),

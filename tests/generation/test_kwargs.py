@@ -228,15 +228,9 @@ REFUSED = {
         "min_p": (0.1, "contradicts min_p=None"),
         "repetition_penalty": (1.1, "contradicts repetition_penalty=1.0"),
         "forced_eos_token_id": (EOS, "would look like one that has ended"),
-        "forced_bos_token_id": (5, "has not chosen"),
         "guidance_scale": (2.0, "another distribution"),
         "logits_processor": ([print], "is unknown, or not made for training.*eos_token_id"),
         "prompt_lookup_num_tokens": (3, "is unknown, or not made for training"),
-        "output_scores": (True, "TRL expects tokens"),
-        "output_logits": (True, "TRL expects tokens"),
-        "length_penalty": (0.5, "searched for instead of sampled"),
-        "early_stopping": (True, "searched for instead of sampled"),
-        "num_beam_groups": (2, "searched for instead of sampled"),
         "disable_compile": (True, "is unknown, or not made for training"),
         "repitition_penalty": (1.1, "is unknown, or not made for training"),
     },
@@ -247,14 +241,10 @@ REFUSED = {
         "stop_token_ids": ([True], "given by number"),
         "ignore_eos": (True, "behind their end"),
         "n": (4, "num_generations"),
-        "best_of": (4, "instead of sampled"),
-        "use_beam_search": (True, "instead of sampled"),
         "max_tokens": (5, "contradicts max_completion_length=16"),
         "temperature": (0.5, "contradicts temperature=0.8"),
         "logprobs": (5, "the first value for that of the sampled token"),
         "echo": (True, "as if it were generated"),
-        "truncate_prompt_tokens": (5, "would not be the one generated from"),
-        "thinking_token_budget": (5, "has not chosen"),
         "prompt_logprobs": (1, "is unknown, or not made for training.*stop_token_ids"),
         "stream": (True, "is unknown, or not made for training"),
         "pad_token_id": (0, "is unknown, or not made for training"),
@@ -277,11 +267,6 @@ def test_end_tokens_that_are_none(value):
         config(eos_token_id=value)
 
 
-def test_stop_tokens_are_a_list():
-    with pytest.raises(ValueError, match=r"stop_token_ids': 5\} must be a list. Set stop_token_ids to \[5\]"):
-        config(use_vllm=True, stop_token_ids=5)
-
-
 def test_tokens_that_the_model_does_not_have():
     with pytest.raises(ValueError, match="the model has no token 128, only 128 tokens.*Set eos_token_id to tokens of"):
         build(DAPOTrainer, {"generation_kwargs": {"eos_token_id": [EOS, 128]}}, rollout_func=None)
@@ -291,7 +276,7 @@ def test_what_changes_nothing_is_taken():
     same = {"temperature": 0.8, "top_p": 0.9, "max_new_tokens": 16, "num_beams": 1, "do_sample": True}
     assert config(**same).generation_kwargs == same
     config(use_vllm=True, temperature=0.8, max_tokens=16, ignore_eos=False, stop=[], logprobs=0)
-    config(min_p=0.0, length_penalty=1.0, early_stopping=False, output_scores=False)
+    config(min_p=0.0, return_dict_in_generate=False)
     config(use_vllm=True, min_p=0.0)
     assert config(suppress_tokens=[5], min_new_tokens=2).generation_kwargs["suppress_tokens"] == [5]
 

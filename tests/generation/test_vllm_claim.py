@@ -7,8 +7,9 @@ from time import sleep
 import httpx
 import pytest
 
-from dapo_trl.generation.vllm import ServerInUseError, UnreachableError, claim
-from dapo_trl.generation.vllm.claim import Claim, check_unused
+from dapo_trl.generation.vllm import claim
+from dapo_trl.generation.vllm.claim import Claim, ServerInUseError, check_unused
+from dapo_trl.generation.vllm.preflight import UnreachableError
 from tests.json_server import JSONHandler, running
 
 

@@ -8,7 +8,7 @@ from trl import ModelConfig
 
 from dapo_trl import DAPOConfig
 from dapo_trl.commands.vllm_command import main
-from dapo_trl.generation.vllm import format_command, longest_prompt, server_command
+from dapo_trl.generation.vllm.command import format_command, longest_prompt, server_command
 
 from ..command import save_model, write_problems, write_recipe
 from ..helpers import CHAT_TEMPLATE, char_tokenizer

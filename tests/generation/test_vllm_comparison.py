@@ -9,17 +9,18 @@ from peft import LoraConfig, get_peft_model
 from trl.generation.vllm_client import VLLMClient
 
 from dapo_trl import DAPOTrainer
-from dapo_trl.generation.vllm import ServerError, ServerMismatchError, comparison
+from dapo_trl.generation.vllm import comparison
 from dapo_trl.generation.vllm.client import GuardedClient
 from dapo_trl.generation.vllm.comparison import (
     TEXT,
+    USUAL_DIFFERENCES,
     find_difference,
     score_text,
     text_ids,
     tolerance,
-    usual_difference,
 )
-from dapo_trl.generation.vllm.generation import Generation
+from dapo_trl.generation.vllm.generation import Generation, ServerError
+from dapo_trl.generation.vllm.preflight import ServerMismatchError
 from tests.helpers import FIRST_CHARACTER, VOCABULARY, build, char_tokenizer, tiny_model
 from tests.recording_vllm import FakeClient, HeldClaim
 
@@ -53,7 +54,7 @@ def test_no_number_is_no_agreement(value):
 def test_the_coarsest_type_decides():
     model = tiny_model()
     assert [tolerance(model, precision) for precision in ("no", "fp16", "bf16")] == [0.002, 0.03, 0.15]
-    assert usual_difference(model, "bf16") == 0.1
+    assert tolerance(model, "bf16", USUAL_DIFFERENCES) == 0.1
     assert tolerance(tiny_model(dtype=torch.float16), "no") == 0.03
     adapted = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"]))
     for name, parameter in adapted.named_parameters():
@@ -65,7 +66,7 @@ def test_the_coarsest_type_decides():
 def test_eight_bits_round_more():
     model = tiny_model()
     model.lm_head.weight.__class__ = type("Int8Params", (torch.nn.Parameter,), {})
-    assert tolerance(model, "bf16") == usual_difference(model, "no") == 0.5
+    assert tolerance(model, "bf16") == tolerance(model, "no", USUAL_DIFFERENCES) == 0.5
 
 
 # The trainer's side

@@ -14,8 +14,9 @@ from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer import grpo_trainer
 
 from dapo_trl import DAPOTrainer
-from dapo_trl.generation.vllm import Generation, check_weight_transfer
 from dapo_trl.generation.vllm.client import NOTHING_GENERATED, limit_requests
+from dapo_trl.generation.vllm.generation import Generation
+from dapo_trl.generation.vllm.preflight import check_weight_transfer
 from tests.helpers import EOS, FIRST_CHARACTER, build
 from tests.packed_transfer import receive_packed
 from tests.recording_vllm import FakeClient

@@ -6,9 +6,10 @@ import httpx
 import pytest
 from accelerate import Accelerator
 
-from dapo_trl.generation.vllm import ServerError, ServerMismatchError, UnreachableError, generation
+from dapo_trl.generation.vllm import generation
 from dapo_trl.generation.vllm.client import NOTHING_GENERATED, GuardedClient
-from dapo_trl.generation.vllm.generation import Generation
+from dapo_trl.generation.vllm.generation import Generation, ServerError
+from dapo_trl.generation.vllm.preflight import ServerMismatchError, UnreachableError
 from tests.recording_vllm import FakeClient, HeldClaim
 
 

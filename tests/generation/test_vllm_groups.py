@@ -11,9 +11,10 @@ from trl.generation import vllm_generation
 from trl.generation.vllm_client import VLLMClient
 
 from dapo_trl import DAPOTrainer
-from dapo_trl.generation.vllm import Generation, generation, groups
-from dapo_trl.generation.vllm.client import GuardedClient
-from dapo_trl.generation.vllm.groups import generate_groups, group_seed
+from dapo_trl.generation.vllm import client as client_module
+from dapo_trl.generation.vllm import generation
+from dapo_trl.generation.vllm.client import GuardedClient, generate_groups, group_seed
+from dapo_trl.generation.vllm.generation import Generation
 from dapo_trl.monitoring.metrics import count_copies
 from tests.helpers import EOS, FIRST_CHARACTER, VOCABULARY, build, train, weights
 from tests.recording_vllm import FakeClient, HeldClaim
@@ -81,15 +82,15 @@ def trls_client() -> tuple[VLLMClient, list[tuple[str, dict]]]:
     return client, posted
 
 
-def asked(prompts, features=None, **changed) -> tuple[dict, list[tuple[str, dict]], dict, list[tuple[str, dict]]]:
+def asked(prompts, **changed) -> tuple[dict, list[tuple[str, dict]], dict, list[tuple[str, dict]]]:
     """TRL's answer and posts, and ours."""
     arguments = SAMPLING | changed
     client, expected_posts = trls_client()
-    expected = client.generate(prompts=prompts, features=features, **arguments)
+    expected = client.generate(prompts=prompts, **arguments)
     client, posts = trls_client()
     guarded = GuardedClient(client, 1.0, HeldClaim())
     guarded.group_seed = lambda number: 1000 + number
-    return expected, expected_posts, guarded.generate(prompts=prompts, features=features, **arguments), posts
+    return expected, expected_posts, guarded.generate(prompts=prompts, **arguments), posts
 
 
 PROMPTS = [[1, 2, 3], [4, 5], [1, 2, 3], [6]]
@@ -106,19 +107,6 @@ def test_nothing_but_the_seed_differs_from_trls_request(generation_kwargs):
         assert body == whole | {"prompt": [PROMPTS[number]], "seed": 1000 + number}
 
 
-def test_images_keep_their_prompts():
-    features = [{"image": 0}, None, {"image": 2}, None]
-    expected, expected_posts, actual, posts = asked(PROMPTS, features)
-    assert actual == expected
-    order = {str(body["token_ids"]) + str(body["features"]): body for _, body in expected_posts}
-    assert len(posts) == len(expected_posts) == 4
-    for _, body in posts:
-        whole = order[str(body["token_ids"]) + str(body["features"])]
-        sampling = {**whole["sampling_params"], "seed": body["sampling_params"]["seed"]}
-        assert body | {"request_id": ""} == whole | {"request_id": "", "sampling_params": sampling}
-    assert sorted(body["sampling_params"]["seed"] for _, body in posts) == [1000, 1001, 1002, 1003]
-
-
 def test_answers_without_logprobs():
     def generate(prompts, **kwargs):
         return {"prompt_ids": prompts, "completion_ids": [[1]], "logprobs": None, "logprob_token_ids": None}
@@ -129,7 +117,7 @@ def test_answers_without_logprobs():
 
 
 def test_all_groups_are_under_way_together_up_to_a_limit(monkeypatch):
-    monkeypatch.setattr(groups, "MAX_REQUESTS", 3)
+    monkeypatch.setattr(client_module, "MAX_REQUESTS", 3)
     together, under_way, most = threading.Barrier(3), [], []
 
     def generate(prompts, **kwargs):

@@ -5,11 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from dapo_trl.generation.vllm import ServerMismatchError, UnreachableError, preflight
+from dapo_trl.generation.vllm import preflight
 from dapo_trl.generation.vllm.preflight import (
     Requirements,
+    ServerMismatchError,
+    UnreachableError,
+    _shared_gpus,
     check_server,
-    is_local,
     trainer_gpus,
     visible_gpus,
     wait_for_server,
@@ -142,8 +144,9 @@ def test_which_gpus(monkeypatch):
 
 
 def test_a_server_elsewhere_has_other_gpus():
-    assert is_local("http://127.0.0.1:8000") and is_local("http://localhost:8000") and is_local("http://0.0.0.0:1")
-    assert not is_local("http://gpu-17:8000")
+    gpus = ("2", "3")
+    assert _shared_gpus("http://127.0.0.1:8000", INFO, gpus) == _shared_gpus("http://0.0.0.0:1", INFO, gpus) == [*gpus]
+    assert _shared_gpus("http://gpu-17:8000", INFO, gpus) == []
 
 
 def test_waits_for_a_server_that_is_not_up_yet(server, monkeypatch):

@@ -4,8 +4,7 @@ from functools import partial
 
 import pytest
 
-from dapo_trl.generation.vllm.client import GuardedClient
-from dapo_trl.generation.vllm.groups import group_seed
+from dapo_trl.generation.vllm.client import GuardedClient, group_seed
 from tests.helpers import FIRST_CHARACTER
 from tests.recording_vllm import HeldClaim
 

@@ -7,7 +7,9 @@ import httpx
 import pytest
 from transformers import TrainerCallback
 
-from dapo_trl.generation.vllm import ServerError, UnreachableError, generation
+from dapo_trl.generation.vllm import generation
+from dapo_trl.generation.vllm.generation import ServerError
+from dapo_trl.generation.vllm.preflight import UnreachableError
 from dapo_trl.run.checkpoint import last_complete_checkpoint
 
 from .proxy import Proxy, let_through

@@ -5,7 +5,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from dapo_trl.generation.vllm import ServerInUseError, ServerMismatchError, claim
+from dapo_trl.generation.vllm import claim
+from dapo_trl.generation.vllm.claim import ServerInUseError
+from dapo_trl.generation.vllm.preflight import ServerMismatchError
 
 from .models import save_tiny
 from .server import OPTIONS

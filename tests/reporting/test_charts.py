@@ -41,23 +41,23 @@ def columns(values) -> list[list[float]]:
 def test_band_reaches_from_the_smallest_to_the_largest_seed(tmp_path):
     rewards = {"a-seed0": [0.0, 0.2, 0.4], "a-seed1": [0.2, 0.6], "a-seed2": [0.4, 0.4]}
     (runs,) = load_runs([rising_run(tmp_path / name, values) for name, values in rewards.items()]).values()
-    values = curve(runs, "reward", "rollout")
+    values = curve(runs, "reward")
     assert values.index.tolist() == [1, 2, 3]
     # One seed alone has come to the third rollout.
     assert columns(values) == [pytest.approx([0.2, 0.4, 0.4]), [0.0, 0.2, 0.4], [0.4, 0.6, 0.4]]
-    assert curve(runs, "entropy", "rollout").empty
+    assert curve(runs, "entropy").empty
 
 
 def test_long_runs_are_smoothed(tmp_path):
     run = rising_run(tmp_path / "a", [0.0, 1.0] * (SMOOTHED_FROM // 2))  # over a hundredth, which is four rollouts
     (runs,) = load_runs([run]).values()
-    smoothed = curve(runs, "reward", "rollout")["mean"].tolist()
+    smoothed = curve(runs, "reward")["mean"].tolist()
     assert smoothed[:3] == pytest.approx([0, 1 / 2, 1 / 3]) and set(smoothed[3:]) == {1 / 2}
 
 
 def test_evaluations_have_the_mean_of_their_intervals(tmp_path):
     runs = seeds_of(tmp_path, [evaluation(1, 0.4, low=0.2, high=0.6)], [evaluation(1, 0.6, low=0.5, high=0.7)])
-    assert columns(curve(runs, "eval_avg@4", "rollout")) == [
+    assert columns(curve(runs, "eval_avg@4")) == [
         pytest.approx([0.5]),
         pytest.approx([0.35]),
         pytest.approx([0.65]),
@@ -68,7 +68,7 @@ def test_the_band_has_a_gap_where_a_seed_has_no_interval(tmp_path):
     ends = {"low": 0.2, "high": 0.6}
     first = [evaluation(1, 0.0), evaluation(2, 0.4, **ends), evaluation(3, 0.4, **ends)]
     second = [evaluation(1, 0.4, **ends), evaluation(2, 0.4, **ends)]
-    values = curve(seeds_of(tmp_path, first, second), "eval_avg@4", "rollout")
+    values = curve(seeds_of(tmp_path, first, second), "eval_avg@4")
     assert columns(values) == [
         [0.2, 0.4, 0.4],
         pytest.approx([math.nan, 0.2, 0.2], nan_ok=True),
@@ -77,7 +77,7 @@ def test_the_band_has_a_gap_where_a_seed_has_no_interval(tmp_path):
 
 
 def test_evaluation_of_one_problem_has_no_interval(tmp_path):
-    values = curve(seeds_of(tmp_path, [evaluation(1, 0.5)]), "eval_avg@4", "rollout")
+    values = curve(seeds_of(tmp_path, [evaluation(1, 0.5)]), "eval_avg@4")
     assert values["mean"].tolist() == [0.5] and values["low"].isna().all()
 
 
@@ -102,14 +102,6 @@ def test_without_data_there_is_no_chart(tmp_path):
     groups = load_runs([rising_run(tmp_path / "a", [0.1])])
     drawn = [chart.title for panels in SECTIONS.values() for panel in panels for chart in charts(panel, groups)]
     assert drawn == ["Reward"]
-
-
-def test_charts_are_over_steps_if_rollouts_of_some_run_are_unknown(tmp_path):
-    known = rising_run(tmp_path / "a", [0.0])
-    unknown = write_run(tmp_path / "b", [{"step": 3, "loss": 0.1, "reward": 0.0}])
-    assert charts(REWARD, load_runs([known]))[0].x == "rollout"
-    (chart,) = charts(REWARD, load_runs([known, unknown]))
-    assert (chart.x, [values.index.tolist() for values in chart.curves.values()]) == ("step", [[2], [3]])
 
 
 def test_what_is_drawn(tmp_path):

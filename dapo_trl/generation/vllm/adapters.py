@@ -14,35 +14,20 @@ from peft.utils.integrations import dequantize_module_weight
 from torch import nn
 
 
-AdapterLayer = Any
-"""A `BaseTunerLayer` and an `nn.Module`, for which Python has no type."""
+AdapterLayer = Any  # a `BaseTunerLayer` and an `nn.Module`, for which Python has no type
 
-QUANTIZED = ("Params4bit", "Int8Params")
-"""Classes of parameters that hold packed integers, which a server cannot load."""
+QUANTIZED = ("Params4bit", "Int8Params")  # classes of parameters that hold packed integers, which a server cannot load
 
 
 def merged_params(
     model: PeftModel, gather: Callable[[list[nn.Parameter]], AbstractContextManager]
 ) -> Iterator[tuple[str, torch.Tensor]]:
     r"""
-    Parameters of the model that its adapters amount to.
-
-    Merging the adapters into the model, sending it and unmerging them rounds the base weights twice at every call: in
-    bfloat16 they drift away. Here every weight is merged on the side,
-
-    $$ W' = W + \frac{\alpha}{r} B A, $$
-
-    so that $W$ never changes and no more than one layer is held twice. Quantized weights are sent dequantized.
-
-    A value never changes once it is handed out: vLLM copies nothing before it has collected 1 GiB or everything. What
-    the receiver lets go of is freed.
-
-    Args:
-        model (`PeftModel`): the model.
-        gather (`Callable`): context manager in which the given parameters are whole, on every process.
-
-    Yields:
-        Name in the base model and value.
+    Names and values of the parameters that base model and adapters amount to, $W' = W + \frac{\alpha}{r} B A$.
+    Merging into the model, sending and unmerging would round the base weights twice at every call: in bfloat16 they
+    drift away. Here every weight is merged on the side, so that $W$ never changes and no more than one layer is held
+    twice; quantized weights are sent dequantized. `gather` makes parameters whole, on every process. A value never
+    changes once it is handed out: vLLM copies nothing before it has collected 1 GiB or everything.
     """
     sent = set()
     for name, module, layers in base_modules(model.get_base_model()):
@@ -63,8 +48,7 @@ def base_modules(
     module: Any, name: str = "", layers: tuple[AdapterLayer, ...] = ()
 ) -> Iterator[tuple[str, nn.Module, tuple[AdapterLayer, ...]]]:
     """
-    Modules of a model as if it had no adapters, with trained copies in place of what they replace: name in the base
-    model, module, and the adapter layers around it, the outermost first. `name` and `layers` are those of `module`.
+    Modules as without adapters or replaced by trained copies: base name, module, adapter layers around (outer first).
     """
     adapter: Any = module
     if isinstance(module, BaseTunerLayer):
@@ -104,13 +88,7 @@ def merged(module: nn.Module, layers: Sequence[AdapterLayer], name: str) -> torc
 
 
 def check_adapters(model: nn.Module, mode: str) -> None:
-    """
-    Refuses adapters that vLLM could not be sent as weights of the base model. A model without adapters passes.
-
-    Raises:
-        ValueError: for adapters that are no change of weights; that make two matrices of one; and on a quantized
-            model, in colocated mode or if they are more than a summand.
-    """
+    """Refuses adapters that vLLM could not be sent as weights of the base model."""
     if not isinstance(model, PeftModel):
         return
     around = {module: layers for _, module, layers in base_modules(model) if layers}
@@ -154,11 +132,7 @@ def dequantized(module: nn.Module, layers: Sequence[AdapterLayer]) -> torch.Tens
 
 @contextlib.contextmanager
 def restored_base_weights(model: nn.Module) -> Iterator[None]:
-    """
-    Puts the weights under adapters back afterwards, from a copy in CPU memory.
-
-    For sharded models (FSDP), whose layers cannot be merged one at a time.
-    """
+    """Puts weights under adapters back, from a copy on the CPU: FSDP's layers cannot be merged one at a time."""
     parameters = [p for _, module, layers in base_modules(model) if layers for p in module.parameters(recurse=False)]
     copies = [parameter.detach().to("cpu", copy=True) for parameter in parameters]
     try:

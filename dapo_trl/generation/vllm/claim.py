@@ -1,10 +1,9 @@
 """
 One run per server: a mark on the server's weights, which the run that uses it renews.
 
-A second trainer would end both runs: the server's engine dies when weights arrive in the middle of a request. So a run
-looks for the mark of another one before it connects. vLLM keeps one text beside its weights (`/weight_info`,
-`/update_weight_version`), and answers for it at any time: between two steps of generation, and after a transfer of
-weights, which it puts off.
+The server's engine dies when weights arrive in the middle of a request. So a run looks for the mark of another one
+before it connects. vLLM keeps one text beside its weights (`/weight_info`, `/update_weight_version`), and answers for
+it at any time: between two steps of generation, and after a transfer of weights, which it puts off.
 """
 
 import atexit
@@ -25,17 +24,10 @@ from .preflight import BAD_ANSWERS, PROBE_TIMEOUT, ServerMismatchError, Unreacha
 
 logger = logging.getLogger(__name__)
 
-RENEWAL_SECONDS = 3.0
-"""Pause between two renewals of a mark."""
-
-WATCHED_SECONDS = 30
-"""Seconds without renewal after which a mark counts as left behind; a process may be busy for some of them."""
-
-RUN = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
-"""This process. Of its trainers, the latest has the server."""
-
-LOCK = threading.Lock()
-"""Held by who writes a mark, so that no claim of this process replaces the mark of another one."""
+RENEWAL_SECONDS = 3.0  # pause between two renewals of a mark
+WATCHED_SECONDS = 30  # without renewal, a mark counts as left behind; a process may be busy for some of them
+RUN = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"  # this process; its latest trainer has the server
+LOCK = threading.Lock()  # held by who writes a mark, so that no claim of this process replaces the mark of another one
 
 
 class ServerInUseError(ServerMismatchError):
@@ -44,10 +36,8 @@ class ServerInUseError(ServerMismatchError):
 
 class Claim:
     """
-    The hold of a run on a server.
-
-    The mark is `dapo-<run>-<weights>-<beat>`: who holds the server, which weights it was sent, and a number that
-    grows, or `free` when the run is over. A thread renews it until then.
+    The hold of a run on a server, by a mark `dapo-<run>-<weights>-<beat>`: who holds the server, which weights it was
+    sent, and a number that grows, or `free` when the run is over. A thread renews it until then.
     """
 
     def __init__(self, url: str):
@@ -61,7 +51,6 @@ class Claim:
 
     @property
     def is_taken(self) -> bool:
-        """Whether the mark is renewed."""
         return self._over is not None
 
     def is_on_server(self) -> bool:
@@ -69,14 +58,7 @@ class Claim:
         return (self._read() or "").startswith(self._prefix)
 
     def take(self) -> None:
-        """
-        Marks the server as this run's, unless it is already. A server that cannot be marked is not.
-
-        Raises:
-            ServerInUseError: if it bears the mark of another run, which is renewed.
-            UnreachableError: if the server's engine does not answer.
-            httpx.HTTPError: if the server does not answer properly.
-        """
+        """Marks the server as this run's, unless it is already; a server that cannot be marked is left as it is."""
         try:
             mark = self._read()
         except httpx.TimeoutException as error:
@@ -102,8 +84,7 @@ class Claim:
 
     def refuse_if_used(self, mark: str | None) -> None:
         """
-        Raises [`ServerInUseError`] if it is another run's mark, and renewed within [`WATCHED_SECONDS`], in which the
-        server answers: nothing is compared with a clock of another machine.
+        Refuses another run's mark if it is renewed while watched: nothing is compared with another machine's clock.
         """
         if not self._is_of_another(mark):
             return
@@ -184,12 +165,7 @@ class Claim:
 
 
 def check_unused(url: str) -> None:
-    """
-    Refuses a server that a run trains with: any request under way when weights arrive ends its engine.
-
-    Raises:
-        ServerInUseError: if it bears a mark that is renewed. A server without marks passes.
-    """
+    """Refuses a server that a run trains with: any request under way when weights arrive ends its engine."""
     claim = Claim(url)
     try:
         claim.refuse_if_used(claim._read())

@@ -1,14 +1,15 @@
 """TRL's client of a vLLM server, whose failures wait until all processes react to them."""
 
 import contextlib
+import hashlib
+import itertools
 from collections.abc import Callable, Iterator
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from accelerate.logging import get_logger
 
 from .claim import Claim, ServerInUseError
-from .groups import MAX_REQUESTS, generate_groups
 from .preflight import BAD_ANSWERS, PROBE_TIMEOUT, http
 
 
@@ -16,22 +17,15 @@ logger = get_logger(__name__)
 
 Result = TypeVar("Result")
 
+MAX_REQUESTS = 512  # under way at the same time: more would come near the usual limit of open files (1024)
+
 NOTHING_GENERATED: dict[str, Any] = {"prompt_ids": [], "completion_ids": [], "logprobs": None}
 
 
 class GuardedClient:
     """
-    TRL's client, whose failures wait until all processes react to them.
-
-    After a failure, calls do nothing until the fault is taken.
-
-    Args:
-        client (`VLLMClient`): TRL's client, used as it is but for its session: see [`limit_requests`].
-        request_timeout (`float`): seconds after which a request without an answer has failed.
-        claim (`Claim`): the run's hold on the server.
-
-    Attributes:
-        group_seed (`Callable[[int], int]`, *optional*): while set, every prompt is a request with its own seed.
+    TRL's `VLLMClient`, whose failures wait until all processes react to them: after one, calls do nothing until it is
+    taken (`take_fault`). While `group_seed` is set, every prompt is a request with its own seed.
     """
 
     def __init__(self, client: Any, request_timeout: float, claim: Claim):
@@ -46,7 +40,6 @@ class GuardedClient:
         return getattr(self._client, name)
 
     def generate(self, **kwargs) -> dict[str, Any]:
-        """Completions, or none at all after a fault."""
 
         def generate():
             if self.group_seed is None:
@@ -57,11 +50,6 @@ class GuardedClient:
             return output
 
         return self.attempt("Generation", generate) or NOTHING_GENERATED
-
-    def image_features(self, images: list, **kwargs) -> list:
-        """Features of images, None for each after a fault."""
-        features = self.attempt("Processing images", partial(self._client.image_features, images, **kwargs))
-        return features or [None] * len(images)
 
     def update_named_params(self, metadata: list, named_params: Iterator) -> None:
         """Sends the weights. All of them are walked in any case, because other processes help to gather them."""
@@ -78,17 +66,14 @@ class GuardedClient:
             pass
 
     def reset_prefix_cache(self) -> None:
-        """Lets the server forget what it computed with older weights."""
         self.attempt("Resetting the prefix cache", self._client.reset_prefix_cache)
 
     def mark_weights(self) -> None:
-        """Marks the weights that the server holds as those of this run and moment."""
         self.attempt("Marking weights", self._claim.mark_weights)
 
     def score(self, ids: list[int]) -> tuple[list[int], list[list[float]]] | None:
         """
-        As many of these tokens as the server takes, and by each of its engines the log-probabilities of all but the
-        first, in nats. None after a fault, and if the server does not tell log-probabilities of prompts.
+        The tokens that the server takes, and each engine's log-probabilities (nats) of all but the first, if it tells.
         """
 
         def score():
@@ -159,8 +144,7 @@ class GuardedClient:
 
 def limit_requests(session: Any, seconds: float) -> None:
     """
-    Makes requests of TRL's session end after a time, questions sooner than work, and switches its own retries off,
-    which would repeat half of a weight transfer.
+    Ends requests after a time, questions sooner, without TRL's own retries: they repeat half of a weight transfer.
     """
     for prefix, adapter in list(session.adapters.items()):
         session.mount(prefix, type(adapter)(pool_maxsize=MAX_REQUESTS))
@@ -171,3 +155,38 @@ def limit_requests(session: Any, seconds: float) -> None:
         return request(method, url, **{"timeout": (PROBE_TIMEOUT, longest)} | kwargs)
 
     session.request = limited
+
+
+def group_seed(*draw: str | int) -> int:
+    """
+    Seed of a group of completions, from what tells it from all others: 62 bits, since vLLM gives the i-th completion
+    the seed plus i, and draws from nothing else. Without a seed, all engines of a server draw the same.
+    """
+    digest = hashlib.blake2b(" ".join(map(str, draw)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 2
+
+
+def generate_groups(
+    generate: Callable[..., dict[str, Any]],
+    seed_of: Callable[[int], int],
+    *,
+    prompts: list[list[int]],
+    generation_kwargs: dict[str, Any] | None = None,
+    **sampling: Any,
+) -> dict[str, Any]:
+    """TRL's `generate` once per prompt: with one seed for all, equal prompts would get equal completions."""
+
+    def ask(number: int) -> dict[str, Any]:
+        return generate(
+            prompts=[prompts[number]],
+            generation_kwargs={**(generation_kwargs or {}), "seed": seed_of(number)},
+            **sampling,
+        )
+
+    with ThreadPoolExecutor(min(MAX_REQUESTS, len(prompts))) as executor:
+        answers = list(executor.map(ask, range(len(prompts))))
+    joined: dict[str, list | None] = {}
+    for name in answers[0]:
+        parts = [answer[name] for answer in answers]
+        joined[name] = None if parts[0] is None else list(itertools.chain.from_iterable(parts))
+    return joined

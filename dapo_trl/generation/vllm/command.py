@@ -13,19 +13,12 @@ from ...config import DAPOConfig
 from ...data.tokens import prompt_ids
 
 
+# Addresses that reach this machine, but make a server listen on every interface; and those that do not.
 THIS_MACHINE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-"""Addresses that reach this machine, but make a server listen on every interface; and those that do not."""
 
 
 def longest_prompt(datasets: Iterable[Any], processing_class: Any, template_kwargs: dict[str, Any] | None) -> int:
-    """
-    Tokens of the longest prompt, encoded as the trainer does; 0 without prompts.
-
-    Args:
-        datasets (iterable): what is no `Dataset` with prompts is passed over.
-        processing_class (`PreTrainedTokenizerBase` or `ProcessorMixin`): the trainer's.
-        template_kwargs (`dict`, *optional*): further arguments of the chat template.
-    """
+    """Tokens of the longest prompt, encoded as the trainer does; 0 without prompts."""
     tokenizer = getattr(processing_class, "tokenizer", processing_class)
     longest = 0
     for dataset in datasets:
@@ -38,14 +31,7 @@ def longest_prompt(datasets: Iterable[Any], processing_class: Any, template_kwar
 def server_command(
     args: DAPOConfig, model_args: ModelConfig, num_prompt_tokens: int, data_parallel_size: int
 ) -> list[str]:
-    """
-    The words of the command that starts the server of a recipe, its environment first.
-
-    Args:
-        args (`DAPOConfig`), model_args (`ModelConfig`): the recipe.
-        num_prompt_tokens (`int`): of the longest prompt; does not matter with `vllm_max_model_length`.
-        data_parallel_size (`int`): copies of the model, each on `vllm_tensor_parallel_size` GPUs.
-    """
+    """The words of a recipe's command, its environment first; prompts do not matter with `vllm_max_model_length`."""
     host, port = address(args)
     options = {
         "--dtype": _computing_dtype(args, model_args),
@@ -68,22 +54,12 @@ def server_command(
 
 
 def format_command(words: Sequence[str]) -> str:
-    """A command to paste into a shell, one option a line; a variable assignment comes first."""
-    lines = [" ".join([words[0], *map(shlex.quote, words[1:4])])]
-    for word in words[4:]:
-        if word.startswith("--"):
-            lines.append(word)
-        else:
-            lines[-1] += f" {shlex.quote(word)}"
-    return " \\\n    ".join(lines)
+    """A command to paste into a shell, one option a line."""
+    return shlex.join(words).replace(" --", " \\\n    --")
 
 
 def address(args: DAPOConfig) -> tuple[str, int]:
-    """
-    Host and port to listen on, so that the trainer finds the server.
-
-    Its endpoints take weights from anyone: for a trainer on the same machine it listens on no other interface.
-    """
+    """Host and port to listen on: of this machine only, if the trainer runs on it, since anyone may send weights."""
     host, port = args.vllm_server_host, args.vllm_server_port
     if args.vllm_server_base_url is not None:
         url = urlparse(args.vllm_server_base_url)

@@ -8,42 +8,32 @@ from torch import nn
 from torch.distributed.fsdp import FSDPModule
 
 
+# Ordinary text, which a language model finds likely: where it does not, rounding alone makes large differences.
 TEXT = (
     "A baker sells 24 rolls in the morning and half as many in the afternoon. How many rolls does she sell on this "
     "day? In the afternoon she sells 24 / 2 = 12 rolls. Together these are 24 + 12 = 36 rolls, which is the same as "
     "$3 \\cdot 12$. So the answer is \\boxed{36}. Let us check it: 36 - 12 = 24, which is what she sold first."
 )
-"""Ordinary text, which a language model finds likely: where it does not, rounding alone makes large differences."""
 
-MAX_TOKENS = 128
-"""Tokens of the text that are compared, at most."""
+MAX_TOKENS = 128  # of the text are compared, at most
 
+# Largest mean difference of log-probabilities on TEXT, in nats per token, that rounding explains. A right server
+# differed by 3e-7 in float32 on a CPU (by 1e-4 in TensorFloat-32), and by 0.04 to 0.05 in bfloat16, whose numbers have
+# 8 bits (SmolLM2-135M; float16 has 11). Wrong ones, in bfloat16: 1.4 for one layer more, 1.1 for positions scaled by
+# 2, 0.28 for another base of the rotations, 0.25 for YaRN; and in float32, with random weights, 0.5 and 0.1 for the
+# first two.
 TOLERANCES = {torch.float32: 2e-3, torch.float16: 0.03, torch.bfloat16: 0.15}
-"""
-Largest mean difference of log-probabilities on [`TEXT`], in nats per token, that rounding explains.
 
-A right server was found to differ by 3e-7 in float32 on a CPU (GPUs that multiply in TensorFloat-32 come to 1e-4), and
-by 0.04 to 0.05 in bfloat16, whose numbers have 8 bits (SmolLM2-135M; float16 has 11). Wrong ones, in bfloat16: 1.4 for
-one layer more, 1.1 for positions scaled by 2, 0.28 for another base of the rotations, 0.25 for YaRN; and in float32,
-with random weights, 0.5 and 0.1 for the first two.
-"""
-
+# The same for the tokens of a rollout. Means are 1e-6 in float32, and 0.01 to 0.04 in bfloat16.
 USUAL_DIFFERENCES = {torch.float32: 2e-3, torch.float16: 0.02, torch.bfloat16: 0.1}
-"""The same for the tokens of a rollout. Means are 1e-6 in float32, and 0.01 to 0.04 in bfloat16."""
 
-EIGHT_BIT = 0.5
-"""Either of them for a model in 8 bits, whose layers round what goes into them, too; the server's do not."""
+EIGHT_BIT = 0.5  # Either for a model in 8 bits, whose layers round what goes into them, too; the server's do not.
 
 
 def tolerance(model: nn.Module, mixed_precision: str, by_dtype: dict[torch.dtype, float] = TOLERANCES) -> float:
     """
-    How far the log-probabilities of the server and of the trainer may be apart on average, in nats per token.
-
-    Args:
-        model (`nn.Module`): the trainer's, maybe with adapters.
-        mixed_precision (`str`): the accelerator's: `"no"`, `"fp16"` or `"bf16"`.
-        by_dtype (`dict`): [`TOLERANCES`] or [`USUAL_DIFFERENCES`]. What counts is the type of the fewest bits, of
-            those in which the model keeps its weights and computes.
+    How far the log-probabilities of server and trainer may be apart on average, in nats per token: by the type of the
+    fewest bits of those in which the model keeps its weights and computes.
     """
     parameters = list(model.parameters())
     if any(type(parameter).__name__ == "Int8Params" for parameter in parameters):
@@ -51,11 +41,6 @@ def tolerance(model: nn.Module, mixed_precision: str, by_dtype: dict[torch.dtype
     dtypes = {parameter.dtype for parameter in parameters}
     dtypes.add({"fp16": torch.float16, "bf16": torch.bfloat16}.get(mixed_precision, torch.float32))
     return by_dtype[max(dtypes & by_dtype.keys(), key=lambda dtype: torch.finfo(dtype).eps)]
-
-
-def usual_difference(model: nn.Module, mixed_precision: str) -> float:
-    """[`tolerance`] for the tokens of a rollout."""
-    return tolerance(model, mixed_precision, USUAL_DIFFERENCES)
 
 
 def text_ids(processing_class: Any, vocab_size: int) -> list[int]:
@@ -66,11 +51,7 @@ def text_ids(processing_class: Any, vocab_size: int) -> list[int]:
 
 @torch.no_grad()
 def score_text(model: nn.Module, accelerator: Accelerator, ids: list[int]) -> torch.Tensor:
-    """
-    The trainer's log-probabilities of a text from its second token on, in nats, at temperature 1, without dropout.
-
-    If the model is spread over processes, all of them must call.
-    """
+    """Log-probabilities `(T - 1,)` of a text in nats, at temperature 1, without dropout. All processes must call."""
     was_training = model.training
     input_ids = torch.tensor([ids], device=accelerator.device)
     model.eval()
@@ -86,10 +67,7 @@ def score_text(model: nn.Module, accelerator: Accelerator, ids: list[int]) -> to
 
 
 def find_difference(served: list[list[float]], trained: list[float], allowed: float) -> str | None:
-    """
-    What is wrong if one of the server's engines, whose log-probabilities of the tokens are `served`, does not compute
-    what the trainer does: their mean difference is above `allowed`.
-    """
+    """What is wrong if the mean difference of an engine, a row of `served`, in nats, is above `allowed`."""
     differences = (torch.tensor(served, dtype=torch.float64) - torch.tensor(trained, dtype=torch.float64)).abs()
     means = differences.mean(dim=1)
     worst = int(means.argmax())  # NaN, if there is one

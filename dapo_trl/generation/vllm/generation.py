@@ -11,16 +11,14 @@ from accelerate.logging import get_logger
 from accelerate.utils import broadcast_object_list
 from peft import PeftModel
 from trl.generation.vllm_generation import VLLMGeneration
-from trl.trainer import grpo_trainer
 
 from ...config import DAPOConfig
 from ...run.early_end import EndOfRun
 from .adapters import check_adapters, merged_params, restored_base_weights
 from .claim import Claim
-from .client import GuardedClient
+from .client import GuardedClient, group_seed
 from .command import longest_prompt
 from .comparison import find_difference, text_ids, tolerance
-from .groups import group_seed
 from .preflight import (
     BAD_ANSWERS,
     Requirements,
@@ -37,8 +35,7 @@ logger = get_logger(__name__)
 
 Result = TypeVar("Result")
 
-FIRST_DELAY = 2.0
-"""Seconds before the first of the further attempts; doubled before every other."""
+FIRST_DELAY = 2.0  # seconds before the first of the further attempts; doubled before every other
 
 RESUME = "A checkpoint from before this rollout is saved (unless save_strategy is 'no'): resume from it."
 
@@ -55,18 +52,6 @@ class ServerError(EndOfRun):
     is_failure = True
 
 
-@contextlib.contextmanager
-def generating_with(args: DAPOConfig, datasets: Iterable[Any], global_step: Callable[[], int]) -> Iterator[None]:
-    """Inside, a `GRPOTrainer` that is built uses [`Generation`] with these arguments, if it generates with vLLM."""
-    original = grpo_trainer.VLLMGeneration
-    made = partial(Generation, args=args, datasets=datasets, global_step=global_step)
-    grpo_trainer.VLLMGeneration = made  # type: ignore[misc, assignment]
-    try:
-        yield
-    finally:
-        grpo_trainer.VLLMGeneration = original  # type: ignore[misc]
-
-
 class Generation(VLLMGeneration):
     """
     [`~trl.generation.vllm_generation.VLLMGeneration`] for runs of days.
@@ -74,20 +59,12 @@ class Generation(VLLMGeneration):
     In server mode the server is checked before TRL connects to it. A request that fails is repeated a bounded number
     of times with growing pauses; before, the server is waited for, checked again, and gets the weights again, because
     it may have been restarted. A restart is noticed even if no request fails: the weights that are sent carry a mark,
-    and an answer counts only if the server still bears it. The same mark keeps other runs away (see [`Claim`]).
-    Every group of completions is a request with a seed of its own (see [`group_seed`]).
+    and an answer counts only if the server still bears it. The same mark keeps other runs away (see [`Claim`]). Every
+    group of completions is a request with a seed of its own (see [`group_seed`]). Every process takes part in
+    everything and learns of every fault, because sending weights gathers them.
 
-    Every process takes part in everything and learns of every fault, because sending weights gathers them.
-
-    Args:
-        args (`DAPOConfig`): the settings of the run.
-        datasets (iterable): data that prompts are drawn from, of which the longest must fit.
-        global_step (`Callable`): tells the optimizer steps taken so far.
-
-    Attributes:
-        score (`Callable`, *optional*):
-            Takes token ids and returns the trainer's log-probabilities from the second on, at temperature 1. With it,
-            what the server computes is compared after the first weights, and after every fault.
+    `score` takes token ids and returns the trainer's log-probabilities from the second on, at temperature 1. With it,
+    what the server computes is compared after the first weights, and after every fault.
     """
 
     score: Callable[[list[int]], torch.Tensor] | None = None
@@ -178,8 +155,7 @@ class Generation(VLLMGeneration):
 
     def _repeated(self, operation: Callable[[], Result]) -> Result:
         """
-        The result of an operation on the server, after as many attempts as it takes; [`ServerError`] on every process
-        if none succeeds, or if the server cannot serve this run any more.
+        The result of an operation on the server, which is repeated; [`ServerError`] on every process if all fail.
         """
         num_retries = self._args.vllm_max_retries
         result = operation()
@@ -199,8 +175,7 @@ class Generation(VLLMGeneration):
 
     def _recover(self) -> None:
         """
-        Waits for the server, checks that it fits, and sends it the weights. What fails meanwhile is a further fault;
-        if no server or another one comes back, it is a [`ServerError`] on every process.
+        Waits for the server, checks it, sends the weights; if it is gone or another one, [`ServerError`] everywhere.
         """
 
         def check_and_connect() -> Exception | None:

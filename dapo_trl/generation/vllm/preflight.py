@@ -21,18 +21,14 @@ from ...config import DAPOConfig
 
 logger = logging.getLogger(__name__)
 
-PROBE_TIMEOUT = 30
-"""Seconds that one question to the server may take."""
-
-NEWS_SECONDS = 30
-"""Seconds between two messages that the server is still waited for."""
+PROBE_TIMEOUT = 30  # seconds that one question to the server may take
+NEWS_SECONDS = 30  # between two messages that the server is still waited for
 
 NO_ENDPOINTS = (
     "It does not offer the endpoints that take new weights. Start it with VLLM_SERVER_DEV_MODE=1 in its environment."
 )
 
-BAD_ANSWERS = (httpx.HTTPError, json.JSONDecodeError)
-"""What asking raises if there is no server, or if it does not answer properly."""
+BAD_ANSWERS = (httpx.HTTPError, json.JSONDecodeError)  # if there is no server, or no proper answer
 
 HINT = "`dapo-trl vllm-command --config <recipe>` prints a command that does all of it."
 
@@ -64,19 +60,11 @@ def http() -> httpx.Client:
 
 
 def server_url(args: DAPOConfig) -> str:
-    """Where the trainer looks for its server."""
     return args.vllm_server_base_url or f"http://{args.vllm_server_host}:{args.vllm_server_port}"
 
 
 def check_weight_transfer(args: DAPOConfig) -> None:
-    """
-    Refuses a run with a server that TRL's client could not send weights to, before anything is loaded.
-
-    Raises:
-        ImportError: if vLLM, whose code sends them, is not installed.
-        ValueError: if the trainer has no GPU with CUDA, which TRL's client sends them from; or if its processes do not
-            wait for as long as the server may take.
-    """
+    """Refuses a run with a server that TRL's client could not send weights to, before anything is loaded."""
     if not (args.use_vllm and args.vllm_mode == "server"):
         return
     if args.use_cpu:  # `ddp_timeout` is ignored then
@@ -96,12 +84,7 @@ def check_weight_transfer(args: DAPOConfig) -> None:
 
 
 def wait_for_server(url: str, timeout: float) -> None:
-    """
-    Returns when the server answers. While it does not, the log says so every [`NEWS_SECONDS`].
-
-    Raises:
-        UnreachableError: if it does not answer in `timeout` seconds.
-    """
+    """Returns when the server answers, and logs while it does not; [`UnreachableError`] after `timeout` seconds."""
     deadline, next_news = time.monotonic() + timeout, time.monotonic()
     while True:
         try:
@@ -128,13 +111,7 @@ def wait_for_server(url: str, timeout: float) -> None:
 
 
 def check_server(url: str, needed: Requirements) -> None:
-    """
-    Fails if the server does not fit the run.
-
-    Raises:
-        ServerMismatchError: naming everything that is wrong, and the flag that mends it.
-        httpx.HTTPError: if the server does not answer properly.
-    """
+    """Raises [`ServerMismatchError`], naming everything that does not fit the run, and the flag that mends it."""
     served = http().get(f"{url}/v1/models").raise_for_status().json()["data"][0]
     problems = _model_problems(served, needed)
     response = http().get(f"{url}/server_info?config_format=json")
@@ -197,7 +174,9 @@ def _configuration_problems(url: str, info: dict, needed: Requirements) -> list[
 def _shared_gpus(url: str, info: dict, gpus: tuple[str, ...]) -> list[str]:
     """GPUs of this machine that both the server and the trainer use."""
     config = info["vllm_config"]
-    if not gpus or config["device_config"]["device"] == "cpu" or not is_local(url):
+    host = urlparse(url).hostname or ""
+    is_local = host in ("localhost", "0.0.0.0", "::1", socket.gethostname()) or host.startswith("127.")
+    if not gpus or config["device_config"]["device"] == "cpu" or not is_local:
         return []
     lines = dict(line.partition("=")[::2] for line in (info["system_env"].get("env_vars") or "").splitlines())
     parallel = config["parallel_config"]
@@ -213,14 +192,7 @@ def visible_gpus(visible: str | None, count: int) -> tuple[str, ...]:
 
 
 def trainer_gpus(device_type: str, num_processes: int) -> tuple[str, ...]:
-    """GPUs of the trainer on this machine."""
     if device_type != "cuda":
         return ()
     count = int(os.environ.get("LOCAL_WORLD_SIZE", num_processes))
     return visible_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), count)
-
-
-def is_local(url: str) -> bool:
-    """Whether the server runs on this machine."""
-    host = urlparse(url).hostname or ""
-    return host in ("localhost", "0.0.0.0", "::1", socket.gethostname()) or host.startswith("127.")
