@@ -63,9 +63,9 @@ def charts(panel: Panel, groups: dict[str, list[Run]]) -> list[Chart]:
 
 def curve(runs: list[Run], metric: str) -> pd.DataFrame:
     """
-    A metric's `mean`, `low` and `high` over the seeds that have it, by rollout. The band of a training metric
-    reaches from the smallest to the largest seed; that of an evaluation is its 95% interval over problems, the mean
-    over seeds; NaN where an evaluation has none, such as one of a single problem.
+    Columns `mean`, `low` and `high` of a metric by rollout, over the seeds that have it. The band of a training metric
+    reaches from the smallest to the largest seed, that of an evaluation is its 95% interval over problems: NaN where a
+    seed has none.
     """
     columns = ["rollout", metric, f"{metric}_low", f"{metric}_high"]
     is_evaluation = metric.startswith("eval_")

@@ -65,7 +65,6 @@ def _short_names(paths: list[Path]) -> dict[Path, str]:
 
 
 def load_run(path: Path, name: str) -> Run:
-    """Reads one run."""
     if not (path / METRICS_FILE).is_file():
         raise ReportError(f"{path} has no {METRICS_FILE}. Give the output_dir of a run that has logged something.")
     logs = read_metrics(path)

@@ -79,7 +79,6 @@ def _texts(name: str, runs: list[Run]) -> str:
 
 
 def _text(value: Any) -> str:
-    """About as it would stand in a recipe."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 

@@ -2,10 +2,9 @@
 Keeps access tokens, keys and passwords out of everything that a run writes.
 
 Secrets are known by their *values*: those of settings and environment variables whose name says so, at any depth; user
-and password in an address; the stored login of the Hub. A value is masked wherever it stands, as it is or as JSON,
-Python, HTML and addresses spell it: from 8 characters on anywhere, from 4 on as a word of its own. Shorter and
-ordinary ones (see `_ORDINARY`), and paths of files that exist, are masked only as the value of a setting with such a
-name: elsewhere they tell nothing, and masking them would make a text unreadable.
+and password in an address; the login of the Hub. A value is masked as it is or as JSON, Python, HTML and addresses
+spell it: from 8 characters on anywhere, from 4 on as a word of its own. Shorter and ordinary ones (see `_ORDINARY`),
+and paths that exist, only under such a name: masking them elsewhere would make a text unreadable.
 """
 
 import base64
