@@ -138,17 +138,11 @@ def _map_texts(value: Any, change: Callable[[str, bool], str], is_secret: bool =
     if isinstance(value, dict):
         return {name: _map_texts(item, change, is_secret or is_secret_name(str(name))) for name, item in value.items()}
     if type(value) in (list, tuple):
-        before = ["", *value]
-        return type(value)(
-            _map_texts(item, change, is_secret or _is_secret_flag(before[i])) for i, item in enumerate(value)
-        )
+        is_flag = [isinstance(word, str) and word.startswith("--") and is_secret_name(word) for word in ("", *value)]
+        return type(value)(_map_texts(item, change, is_secret or is_flag[i]) for i, item in enumerate(value))
     if type(value) is str or (type(value) is int and is_secret):  # not the members of an enumeration
         return change(str(value), is_secret)
     return value
-
-
-def _is_secret_flag(word: Any) -> bool:
-    return isinstance(word, str) and word.startswith("--") and is_secret_name(word)
 
 
 def _parse_dict(text: str) -> dict | None:

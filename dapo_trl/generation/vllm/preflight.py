@@ -108,7 +108,9 @@ def check_server(url: str, needed: Requirements) -> None:
     problems = _model_problems(served, needed)
     response = http().get(f"{url}/server_info?config_format=json")
     if response.status_code == 404:
-        problems.append("It offers no endpoints for new weights. Start it with VLLM_SERVER_DEV_MODE=1 in its environment.")
+        problems.append(
+            "It offers no endpoints for new weights. Start it with VLLM_SERVER_DEV_MODE=1 in its environment."
+        )
     else:
         problems += _configuration_problems(url, response.raise_for_status().json(), needed)
     if problems:
