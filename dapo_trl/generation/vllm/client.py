@@ -40,7 +40,6 @@ class GuardedClient:
         return getattr(self._client, name)
 
     def generate(self, **kwargs) -> dict[str, Any]:
-
         def generate():
             if self.group_seed is None:
                 output = self._client.generate(**kwargs)
