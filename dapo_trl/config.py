@@ -1,7 +1,7 @@
 """Settings of a DAPO run: what differs from GRPO, and every check across fields."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from transformers.trainer_pt_utils import AcceleratorConfig
@@ -9,13 +9,9 @@ from transformers.trainer_utils import HubStrategy, IntervalStrategy, SaveStrate
 from trl import GRPOConfig
 
 from .checks.settings import check_combinations, check_values, warn_about
+from .fields import option
 from .generation.kwargs import check_generation_kwargs
 from .run.secret_values import mask_values, remember
-
-
-def option(default: Any, help: str, choices: list[str] | None = None) -> Any:
-    """A field of a data class with its help."""
-    return field(default=default, metadata={"help": help} | ({"choices": choices} if choices else {}))
 
 
 @dataclass
@@ -235,7 +231,6 @@ class DAPOConfig(GRPOConfig):
         self.eval_steps = self.eval_rollouts * self._planned_optimizer_steps
 
     def _check_steps(self) -> None:
-        """The rollout is a whole number of optimizer steps."""
         if self.steps_per_generation % self.gradient_accumulation_steps != 0:
             raise ValueError(
                 f"steps_per_generation={self.steps_per_generation} micro-batches must be a multiple of "

@@ -28,9 +28,8 @@ from .generation.vllm.preflight import check_weight_transfer
 from .hub.recipe import save_recipe
 from .rewards import AccuracyReward, load_reward
 from .run.checkpoint import is_complete, is_finished, last_complete_checkpoint, mark_finished, unmark_finished
-from .run.early_end import NothingTrainedError
-from .run.exit_codes import NOTHING_TRAINED
-from .run.preemption import EXIT_CODE, mark_preempted, unmark_preempted
+from .run.early_end import NOTHING_TRAINED, PREEMPTED, NothingTrainedError
+from .run.preemption import mark_preempted, unmark_preempted
 from .run.secret_values import mask_logs, mask_text, mask_words, masking_errors
 from .run.settings_file import write_settings
 from .trainer import DAPOTrainer
@@ -49,9 +48,6 @@ def checkpoint_to_resume(value: str | bool | None, output_dir: str) -> str | Non
     """
     The checkpoint that `resume_from_checkpoint` means: a path, true for the last complete one of the output directory,
     or None for a run from scratch.
-
-    Raises:
-        ValueError: if a given path holds no complete checkpoint.
     """
     if value is None or str(value).lower() in ("false", "none", "null"):
         return None
@@ -109,15 +105,7 @@ def build_trainer(script_args: DAPOScriptArguments, training_args: DAPOConfig, m
 def train(
     script_args: DAPOScriptArguments, training_args: DAPOConfig, model_args: ModelConfig, argv: list[str]
 ) -> bool:
-    """
-    Trains, saves, and pushes if asked.
-
-    Returns:
-        `bool`: whether training came to its end, rather than being preempted (SIGTERM).
-
-    Raises:
-        NothingTrainedError: if no rollout had a gradient; no model is saved or pushed then.
-    """
+    """Trains, saves, and pushes if asked."""
     checkpoint = checkpoint_to_resume(training_args.resume_from_checkpoint, training_args.output_dir)
     if is_nothing_left(checkpoint, training_args):
         if training_args.process_index == 0:
@@ -176,7 +164,7 @@ def main(
     sys.argv[1:] = mask_words(sys.argv[1:])  # trackers publish it
     last_line = ""
     try:
-        status = 0 if train(script_args, training_args, model_args, argv) else EXIT_CODE
+        status = 0 if train(script_args, training_args, model_args, argv) else PREEMPTED
     except NothingTrainedError as error:
         get_error_handler().record_exception(error)  # for a launcher, which ends with it
         status, last_line = NOTHING_TRAINED, f"error: {mask_text(str(error))}\n"

@@ -9,31 +9,35 @@ from accelerate.logging import get_logger
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 from trl import GRPOTrainer
 
-from .batching import loss_mask, neutral_logps, score_in_chunks
 from .batching.batcher import RolloutBatcher
+from .batching.log_probs import score_in_chunks
+from .batching.padding import loss_mask, neutral_logps
 from .batching.rollout import weigh_by_group
 from .checks.returned_rewards import watched_rewards
 from .checks.trainer import check_before_loading, check_loaded
 from .config import DAPOConfig
 from .generation.setup import built_with_vllm, generating, prepare_generation
-from .monitoring import EvaluationRecord, FilterRewards, RolloutMonitor, add_callbacks
+from .monitoring.callbacks import add_callbacks
 from .monitoring.completions_table import length_columns
+from .monitoring.evaluation import EvaluationRecord
+from .monitoring.filter_rewards import FilterRewards
+from .monitoring.rollout_monitor import RolloutMonitor
 from .run.beginning import forget_earlier_run, own_state, recall, resume
 from .run.checkpoint import last_complete_checkpoint, mark_incomplete, save_metadata, save_state
 from .run.early_end import EndOfRun, FinishedError
 from .run.preemption import PreemptedError, Preemption
 from .run.random_state import get_random_state, set_random_state
 from .run.saved_model import as_saved, replaced_args
-from .sampling import (
+from .sampling.collection import (
     STATUS_COLUMN,
     CollectedBatch,
-    DynamicSampler,
-    ShortageError,
     collected_batch,
     columns_to_rows,
     generated_rows,
     padding_completion,
 )
+from .sampling.refill import ShortageError
+from .sampling.sampler import DynamicSampler
 
 
 logger = get_logger(__name__)

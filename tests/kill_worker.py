@@ -27,7 +27,7 @@ import dapo_trl.batching.rollout
 import tests.conftest  # noqa: F401  sets the environment before Hugging Face libraries are imported
 from dapo_trl import DAPOTrainer
 from dapo_trl.run.checkpoint import last_complete_checkpoint
-from dapo_trl.sampling import DynamicSampler
+from dapo_trl.sampling.sampler import DynamicSampler
 from tests.distributed.launcher import watch
 from tests.helpers import ScriptedRollouts, build, correct, tiny_model, weights
 

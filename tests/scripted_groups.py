@@ -1,7 +1,7 @@
 """
 Groups whose completions are given as text, for tests that know which groups are trained on.
 
-A completion starts with `R` (right), `W` (wrong), `N` (the deciding reward is None) or a digit (tenths: `3` is 0.3).
+A completion starts with `R` (right), `W` (wrong), `N` (the filter reward is None) or a digit (tenths: `3` is 0.3).
 Each character is one token, and `<eos>` follows unless the completion ends with `~`, which is not a token.
 """
 
@@ -64,7 +64,7 @@ def prompts_of(groups: Groups) -> Dataset:
 
 
 def deciding(completions: list[str], **kwargs) -> list[float | None]:
-    """The deciding reward: what the first character says."""
+    """The filter reward: what the first character says."""
     return [VALUES[completion[0]] for completion in completions]
 
 

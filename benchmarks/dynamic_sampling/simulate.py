@@ -17,7 +17,7 @@ import matplotlib
 import numpy as np
 
 from benchmarks.record import RESULTS, record, show
-from dapo_trl.sampling import AcceptanceRate, round_size
+from dapo_trl.sampling.refill import AcceptanceRate, round_size
 
 
 matplotlib.use("Agg")

@@ -15,11 +15,15 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from dapo_trl.batching import PADDING, Lengths, assign_rows, rollout
+from dapo_trl.batching import rollout
+from dapo_trl.batching.micro_batches import PADDING_ROW, Lengths
+from dapo_trl.batching.optimizer_steps import assign_rows
 from dapo_trl.batching.rollout import Rollout, RolloutPlan
 from dapo_trl.distributed.all_to_all import pack, unpack
-from dapo_trl.sampling import GroupPool, Outcome, collection
+from dapo_trl.sampling import collection
 from dapo_trl.sampling.collection import Collection, GeneratedRow, collected_batch, padding_completion
+from dapo_trl.sampling.groups import Outcome
+from dapo_trl.sampling.refill import GroupPool
 
 
 NUM_PROMPTS, NUM_GENERATIONS, NUM_STEPS = 512, 16, 16
@@ -127,7 +131,7 @@ def imbalance(tokens: np.ndarray) -> float:
 
 
 def tokens_before(lengths: np.ndarray, num_processes: int, rng: np.random.Generator) -> np.ndarray:
-    """As TRL deals: each process shuffles the rows it generated and cuts them into steps."""
+    """As TRL does it: each process shuffles the rows it generated and cuts them into steps."""
     shares = [rng.permutation(share).reshape(NUM_STEPS, -1).sum(axis=1) for share in np.split(lengths, num_processes)]
     return np.stack(shares, axis=1)
 
@@ -135,8 +139,8 @@ def tokens_before(lengths: np.ndarray, num_processes: int, rng: np.random.Genera
 def tokens_after(plan: RolloutPlan) -> np.ndarray:
     return np.array(
         [
-            [sum(sum(plan.lengths[row]) for rows in process for row in rows if row != PADDING) for process in cut]
-            for cut in plan.cuts
+            [sum(sum(plan.lengths[row]) for rows in process for row in rows if row != PADDING_ROW) for process in step]
+            for step in plan.partitions
         ]
     )
 
@@ -153,8 +157,8 @@ def simulate(num_processes: int, seed: int = 0) -> dict[str, float]:
     kept = collected.kept_numbers(pool)
     lengths = [Lengths(PROMPT_TOKENS, int(all_lengths[number])) for number in kept]
 
-    collection.exchange = lambda outgoing, accelerator: process.exchange("groups", outgoing)
-    rollout.exchange = lambda outgoing, accelerator: process.exchange("rows", outgoing)
+    collection.all_to_all = lambda outgoing, accelerator: process.exchange("groups", outgoing)
+    rollout.all_to_all = lambda outgoing, accelerator: process.exchange("rows", outgoing)
     with process.timed("groups, all"):
         padding = padding_completion({}, 0)
         collected_batch(collected, pool, process, padding, has_logprobs=True)

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from benchmarks.generation.workload import WAYS, Workload, load_model, rollout_lengths
 from benchmarks.record import RESULTS, record, show
-from dapo_trl.batching import Lengths
+from dapo_trl.batching.micro_batches import Lengths
 
 
 ABOUT = """\

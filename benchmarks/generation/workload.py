@@ -11,7 +11,7 @@ from trl import GRPOTrainer
 
 from benchmarks.training_phase.workload import MAX_TOKENS, MODELS, VOCABULARY_SIZE, build_model, row_lengths
 from dapo_trl import DAPOTrainer
-from dapo_trl.batching import Lengths
+from dapo_trl.batching.micro_batches import Lengths
 from tests.helpers import EOS, build
 
 

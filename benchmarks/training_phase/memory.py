@@ -25,7 +25,7 @@ from benchmarks.training_phase.workload import (
     costliest_micro_batch,
     row_lengths,
 )
-from dapo_trl.batching import Lengths
+from dapo_trl.batching.micro_batches import Lengths
 
 
 ABOUT = """\

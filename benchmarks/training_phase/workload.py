@@ -14,7 +14,7 @@ from transformers import PrinterCallback, Qwen2Config, Qwen2ForCausalLM, Trainer
 from trl import GRPOConfig, GRPOTrainer
 
 from dapo_trl import DAPOConfig, DAPOTrainer
-from dapo_trl.batching import Lengths, micro_batch_tokens, partition_balanced
+from dapo_trl.batching.micro_batches import Lengths, micro_batch_tokens, partition_balanced
 from tests.helpers import char_tokenizer, prompt_dataset
 
 

@@ -8,23 +8,25 @@ from trl.trainer.utils import shuffle_sequence_dict
 
 from ..checks.settings import TOKEN_LOSS_TYPES
 from ..config import DAPOConfig
-from . import Lengths, assign_rows, pad_rows
-from .rollout import Rollout, RolloutPlan, buffered_denominators, gather_lengths
-from .rollout_state import check_same_rollouts, plan_inputs_from_state, restore_rollout, rollout_state
+from .micro_batches import Lengths
+from .optimizer_steps import assign_rows
+from .padding import pad_rows
+from .rollout import (
+    Rollout,
+    RolloutPlan,
+    buffered_denominators,
+    check_same_rollouts,
+    gather_lengths,
+    plan_inputs_from_state,
+    restore_rollout,
+    rollout_state,
+)
 
 
 class RolloutBatcher:
     """
     Holds the rollout in use: assigns its rows to optimizer steps, partitions these into micro-batches, and gives each
     micro-batch the count that makes TRL's normalizer exact for its optimizer step (DAPO Eq. 12).
-
-    Args:
-        args ([`DAPOConfig`]): the settings.
-        accelerator (`Accelerator`): the processes.
-        pad_token_id (`int`): token of padding.
-
-    Attributes:
-        rollout ([`Rollout`], *optional*): this process's rows of the rollout in use.
     """
 
     def __init__(self, args: DAPOConfig, accelerator: Accelerator, pad_token_id: int):
@@ -37,13 +39,8 @@ class RolloutBatcher:
         """
         Plans the optimizer steps of a new rollout and moves each row to the process that trains on it.
 
-        Args:
-            scored (`dict[str, torch.Tensor]`): this process's rows as TRL returns them, contiguous over processes.
-            num_rows (`int`, *optional*): rows on all processes; padding rows follow. None: all of them.
-            global_step (`int`): optimizer steps taken so far.
-
-        Returns:
-            [`RolloutPlan`]: the same on every process.
+        `scored` are this process's rows as TRL returns them, contiguous over processes; after `num_rows` rows of all
+        processes come padding rows (None: there are none). The plan is the same on every process.
         """
         lengths, trained_tokens = gather_lengths(scored, self._accelerator)
         num_rows = num_rows or len(lengths)
@@ -52,12 +49,7 @@ class RolloutBatcher:
         return plan
 
     def micro_batch(self, micro_step: int) -> dict[str, Any]:
-        """
-        This process's rows of a micro-batch of the rollout in use, as TRL's loss takes them.
-
-        Args:
-            micro_step (`int`): micro-batches since the beginning of the run.
-        """
+        """This process's rows for a micro-step, counted from the beginning of the run, as TRL's loss takes them."""
         args, rollout, device = self._args, self.rollout, self._accelerator.device
         assert rollout is not None, "start() comes first"
         step, number = divmod(micro_step % args.steps_per_generation, args.gradient_accumulation_steps)
@@ -120,12 +112,7 @@ class RolloutBatcher:
         }
 
     def load_state_dict(self, state: dict[str, Any], checkpoint: str) -> None:
-        """
-        Goes on with the rollout that was in use.
-
-        Raises:
-            CheckpointError: if rows of it are missing, or it was begun with other settings.
-        """
+        """Goes on with the rollout that was in use; CheckpointError if it cannot be restored."""
         check_same_rollouts(state, checkpoint, self._args.optimizer_steps_per_rollout)
         if state["rollout"] is not None:
             plan = self._plan(*plan_inputs_from_state(state["rollout"]))

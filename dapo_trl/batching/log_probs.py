@@ -17,15 +17,9 @@ def score_in_chunks(
     """
     Scores the tokens of completions in chunks of nearly equal cost, each as wide as its own longest row.
 
-    Args:
-        score (`Callable`): from ids and mask of a chunk and its number of completion columns T' to `(B', T')`.
-        input_ids (`torch.Tensor` of shape `(B, P + T)`): prompts padded left, completions padded right.
-        attention_mask (`torch.Tensor` of shape `(B, P + T)`): 0 for padding.
-        num_completion_columns (`int`): T.
-        num_chunks (`int`): how many chunks, at most B.
-
-    Returns:
-        `torch.Tensor` of shape `(B, T)`: the scores, 0 for padding that was trimmed.
+    Takes prompts padded left and completions padded right, `(B, P + T)`, T being `num_completion_columns`; `score`
+    takes ids and mask of a chunk and its number T' of completion columns and returns `(B', T')`. Returns `(B, T)`, 0
+    for padding that was trimmed.
     """
     num_prompt_columns = input_ids.size(1) - num_completion_columns
     prompts = attention_mask[:, :num_prompt_columns].sum(dim=1)

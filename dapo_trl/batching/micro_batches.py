@@ -39,43 +39,24 @@ Partition = list[list[list[int]]]
 
 def partition_balanced(lengths: list[Lengths], num_processes: int, num_micro_batches: int) -> Partition:
     """
-    Micro-batches of nearly equal cost and different row counts.
+    Micro-batches of nearly equal cost and different row counts, as many rows in the k-th one of each of R processes.
 
     The cost of a micro-batch is what is computed and kept in memory: rows times tokens of the longest row. Among the
     partitions whose costliest micro-batch is at most 5% above the least possible, the one with the least padding is
     taken.
-
-    Args:
-        lengths (`list[Lengths]`): tokens of each row of the optimizer step, on all processes.
-        num_processes (`int`): R.
-        num_micro_batches (`int`): K, micro-batches per process.
-
-    Returns:
-        `Partition`: every row once; as many rows in the k-th micro-batch of each process.
     """
     num_tuples = max(num_micro_batches, -(-len(lengths) // num_processes))
-    tuples = _deal_tuples(_by_length(lengths), lengths, num_processes, num_tuples)
+    tuples = _row_tuples(_by_length(lengths), lengths, num_processes, num_tuples)
     longest = [max(sum(_length(lengths, row)) for row in rows) for rows in tuples]
-    return _cut_at(tuples, _balanced_ends(longest, num_micro_batches))
+    return _partition_at(tuples, _balanced_ends(longest, num_micro_batches))
 
 
 def partition_equal(lengths: list[Lengths], num_processes: int, num_micro_batches: int, is_sorted: bool) -> Partition:
-    """
-    Micro-batches of equal row counts, for losses that average over the rows of a micro-batch.
-
-    Args:
-        lengths (`list[Lengths]`): tokens of each row of the optimizer step, on all processes.
-        num_processes (`int`): R.
-        num_micro_batches (`int`): K, micro-batches per process.
-        is_sorted (`bool`): rows of similar length share a micro-batch; otherwise rows keep their order.
-
-    Returns:
-        `Partition`: every row once, and padding rows where the rows do not suffice.
-    """
+    """Micro-batches of equal row counts, in the given order or by length, for losses that average over their rows."""
     num_rows = -(-len(lengths) // (num_processes * num_micro_batches))
     order = _by_length(lengths) if is_sorted else list(range(len(lengths)))
-    tuples = _deal_tuples(order, lengths, num_processes, num_rows * num_micro_batches)
-    return _cut_at(tuples, [num_rows * (k + 1) for k in range(num_micro_batches)])
+    tuples = _row_tuples(order, lengths, num_processes, num_rows * num_micro_batches)
+    return _partition_at(tuples, [num_rows * (k + 1) for k in range(num_micro_batches)])
 
 
 def micro_batch_tokens(rows: list[int], lengths: list[Lengths]) -> int:
@@ -91,7 +72,7 @@ def _by_length(lengths: list[Lengths]) -> list[int]:
     return sorted(range(len(lengths)), key=lambda row: (-sum(lengths[row]), row))
 
 
-def _deal_tuples(order: list[int], lengths: list[Lengths], num_processes: int, num_tuples: int) -> list[list[int]]:
+def _row_tuples(order: list[int], lengths: list[Lengths], num_processes: int, num_tuples: int) -> list[list[int]]:
     """`num_tuples` tuples of R rows each; the process with the fewest tokens so far gets the longest row of each."""
     filled = order + [PADDING_ROW] * (num_tuples * num_processes - len(order))
     tuples, num_tokens = [], [0] * num_processes
@@ -168,7 +149,7 @@ def _cheapest_ends(cost: np.ndarray, num_segments: int, bound: float) -> list[in
     return ends[::-1]
 
 
-def _cut_at(tuples: list[list[int]], ends: list[int]) -> Partition:
+def _partition_at(tuples: list[list[int]], ends: list[int]) -> Partition:
     num_processes = len(tuples[0])
     begins = [0, *ends[:-1]]
     return [

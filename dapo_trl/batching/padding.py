@@ -16,16 +16,10 @@ def loss_mask(batch: dict[str, torch.Tensor]) -> torch.Tensor:
 
 def neutral_logps(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """
-    The batch with 0 for all log-probabilities of tokens that do not enter the loss.
+    The batch with 0 for all log-probabilities, `(B, T)`, of tokens that do not enter the loss.
 
     TRL takes exponentials of differences of log-probabilities (importance ratio, KL divergence) before it masks, and
     infinity times 0 is NaN. With 0 for the policy's own log-probabilities too, every difference is 0 there.
-
-    Args:
-        batch (`dict[str, torch.Tensor]`): a batch as TRL's loss takes it.
-
-    Returns:
-        `dict[str, torch.Tensor]`: with new tensors for the log-probabilities, of shape `(B, T)`.
     """
     is_masked = ~loss_mask(batch).bool()
     logps = {name: value for name, value in batch.items() if name.endswith("_per_token_logps")}
@@ -34,19 +28,11 @@ def neutral_logps(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def unpad(batch: dict[str, torch.Tensor]) -> list[Row]:
     """
-    Cuts a batch as TRL pads it (prompts left, completions right) into rows without padding, on the CPU.
+    Splits a batch as TRL pads it (prompts left, completions right) into B rows without padding, on the CPU.
 
-    Lengths follow the attention masks, not the loss mask: tokens that are context but not trained on stay. At least
-    one completion token stays of a row that is masked out altogether, because a loss over no columns is not defined.
-
-    Args:
-        batch (`dict[str, torch.Tensor]`):
-            `prompt_ids` and `prompt_mask` of shape `(B, P)`; `completion_ids`, `completion_mask` and, optionally,
-            other tensors of shape `(B, T)` or `(B, 1)`; `advantages` of shape `(B,)`. Zero-dimensional tensors are
-            left out.
-
-    Returns:
-        `list[dict[str, torch.Tensor]]` of length B.
+    Lengths follow the attention masks, not the loss mask: tokens that are context but not trained on stay. One
+    completion token at least stays of a row that is masked out, because a loss over no columns is not defined. Prompts
+    are `(B, P)`, other tensors `(B, T)`, `(B, 1)` or `(B,)`; zero-dimensional ones are left out.
     """
     batch = {name: tensor.cpu() for name, tensor in batch.items() if tensor.dim() > 0}
     prompt_lengths = batch["prompt_mask"].sum(dim=1).tolist()
@@ -76,20 +62,11 @@ def pad_rows(
     rows: list[Row], pad_token_id: int, device: torch.device, pad_to_multiple_of: int | None = None
 ) -> dict[str, torch.Tensor]:
     """
-    The inverse of [`unpad`]: one micro-batch, as wide as its longest row.
+    The inverse of [`unpad`]: one micro-batch, as wide as its longest row, as TRL's loss expects it.
 
     A long prompt and a long completion in different rows do not add up: prompts have the columns that the longest
     completion leaves, and the end of a prompt that needs more goes to the completion's columns, as context which is
     not trained on (0 in `tool_mask`).
-
-    Args:
-        rows (`list[dict[str, torch.Tensor]]`): rows with the same tensors.
-        pad_token_id (`int`): fills `prompt_ids` and `completion_ids`; everything else is filled with 0.
-        device (`torch.device`): where the micro-batch goes.
-        pad_to_multiple_of (`int`, *optional*): both lengths are padded to a multiple of this.
-
-    Returns:
-        `dict[str, torch.Tensor]`: tensors as TRL's loss expects them.
     """
     longest = max(row["completion_ids"].numel() for row in rows)
     width = max(row["prompt_ids"].numel() + row["completion_ids"].numel() for row in rows)

@@ -6,20 +6,10 @@ import torch
 from accelerate import Accelerator
 
 from ..distributed.all_to_all import all_to_all
-from . import (
-    PADDING_ROW,
-    Lengths,
-    Partition,
-    Row,
-    group_weights,
-    loss_mask,
-    micro_batch_tokens,
-    padding_row,
-    partition_balanced,
-    partition_equal,
-    step_denominators,
-    unpad,
-)
+from ..run.checkpoint import CheckpointError, load_state
+from .micro_batches import PADDING_ROW, Lengths, Partition, micro_batch_tokens, partition_balanced, partition_equal
+from .optimizer_steps import group_weights, step_denominators
+from .padding import Row, loss_mask, padding_row, unpad
 
 
 @dataclass
@@ -27,12 +17,8 @@ class RolloutPlan:
     """
     What every process knows of the whole rollout. Rows are numbered in draw order, groups contiguous.
 
-    Args:
-        lengths (`list[Lengths]`): tokens of each row.
-        trained_tokens (`list[int]`): tokens of each row that enter the loss.
-        steps (`list[list[int]]`): rows of each optimizer step.
-        partitions (`list[Partition]`): micro-batches of each optimizer step.
-        denominators (`list[float]`): what each optimizer step's summed token losses are divided by.
+    `steps` are the rows of each optimizer step, `partitions` their micro-batches, `denominators` what their summed
+    token losses are divided by; `trained_tokens` are the tokens of each row that enter the loss.
     """
 
     lengths: list[Lengths]
@@ -55,21 +41,7 @@ class RolloutPlan:
         is_balanced: bool,
         has_equal_rows: bool,
     ) -> "RolloutPlan":
-        """
-        Cuts the optimizer steps into micro-batches and computes their denominators.
-
-        Args:
-            lengths, trained_tokens, steps: see the class.
-            num_processes (`int`): R.
-            num_micro_batches (`int`): micro-batches per optimizer step and process.
-            num_generations (`int`): G.
-            token_normalization (`str`): see [`~dapo_trl.batching.step_denominators`].
-            is_balanced (`bool`): sort rows by length before cutting.
-            has_equal_rows (`bool`): every micro-batch has as many rows.
-
-        Returns:
-            `RolloutPlan`: the same on every process that passes the same.
-        """
+        """Partitions the optimizer steps into micro-batches and computes their denominators."""
         partitions = []
         for rows in steps:
             of_step = [lengths[row] for row in rows]
@@ -128,14 +100,7 @@ def _renumber(partition: Partition, rows: list[int]) -> Partition:
 
 @dataclass
 class Rollout:
-    """
-    This process's rows of a rollout.
-
-    Args:
-        plan (`RolloutPlan`): the same on every process.
-        rows (`dict[int, Row]`): the rows this process trains on, by number.
-        padding_row (`Row`): a row that weighs nothing, with the same tensors.
-    """
+    """This process's rows of a rollout, by number, and a row that weighs nothing, with the same tensors."""
 
     plan: RolloutPlan
     rows: dict[int, Row]
@@ -145,18 +110,7 @@ class Rollout:
     def distribute(
         cls, scored: dict[str, torch.Tensor], plan: RolloutPlan, accelerator: Accelerator, pad_token_id: int
     ) -> "Rollout":
-        """
-        Moves every row to the process that trains on it.
-
-        Args:
-            scored (`dict[str, torch.Tensor]`): this process's rows as TRL returns them, contiguous over processes.
-            plan (`RolloutPlan`): the plan; rows beyond it are padding rows and stay behind.
-            accelerator (`Accelerator`): see [`all_to_all`].
-            pad_token_id (`int`): token of this process's own padding rows.
-
-        Returns:
-            `Rollout`.
-        """
+        """Moves every row to the process that trains on it; rows beyond the plan are padding rows and stay behind."""
         rows, owners = unpad(scored), plan.owners()
         outgoing: list[list[tuple[int, Row]]] = [[] for _ in range(accelerator.num_processes)]
         for number, row in enumerate(rows, start=accelerator.process_index * len(rows)):
@@ -171,16 +125,7 @@ class Rollout:
 
 
 def gather_lengths(scored: dict[str, torch.Tensor], accelerator: Accelerator) -> tuple[list[Lengths], list[int]]:
-    """
-    Lengths and trained tokens of each row of a rollout, on all processes.
-
-    Args:
-        scored (`dict[str, torch.Tensor]`): this process's rows as TRL returns them.
-        accelerator (`Accelerator`): gathers.
-
-    Returns:
-        `tuple[list[Lengths], list[int]]`.
-    """
+    """Lengths and trained tokens of each row of a rollout, on all processes."""
     masks = (scored["prompt_mask"], scored["completion_mask"], loss_mask(scored))
     counts = accelerator.gather(torch.stack([mask.sum(dim=1) for mask in masks], dim=1)).tolist()
     # A row that is masked out keeps one completion token: see `unpad`.
@@ -188,17 +133,7 @@ def gather_lengths(scored: dict[str, torch.Tensor], accelerator: Accelerator) ->
 
 
 def weigh_by_group(scored: dict[str, torch.Tensor], accelerator: Accelerator, num_generations: int) -> torch.Tensor:
-    """
-    Advantages that carry the weights of Eq. 8: see [`~dapo_trl.batching.group_weights`].
-
-    Args:
-        scored (`dict[str, torch.Tensor]`): this process's rows as TRL returns them, groups contiguous over processes.
-        accelerator (`Accelerator`): gathers.
-        num_generations (`int`): G.
-
-    Returns:
-        `torch.Tensor` of shape `(B,)`.
-    """
+    """Advantages `(B,)` with the weights of Eq. 8, see [`group_weights`]; groups are contiguous over processes."""
     weights = group_weights(accelerator.gather(loss_mask(scored).sum(dim=1)), num_generations)
     return scored["advantages"] * weights.chunk(accelerator.num_processes)[accelerator.process_index]
 
@@ -210,21 +145,81 @@ def buffered_denominators(
     token_normalization: str,
     num_groups: int,
 ) -> torch.Tensor:
-    """
-    Exact denominators for micro-batches that TRL has cut: see [`~dapo_trl.batching.step_denominators`].
-
-    Args:
-        batches (`list[dict[str, torch.Tensor]]`): this process's micro-batches of a rollout.
-        accelerator (`Accelerator`): sums over processes.
-        num_steps (`int`): optimizer steps they belong to, equally many to each.
-        token_normalization (`str`): `"step"` or `"group"`.
-        num_groups (`int`): groups in the rollout.
-
-    Returns:
-        `torch.Tensor` of shape `(num_steps,)`.
-    """
+    """`(num_steps,)`: denominators for micro-batches as TRL makes them, equally many to each of a rollout's steps."""
     tokens = torch.stack([loss_mask(batch).sum() for batch in batches]).view(num_steps, -1).sum(dim=1)
     tokens = accelerator.reduce(tokens, reduction="sum")
     steps = [[step] for step in range(num_steps)]
     denominators = step_denominators(steps, tokens.tolist(), token_normalization, num_groups)
     return torch.tensor(denominators, device=tokens.device)
+
+
+# As a checkpoint stores it: compact, and read by any number of processes
+
+
+def check_same_rollouts(state: dict, checkpoint: str, optimizer_steps: int) -> None:
+    """A rollout in use cannot be split into another number of optimizer steps than it was begun with."""
+    written = state["optimizer_steps_per_rollout"]
+    if written != optimizer_steps:
+        raise CheckpointError(
+            f"{checkpoint} was written with {written} optimizer steps per rollout, but this run has {optimizer_steps} "
+            "(updates_per_rollout * num_iterations). Resume with the same updates_per_rollout and num_iterations."
+        )
+
+
+def rollout_state(rollout: Rollout) -> dict:
+    """A rollout as [`torch.save`] stores it compactly: the rows' tensors end to end, token ids as int32."""
+    numbers, plan = sorted(rollout.rows), rollout.plan
+    rows = [rollout.rows[number] for number in numbers]
+    return {
+        "lengths": torch.tensor(plan.lengths, dtype=torch.int32),
+        "trained_tokens": torch.tensor(plan.trained_tokens, dtype=torch.int32),
+        "steps": [torch.tensor(rows, dtype=torch.int32) for rows in plan.steps],
+        "numbers": numbers,
+        "rows": {name: _end_to_end(name, [row[name] for row in rows]) for name in (rows[0] if rows else [])},
+        "padding_row": rollout.padding_row,
+    }
+
+
+def _end_to_end(name: str, tensors: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+    values = torch.cat(tensors)
+    if name.endswith("_mask"):
+        values = values.to(torch.int8)
+    elif name.endswith("_ids"):
+        values = values.to(torch.int32)
+    return {"values": values, "sizes": torch.tensor([tensor.numel() for tensor in tensors], dtype=torch.int32)}
+
+
+def rows_from_state(state: dict) -> dict[int, Row]:
+    """The rows of a rollout, by number, from what [`rollout_state`] returned."""
+    columns = {}
+    for name, stored in state["rows"].items():
+        values = stored["values"].to(state["padding_row"][name].dtype)
+        columns[name] = values.split(stored["sizes"].tolist())
+    return {number: {name: column[i] for name, column in columns.items()} for i, number in enumerate(state["numbers"])}
+
+
+def plan_inputs_from_state(state: dict) -> tuple[list[Lengths], list[int], list[list[int]]]:
+    """`lengths`, `trained_tokens` and `steps`: what [`RolloutPlan`] makes the same plan from."""
+    return (
+        [Lengths(*length) for length in state["lengths"].tolist()],
+        state["trained_tokens"].tolist(),
+        [rows.tolist() for rows in state["steps"]],
+    )
+
+
+def restore_rollout(checkpoint: str, state: dict, plan: RolloutPlan, process: int) -> Rollout:
+    """The rollout in use on one process, for a plan made for the present number of processes."""
+    mine = {row for row, owner in plan.owners().items() if owner == process}
+    rows = rows_from_state(state["rollout"])
+    # Written by another number of processes: the rows may be in any of its files.
+    for writer in range(state["num_processes"]):
+        if mine <= rows.keys():
+            break
+        other = load_state(checkpoint, writer)
+        rows |= rows_from_state(other["rollout"]) if other else {}
+    if not mine <= rows.keys():
+        raise CheckpointError(
+            f"{checkpoint} lacks {len(mine - rows.keys())} rows of the rollout in use: the files of some of its "
+            f"{state['num_processes']} processes are missing. Put them back, or resume from another checkpoint."
+        )
+    return Rollout(plan, {number: rows[number] for number in mine}, state["rollout"]["padding_row"])

@@ -20,16 +20,7 @@ logger = get_logger(__name__)
 
 
 def check_datasets(args: DAPOConfig, train_dataset: Any, eval_dataset: Any) -> dict[str, Any]:
-    """
-    Refuses data, as given to the trainer, that no rollout or evaluation can be drawn from.
-
-    Returns:
-        `dict[str, Any]`: all data sets by the words that name them in messages, without those that are None.
-
-    Raises:
-        TypeError: for objects that are not data sets.
-        ValueError: for data without the column `prompt`, or evaluation without data.
-    """
+    """Refuses data, as given to the trainer, that no rollout or evaluation can be drawn from."""
     if isinstance(train_dataset, DatasetDict | IterableDatasetDict):
         raise TypeError(
             f"train_dataset is a {type(train_dataset).__name__} with the splits {list(train_dataset)}. Pass one of "
@@ -64,12 +55,7 @@ def check_datasets(args: DAPOConfig, train_dataset: Any, eval_dataset: Any) -> d
 
 
 def check_dataset_size(args: DAPOConfig, train_dataset: Any) -> None:
-    """
-    Refuses a data set that is smaller than one rollout, whose prompts must be different ones.
-
-    Raises:
-        ValueError: with both sizes.
-    """
+    """Refuses a data set that is smaller than one rollout, whose prompts must be different ones."""
     if isinstance(train_dataset, Sized) and len(train_dataset) < args.prompts_per_rollout:
         raise ValueError(
             f"train_dataset has {len(train_dataset)} prompts, but one rollout needs {args.prompts_per_rollout} "
@@ -115,16 +101,6 @@ def check_prompts(
 
     Of streams, and of data that is transformed when it is read, only the first row is read. Prompts are encoded only
     where their size in bytes leaves doubt.
-
-    Args:
-        datasets (`dict[str, Any]`): data sets by the words that name them.
-        processing_class (`PreTrainedTokenizerBase` or `ProcessorMixin`): the trainer's.
-        model (`nn.Module`): the policy.
-        args (`DAPOConfig`): length of completions, arguments of the chat template.
-        is_generated_elsewhere (`bool`): a `rollout_func` or an environment makes of prompts what it likes.
-
-    Raises:
-        ValueError: naming data set and row.
     """
     tokenizer = getattr(processing_class, "tokenizer", processing_class)
     for name, dataset in datasets.items():
@@ -149,12 +125,7 @@ def _prompts(dataset: Any) -> Iterator[Any]:
 
 
 def check_prompt_types(name: str, prompts: list) -> None:
-    """
-    Refuses what is neither text nor messages, and both in one data set.
-
-    Raises:
-        ValueError: naming data set and row.
-    """
+    """Refuses what is neither text nor messages, and both in one data set."""
     for i, prompt in enumerate(prompts):
         problem = None if isinstance(prompt, str) else _problem_of_messages(prompt)
         if problem is None and isinstance(prompt, str) != isinstance(prompts[0], str):

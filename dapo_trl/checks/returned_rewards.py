@@ -17,14 +17,10 @@ from ..run.early_end import EndOfRun
 
 logger = get_logger(__name__)
 
+# Largest size of a reward, weighted or not. Deviations are squared and summed in float32, which ends at 3.4e38.
 LARGEST = 1e15
-"""Largest size of a reward, weighted or not. Deviations are squared and summed in float32, which ends at 3.4e38."""
 
-LEAST_SPREAD = 1e-4
-"""What TRL adds to a group's standard deviation: smaller differences hardly count."""
-
-SHOWN_CHARS = 60
-"""Characters of a prompt or a completion in a message."""
+SHOWN_CHARS = 60  # characters of a prompt or a completion in a message
 
 
 class RewardValueError(EndOfRun, ValueError):
@@ -40,20 +36,12 @@ class ReturnedValues:
 
     Values that training cannot use become infinite, so that every process finds them among the gathered rewards, and
     are remembered as they were.
-
-    Attributes:
-        first_row (`int`): number of this process's first row among those of all processes.
-        num_rows (`int`): rows of this process, B.
-        num_generations (`int`): completions per prompt.
-        unusable (`dict[tuple[int, int], str]`): what was returned, by row (of all processes) and function.
-        with_nan (`set[int]`): functions that returned NaN.
     """
 
-    first_row: int
-    num_rows: int
-    num_generations: int
-    unusable: dict[tuple[int, int], str] = field(default_factory=dict)
-    with_nan: set[int] = field(default_factory=set)
+    first_row: int  # number of this process's first row among those of all processes
+    num_rows: int  # of this process, B
+    unusable: dict[tuple[int, int], str] = field(default_factory=dict)  # what was returned, by row (of all), function
+    with_nan: set[int] = field(default_factory=set)  # functions that returned NaN
 
     @contextlib.contextmanager
     def watch(self, trainer: GRPOTrainer) -> Iterator[None]:
@@ -113,37 +101,17 @@ def check_rewards(
     rows: list[tuple[Any, Any]],
 ) -> None:
     """
-    Refuses rewards that make the advantages of a group zero or NaN. All processes must call it together.
+    Refuses rewards that make the advantages of a group zero or NaN, naming function, row and value.
 
-    Args:
-        rewards_per_func (`torch.Tensor` of shape `(R * B, F)`): rewards of all processes' rows, groups contiguous.
-        weights (`torch.Tensor` of shape `(F,)`, *optional*): weights of the functions; None if TRL does not add them.
-        returned ([`ReturnedValues`]): what this process's functions returned.
-        names (`list[str]` of length F): names of the functions.
-        rows (`list[tuple]` of length B): prompt and completion of this process's rows.
-
-    Raises:
-        RewardValueError: naming the function, the row, and what it returned; the same on every process.
+    All processes must call it together. `rewards_per_func` has the shape (R * B, F), of all processes' rows; `weights`
+    (F,), or None if TRL does not add the rewards; `rows` are prompt and completion of this process's B rows.
     """
     rewards = rewards_per_func.detach().cpu()
     weight_of = torch.ones(len(names)) if weights is None else weights.detach().cpu()
     is_unusable = (rewards.abs() > LARGEST) | ((rewards * weight_of).abs() > LARGEST)
-    if is_unusable.any():
-        row, index = is_unusable.nonzero()[0].tolist()
-        rule = (
-            f"A reward must be None or one number, of at most {LARGEST:g} in size and with its weight, or the "
-            "advantages of its whole group are zero or NaN. Return None for a completion that cannot be scored, and "
-            "scale or clip what is too large."
-        )
-    elif weights is not None and (lost := find_lost(rewards, weight_of, returned.num_generations)) is not None:
-        row, index = lost
-        rule = (
-            "Beside a number of this size the differences between the other rewards of this prompt's completions "
-            "vanish: rewards are added in float32, which holds 7 digits. Scale it to the size of the others, or lower "
-            "its weight (reward_weights)."
-        )
-    else:
+    if not is_unusable.any():
         return
+    row, index = is_unusable.nonzero()[0].tolist()
     local = row - returned.first_row
     mine = None
     if 0 <= local < len(rows):
@@ -152,34 +120,10 @@ def check_rewards(
     weight = weight_of[index].item()
     raise RewardValueError(
         f"The reward function {names[index]!r} returned {text}{f' (weight {weight:g})' if weight != 1 else ''} for "
-        f"row {row} of {len(rewards)} completions, prompt {prompt}, completion {completion}. {rule}"
+        f"row {row} of {len(rewards)} completions, prompt {prompt}, completion {completion}. A reward must be None "
+        f"or one number, of at most {LARGEST:g} in size and with its weight, or the advantages of its whole group are "
+        "zero or NaN. Return None for a completion that cannot be scored, and scale or clip what is too large."
     )
-
-
-def find_lost(rewards: torch.Tensor, weights: torch.Tensor, num_generations: int) -> tuple[int, int] | None:
-    """
-    Finds a group whose rewards differ, but hardly any more once they are added in float32.
-
-    Args:
-        rewards (`torch.Tensor` of shape `(P * G, F)`): rewards, NaN where a function does not apply.
-        weights (`torch.Tensor` of shape `(F,)`): weights of the functions.
-        num_generations (`int`): G.
-
-    Returns:
-        `tuple[int, int]`: row and function of the largest number of such a group; None if there is no such group.
-    """
-    weighted = (rewards.nan_to_num() * weights).view(-1, num_generations, rewards.size(1))
-    added = weighted.sum(dim=2).double()
-    # Each function's differences on their own, in which a large constant plays no part.
-    exact = (weighted.double() - weighted[:, :1].double()).sum(dim=2)
-    error = (added - added[:, :1] - exact).abs().amax(dim=1)
-    spread = exact.amax(dim=1) - exact.amin(dim=1)
-    is_lost = (spread > LEAST_SPREAD) & (error > spread / 2)
-    if not is_lost.any():
-        return None
-    group = int(is_lost.nonzero()[0])
-    member, index = divmod(int(weighted[group].abs().argmax()), rewards.size(1))
-    return group * num_generations + member, index
 
 
 @contextlib.contextmanager
@@ -187,20 +131,10 @@ def watched_rewards(
     trainer: GRPOTrainer, prompts: list, completions: list, warned_of_nan: set[int]
 ) -> Iterator[Callable[[torch.Tensor], None]]:
     """
-    Inside, the trainer's reward functions are watched.
-
-    Args:
-        trainer ([`~trl.GRPOTrainer`]): the trainer.
-        prompts, completions (`list` of length B): this process's rows.
-        warned_of_nan (`set[int]`): functions whose NaN has been warned of; extended.
-
-    Yields:
-        `Callable`: to be given all processes' rewards `(R * B, F)`, by all of them; see [`check_rewards`].
+    Inside, the trainer's reward functions are watched; yields what all processes must call with all their rewards
+    (R * B, F). `prompts` and `completions` are this process's B rows; `warned_of_nan` is extended.
     """
-    is_training = trainer.model is not None and trainer.model.training
-    num_generations = trainer.num_generations if is_training else trainer.num_generations_eval
-    assert num_generations is not None  # set by the configuration
-    returned = ReturnedValues(trainer.accelerator.process_index * len(prompts), len(prompts), num_generations)
+    returned = ReturnedValues(trainer.accelerator.process_index * len(prompts), len(prompts))
     names = trainer.reward_func_names
 
     def check(rewards: torch.Tensor) -> None:

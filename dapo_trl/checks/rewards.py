@@ -1,7 +1,5 @@
 """Rewards: what would fail only when one is first called, after a rollout, or train on another one than meant."""
 
-import difflib
-import functools
 import inspect
 import os
 import re
@@ -9,7 +7,6 @@ from collections.abc import Callable
 from numbers import Real
 from typing import Any
 
-from accelerate.logging import get_logger
 from torch import nn
 from trl.trainer.utils import get_callable_name
 
@@ -18,16 +15,13 @@ from .data import columns_of
 from .returned_rewards import LARGEST
 
 
-logger = get_logger(__name__)
-
+# Arguments by which TRL calls every reward function, beside the columns of the data set.
 ALWAYS_GIVEN = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
-"""Arguments by which TRL calls every reward function, beside the columns of the data set."""
 
-NOT_GIVEN = ("prompt", "completion")
-"""Columns that TRL does not hand on."""
+NOT_GIVEN = ("prompt", "completion")  # columns that TRL does not hand on
 
+# What the names of TRL's and this project's further metrics begin with.
 METRIC_FAMILIES = ("completions/", "clip_ratio/", "sampling/", "verifier/")
-"""What the names of TRL's and this project's further metrics begin with."""
 
 
 # What can be called
@@ -36,30 +30,18 @@ METRIC_FAMILIES = ("completions/", "clip_ratio/", "sampling/", "verifier/")
 def check_rewards(
     reward_funcs: list, args: DAPOConfig, datasets: dict[str, Any], is_generated_elsewhere: bool
 ) -> None:
-    """
-    Refuses what cannot be called as a reward function, from its signature.
-
-    Args:
-        reward_funcs (`list`): the user's.
-        args (`DAPOConfig`): whether columns are removed.
-        datasets (`dict[str, Any]`): all data sets, by the words that name them.
-        is_generated_elsewhere (`bool`): a `rollout_func` or an environment may add arguments.
-
-    Raises:
-        TypeError: for what is not a reward function, or takes other arguments.
-        ValueError: for names that TRL would look for on the Hub, and for columns that are missing or in the way.
-    """
+    """Refuses what cannot be called as a reward function, from its signature."""
     for i, reward in enumerate(reward_funcs):
         _check_kind(f"reward_funcs[{i}]", reward)
     functions = [reward for reward in reward_funcs if callable(reward) and not isinstance(reward, nn.Module)]
     columns = {name: columns_of(dataset) for name, dataset in datasets.items()} if functions else {}
     if args.remove_unused_columns:
         columns = {name: available & {"prompt", "image", "images"} for name, available in columns.items()}
-    everywhere = set().union(*columns.values())
     for reward in functions:
         for name, available in columns.items():
             _check_columns(reward, name, available)
-            _check_signature(reward, name, available, everywhere if is_generated_elsewhere else None)
+            if not is_generated_elsewhere:  # which may add arguments
+                _check_signature(reward, name, available)
 
 
 def _check_kind(place: str, reward: Any) -> None:
@@ -74,24 +56,14 @@ def _check_kind(place: str, reward: Any) -> None:
             f"{place} is {reward!r:.60} ({type(reward).__name__}), but a reward is a function, a reward model, or the "
             "name of one. Pass one of them, or a list."
         )
-    elif inspect.isasyncgenfunction(_unwrapped(reward)):
-        raise TypeError(
-            f"{place}, {get_callable_name(reward)}, is an async generator. Return a list of rewards instead."
-        )
-
-
-def _unwrapped(function: Callable) -> Callable:
-    while isinstance(function, functools.partial):
-        function = function.func
-    return function if inspect.isroutine(function) else type(function).__call__
 
 
 def _check_name(place: str, name: str) -> None:
     """A string is a reward model for TRL, but a function for the training command."""
-    from ..rewards.registry import reward_names  # a trainer does not need our rewards
+    from ..rewards.registry import REWARDS  # a trainer does not need our rewards
 
     is_dotted = re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", name) is not None
-    if (name in reward_names() or is_dotted) and not os.path.exists(name):
+    if (name in REWARDS or is_dotted) and not os.path.exists(name):
         raise ValueError(
             f"{place}={name!r} would be loaded as a reward model of that name. Pass the function itself: "
             f"dapo_trl.rewards.load_reward({name!r})."
@@ -99,8 +71,7 @@ def _check_name(place: str, name: str) -> None:
 
 
 def _check_reward_model(place: str, model: Any) -> None:
-    config = getattr(model, "config", None)
-    if config is None:
+    if getattr(model, "config", None) is None:
         raise TypeError(
             f"{place} is a {type(model).__name__}, a module that is no model of Transformers. Pass a sequence "
             "classification model, or a function that calls the module."
@@ -109,11 +80,6 @@ def _check_reward_model(place: str, model: Any) -> None:
         raise TypeError(
             f"{place} is a {type(model).__name__}, but a reward model gives one number to a text. Load it with "
             "AutoModelForSequenceClassification.from_pretrained(..., num_labels=1)."
-        )
-    if getattr(config, "num_labels", 1) != 1:
-        logger.warning(
-            f"{place} is a {type(model).__name__} with num_labels={config.num_labels}: the reward is the logit of its "
-            "first label alone. Load it with num_labels=1, or pass a function that makes a reward of its logits."
         )
 
 
@@ -133,20 +99,15 @@ def _check_columns(reward: Callable, name: str, available: set[str]) -> None:
         )
 
 
-def _check_signature(reward: Callable, name: str, available: set[str], elsewhere: set[str] | None) -> None:
-    """`elsewhere`: None, or the columns of all data sets, if what is in none of them may come with the completions."""
+def _check_signature(reward: Callable, name: str, available: set[str]) -> None:
     try:
         # What is called: a decorator may take arguments that the function inside of it does not, and the reverse.
         signature = inspect.signature(reward, follow_wrapped=False)
     except (TypeError, ValueError):
         return  # of a function in C, which tells nothing
     columns = sorted(available - {*NOT_GIVEN, *ALWAYS_GIVEN})
-    given: dict[str, Any] = dict.fromkeys([*ALWAYS_GIVEN, *columns])
-    if elsewhere is not None:
-        required = {name for name, parameter in signature.parameters.items() if _is_required(parameter)}
-        given |= dict.fromkeys(required - elsewhere)
     try:
-        signature.bind(**given)
+        signature.bind(**dict.fromkeys([*ALWAYS_GIVEN, *columns]))
     except TypeError as error:
         raise TypeError(
             f"The reward function {get_callable_name(reward)}{signature} cannot be called: {error}. It is called with "
@@ -155,21 +116,11 @@ def _check_signature(reward: Callable, name: str, available: set[str], elsewhere
         ) from None
 
 
-def _is_required(parameter: inspect.Parameter) -> bool:
-    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return parameter.kind in by_name and parameter.default is inspect.Parameter.empty
-
-
 # Which reward counts, and for how much
 
 
 def check_reward_weights(args: DAPOConfig, num_rewards: int) -> None:
-    """
-    One weight for each of the user's reward functions; the overlong punishment has a weight of its own.
-
-    Raises:
-        ValueError: if the numbers differ, or a weight is not a number to multiply with, or all are zero.
-    """
+    """One weight for each of the user's reward functions; the overlong punishment has a weight of its own."""
     given, overlong_weight = args.reward_weights, args.overlong_weight
     if not isinstance(given, list | tuple | None):
         raise ValueError(f"reward_weights={given!r} is not a list. Give one weight per function in reward_funcs.")
@@ -208,17 +159,11 @@ def as_list(value: Any) -> list:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def deciding_rewards(args: DAPOConfig, all_names: list[str], num_task_rewards: int) -> list[int]:
+def filter_columns(args: DAPOConfig, all_names: list[str], num_task_rewards: int) -> list[int]:
     """
     Indices of the filter rewards: they say whether a completion is right, and so which groups are informative.
 
     `dynamic_sampling_metric` names them among the first `num_task_rewards` of `all_names`, which are the user's.
-
-    Returns:
-        `list[int]`: empty without dynamic sampling if nothing tells: accuracy is not reported then.
-
-    Raises:
-        ValueError: if names are missing with several functions, unknown, given twice, or not unique.
     """
     metric, names, best = args.dynamic_sampling_metric, all_names[:num_task_rewards], args.metric_for_best_model
     is_unique = len(set(all_names)) == len(all_names)
@@ -265,9 +210,6 @@ def check_best_metric(
 
     With named evaluation sets there is no common metric: one set decides which model is best. `has_accuracy` says
     whether avg@k is reported.
-
-    Raises:
-        ValueError: with the names there are.
     """
     metric = args.metric_for_best_model
     if metric is None or args.eval_strategy == "no":
@@ -283,20 +225,11 @@ def check_best_metric(
     tails = [name.removeprefix(prefix) for prefix in prefixes if name.startswith(prefix)]
     is_free = any(map(_logs_metrics, reward_funcs))
     if any(is_free or tail in known or tail.startswith(METRIC_FAMILIES) for tail in tails):
-        if args.greater_is_better is False and ("avg@" in name or name.endswith("_reward")):
-            logger.warning(
-                f"greater_is_better=False with metric_for_best_model={metric!r}: the worst model counts as the best. "
-                "Leave out greater_is_better."
-            )
         return
-    sets = f" of the {len(prefixes)} named sets, each with metrics of its own" if prefixes != ["eval_"] else ""
-    own = [prefix + name.removeprefix("eval_") for prefix in prefixes if name.removeprefix("eval_") in known]
-    every = [prefix + tail for prefix in prefixes for tail in known]
-    likely = own or difflib.get_close_matches(name, every, n=1)
-    advice = f"Did you mean {' or '.join(map(repr, likely))}? " if likely else ""
     raise ValueError(
-        f"metric_for_best_model={metric!r} is no metric of the evaluation{sets}. {advice}Set it to one of {every}, or "
-        "to another metric of the log (a reward function that logs it must have log_metric among its arguments)."
+        f"metric_for_best_model={metric!r} is no metric of the evaluation. Set it to one of "
+        f"{[prefix + tail for prefix in prefixes for tail in known]}, or to another metric of the log (a reward "
+        "function that logs it must have log_metric among its arguments)."
     )
 
 

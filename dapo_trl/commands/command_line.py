@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import yaml
 
-from ..run.exit_codes import USAGE_ERROR
+from ..run.early_end import USAGE_ERROR
 from ..run.secret_values import mask_text, masking_errors
 
 

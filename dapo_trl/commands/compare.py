@@ -9,9 +9,8 @@ dapo-trl compare before/summary.json after/summary.json
 import logging
 import sys
 
-from ..evaluation.compare import compare
+from ..evaluation.compare import compare, describe_comparison
 from ..evaluation.summary import read_summary
-from ..evaluation.tables import describe_comparison
 from .recipe_parser import StrictParser
 
 

@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> None:
     from transformers.utils.logging import disable_progress_bar  # late: --help and mistakes in settings need no model
 
     from ..evaluation.run import evaluate, output_dir
-    from ..evaluation.tables import describe_summary
+    from ..evaluation.summary import describe_summary
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     mask_logs()

@@ -24,16 +24,6 @@ def merge_adapter(adapter: str, output: str, dtype: str = "auto", base: str | No
 
     The sum is computed in float32 and rounded once. An adapter that was trained on a 4-bit or 8-bit model is merged
     into the weights from before their quantization, which are not quite those that it was trained with.
-
-    Args:
-        adapter (`str`): directory or Hub id of the adapter.
-        output (`str`): directory to write to.
-        dtype (`str`, *optional*, defaults to `"auto"`): type of the result; `"auto"`: that of the base model.
-        base (`str`, *optional*): the base model, if it is no longer where the adapter's configuration says.
-
-    Raises:
-        ValueError: if there is no adapter, no base model, a base model that is stored quantized, or the output would
-            overwrite one of them.
     """
     import torch  # these take seconds, which --help need not wait for
     from peft import AutoPeftModelForCausalLM, PeftConfig

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from datasets import Dataset
 from huggingface_hub import HfApi
@@ -28,9 +28,6 @@ from ..run.secret_values import mask_logs
 from .recipe_parser import RecipeParser
 
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
 logger = logging.getLogger(__name__)
 
 
@@ -46,13 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run(config: PrepareConfig) -> None:
-    """
-    What the command does, for settings already parsed.
-
-    Raises:
-        CheckFailedError: if too few reference answers score. A local output is then there to look into; nothing is
-            pushed.
-    """
+    """What the command does; if the check fails, a local output is there to look into, and nothing is pushed."""
     reward_funcs = _reward_funcs(config)  # first: unknown ones are refused before anything is written
     if config.output is None:
         _check(load_prompts(config.source, **config.reading()), config, reward_funcs)
@@ -73,7 +64,7 @@ def _prepare(config: PrepareConfig, directory: Path, reward_funcs: list[Callable
         make_sampler=partial(_make_sampler, config, config.pass_rate_model) if config.pass_rate_model else None,
         reward_func=reward_funcs[0],
     )
-    _say("\n".join(f"{text.strip('*')}: {number}" for text, number in counts.described()))
+    sys.stdout.writelines(f"{text.strip('*')}: {number}\n" for text, number in counts.described())
     if config.check:
         _check(load_prompts(str(directory)), config, reward_funcs)
 
@@ -121,10 +112,10 @@ def _check(dataset: Dataset, config: PrepareConfig, reward_funcs: list[Callable]
         min_frac_right=config.min_frac_right,
         tokenizer=_tokenizer(config),
     )
-    _say(report.summary())
+    sys.stdout.write(f"{report.summary()}\n")
 
 
-def _tokenizer(config: PrepareConfig) -> "PreTrainedTokenizerBase | None":
+def _tokenizer(config: PrepareConfig) -> Any:
     from transformers import AutoTokenizer  # it takes seconds, which --help need not wait for
 
     return AutoTokenizer.from_pretrained(config.tokenizer) if config.tokenizer else None
@@ -158,7 +149,3 @@ def _push(directory: Path, repo_id: str, private: bool) -> None:
         commit_message="Prepared by dapo-trl prepare-data",
     )
     logger.info("Pushed to %s", commit.commit_url)
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")

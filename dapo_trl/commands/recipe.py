@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass
 from typing import TYPE_CHECKING
 
 from trl import ModelConfig
 
+from ..fields import option
 from ..rewards.answers import THINKING_TAGS
 from .recipe_parser import HELP, RecipeParser
 
@@ -28,43 +29,26 @@ EPILOG = (
 class DAPOScriptArguments:
     """What to train on and how it is rewarded; the fields are documented by their `help`."""
 
-    dataset_name: str = field(metadata={"help": "Hub id, or path of a local .json, .jsonl or .parquet file."})
-    dataset_config: str | None = field(
-        default=None, metadata={"help": "Configuration (subset) of a data set on the Hub."}
+    dataset_name: str = option(MISSING, "Hub id, or path of a local .json, .jsonl or .parquet file.")
+    dataset_config: str | None = option(None, "Configuration (subset) of a data set on the Hub.")
+    dataset_train_split: str = option("train", "Split to train on.")
+    eval_dataset_name: str | None = option(
+        None, "Evaluation data. Defaults to dataset_test_split of the training data."
     )
-    dataset_train_split: str = field(default="train", metadata={"help": "Split to train on."})
-    eval_dataset_name: str | None = field(
-        default=None, metadata={"help": "Evaluation data. Defaults to dataset_test_split of the training data."}
+    dataset_test_split: str = option("test", "Split to evaluate on.")
+    prompt_column: str | None = option(None, "Column with the prompt or problem; found by its name if not given.")
+    solution_column: str | None = option(None, "Column with the reference answer; found by its name if not given.")
+    prompt_template: str | None = option(None, "Template by name (dapo, boxed, plain), or a text with {problem}.")
+    reward_funcs: list[str] = option(["accuracy"], "Reward functions: names or dotted paths.")
+    answer_rule: str = option("auto", "Rule by which the accuracy reward finds the answer in a completion.")
+    thinking_tags: list[str] = option(
+        list(THINKING_TAGS),
+        "Beginning and end of the thinking, in which the accuracy reward reads no answer; an empty beginning where "
+        "the chat template writes it.",
     )
-    dataset_test_split: str = field(default="test", metadata={"help": "Split to evaluate on."})
-    prompt_column: str | None = field(
-        default=None, metadata={"help": "Column with the prompt or problem; found by its name if not given."}
-    )
-    solution_column: str | None = field(
-        default=None, metadata={"help": "Column with the reference answer; found by its name if not given."}
-    )
-    prompt_template: str | None = field(
-        default=None, metadata={"help": "Template by name (dapo, boxed, plain), or a text with {problem}."}
-    )
-    reward_funcs: list[str] = field(
-        default_factory=lambda: ["accuracy"], metadata={"help": "Reward functions: names or dotted paths."}
-    )
-    answer_rule: str = field(
-        default="auto", metadata={"help": "Rule by which the accuracy reward finds the answer in a completion."}
-    )
-    thinking_tags: list[str] = field(
-        default_factory=lambda: list(THINKING_TAGS),
-        metadata={
-            "help": "Beginning and end of the thinking, in which the accuracy reward reads no answer; an empty "
-            "beginning where the chat template writes it."
-        },
-    )
-    check_rows: int = field(
-        default=256, metadata={"help": "Rows whose reference answers must score before the run starts; 0: no check."}
-    )
-    vllm_data_parallel_size: int = field(
-        default=1,
-        metadata={"help": "Copies of the model that the vLLM server runs, on vllm_tensor_parallel_size GPUs each."},
+    check_rows: int = option(256, "Rows whose reference answers must score before the run starts; 0: no check.")
+    vllm_data_parallel_size: int = option(
+        1, "Copies of the model that the vLLM server runs, on vllm_tensor_parallel_size GPUs each."
     )
 
 
@@ -84,12 +68,7 @@ def make_parser(words: Sequence[str] = (), prog: str = "python -m dapo_trl.train
 
 
 def read_recipe(parser: RecipeParser, words: Sequence[str]) -> tuple[DAPOScriptArguments, "DAPOConfig", ModelConfig]:
-    """
-    What a command line and its recipe say.
-
-    Raises:
-        ValueError: for what is unknown, impossible, or missing.
-    """
+    """What a command line and its recipe say."""
     script_args, training_args, model_args = parser.parse(words)
     if model_args.model_name_or_path is None:
         raise ValueError("model_name_or_path is not set. Set it to a model id on the Hub or a local directory.")
@@ -112,20 +91,14 @@ def load_tokenizer(model_args: ModelConfig, training_args: "DAPOConfig") -> "Pre
 def load_datasets(
     script_args: DAPOScriptArguments, training_args: "DAPOConfig", is_conversational: bool
 ) -> "tuple[Dataset, Dataset | None]":
-    """
-    Training data, and evaluation data if the run evaluates.
-
-    Raises:
-        ValueError: if there is no evaluation data.
-    """
+    """Training data, and evaluation data if the run evaluates."""
     from ..data import load_prompts
 
     is_evaluated = training_args.eval_strategy != "no"
     if is_evaluated and script_args.eval_dataset_name is None and os.path.isfile(script_args.dataset_name):
         raise ValueError(
             f"eval_strategy={str(training_args.eval_strategy.value)!r}, but dataset_name={script_args.dataset_name!r} "
-            "is a single file without a test split. Set eval_dataset_name to a file to evaluate on, or eval_strategy "
-            "to 'no'."
+            "is a file without a test split. Set eval_dataset_name to a file, or eval_strategy to 'no'."
         )
 
     def load(source: str, split: str) -> "Dataset":

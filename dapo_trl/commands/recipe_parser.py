@@ -14,20 +14,19 @@ from trl import TrlParser
 from ..run.secret_values import mask_text, remember
 
 
-HELP = (["--help"], ["-h"])
-"""Command lines that ask for the short help. `--help all` lists every field."""
+HELP = (["--help"], ["-h"])  # command lines that ask for the short help. `--help all` lists every field
 
+# Fields that the short help of each command shows. `vllm-command` has those of `train`.
 FIRST = {
     "train": ("model_name_or_path", "dataset_name", "prompt_template", "reward_funcs", "eval_dataset_name"),
     "evaluate": ("model", "data", "k", "output_dir", "max_completion_length", "backend"),
     "prepare-data": ("source", "output", "prompt_template", "tokenizer", "max_prompt_tokens", "check"),
 }
-"""Fields that the short help of each command shows. `vllm-command` has those of `train`."""
 
 _MERGE = "tag:yaml.org,2002:merge"
 
+# Likeness (`difflib`) from which on another name is suggested: misspelt names, not other names with equal words.
 CUTOFF = 0.75
-"""Likeness (`difflib`) from which on another name is suggested: misspelt names, not other names with equal words."""
 
 
 class _Help(argparse.Action):
@@ -100,9 +99,6 @@ class StrictParser(CommandParser):
     def refuse_unknown_flags(self, words: Sequence[str], others: Iterable[str] = ()) -> None:
         """
         Refuses flags of a command line that are neither this parser's nor `others`, and names those that may be meant.
-
-        Raises:
-            ValueError: naming all of them.
         """
         known = {*self._option_string_actions, *others}
         flags = [word.partition("=")[0] for word in words if word.startswith("--") and word != "--"]
@@ -163,12 +159,7 @@ class RecipeParser(StrictParser, TrlParser):
 
 
 def refuse_repeated_keys(text: str, source: str) -> None:
-    """
-    Refuses equal keys in one mapping of a YAML text, of which YAML silently takes the last one.
-
-    Raises:
-        ValueError: naming the key, its lines, and the `source` of the text.
-    """
+    """Refuses equal keys in one mapping of a YAML text, of which YAML silently takes the last one."""
     _refuse_in(yaml.compose(text, Loader=yaml.SafeLoader), source, "")
 
 

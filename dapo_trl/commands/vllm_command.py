@@ -15,12 +15,7 @@ from .recipe import load_datasets, load_tokenizer, make_parser, read_recipe
 
 
 def main(argv: list[str] | None = None) -> None:
-    """
-    Parse and print.
-
-    Raises:
-        ValueError: if the recipe generates without a server.
-    """
+    """Parse and print."""
     mask_logs()
     words = sys.argv[1:] if argv is None else argv
     parser = make_parser(words, prog="dapo-trl vllm-command")

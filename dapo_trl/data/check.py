@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from datasets import Dataset
 from tqdm.auto import tqdm
 
-from .golds import are_same_golds
 from .prompts import Messages, prompt_text
 from .records import batches, problem_id
 from .templates import undo_template
@@ -39,32 +38,20 @@ class CheckFailedError(ValueError):
 
 @dataclass
 class CheckReport:
-    """
-    What a check found, over the rows looked at.
+    """What a check found, over the rows looked at."""
 
-    Attributes:
-        num_rows (`int`): rows of the data set.
-        num_checked (`int`): rows looked at.
-        frac_right (`dict[str, float]`): per reward function, the share of reference answers that scored above 0.
-        failures (`list[str]`): the others: the row, by which function, what was scored, and why it did not score.
-        num_duplicates (`int`): rows whose problem stands in an earlier row.
-        num_conflicting (`int`): those of them with another reference answer.
-        prompt_tokens (`dict[str, int]`): minimum, median, 95th percentile and maximum; empty without a tokenizer.
-    """
-
-    num_rows: int
+    num_rows: int  # of the data set
     num_checked: int
-    frac_right: dict[str, float] = field(default_factory=dict)
-    failures: list[str] = field(default_factory=list)
-    num_duplicates: int = 0
-    num_conflicting: int = 0
-    prompt_tokens: dict[str, int] = field(default_factory=dict)
+    frac_right: dict[str, float] = field(default_factory=dict)  # of the reference answers, by reward function
+    failures: list[str] = field(default_factory=list)  # row, function, what was scored, and why it did not score
+    num_duplicates: int = 0  # rows whose problem stands in an earlier row
+    prompt_tokens: dict[str, int] = field(default_factory=dict)  # see `length_statistics`
 
     def summary(self, max_failures: int = 20) -> str:
         """The report as lines of text, with the first failures."""
         lines = [f"rows checked: {self.num_checked} of {self.num_rows}"]
         lines += [f"reference answers that score, {name}: {frac:.2%}" for name, frac in self.frac_right.items()]
-        lines += [f"duplicates: {self.num_duplicates}, with another answer: {self.num_conflicting}"]
+        lines += [f"duplicates: {self.num_duplicates}"]
         if self.prompt_tokens:
             lengths = ", ".join(f"{name} {number}" for name, number in self.prompt_tokens.items())
             lines.append(f"prompt tokens: {lengths}")
@@ -83,26 +70,16 @@ def check_dataset(
     min_frac_right: float = 0.99,
     tokenizer: "PreTrainedTokenizerBase | None" = None,
 ) -> CheckReport:
-    r"""
-    Scores every reference answer as a completion, and refuses the data set if too few are right.
+    """
+    Scores every reference answer as a completion in the form that its prompt asks for, and refuses the data set if too
+    few are right: so it also finds a prompt that asks for a form which the reward does not read.
 
-    The completion is what the prompt asks for: `Answer: \boxed{gold}`, `\boxed{gold}` or `Answer: gold`. So the check
-    also fails if the prompt asks for a form that the reward function does not read.
+    `dataset` has columns `prompt` and `solution`; all others go to `reward_funcs`, which judge correctness with TRL's
+    signature (above 0 is right) and leave out length penalties. `sample` rows are drawn with `seed`; for each function
+    `min_frac_right` of their answers must score. A `tokenizer` reports prompt lengths.
 
-    Args:
-        dataset (`datasets.Dataset`): columns `prompt` and `solution`; all others go to the reward functions.
-        reward_funcs (`Callable` or list of `Callable`): functions that judge correctness, with TRL's signature: above
-            0 is right. Leave out those that do not, such as length penalties.
-        sample (`int`, *optional*): look at so many rows, drawn with `seed`, instead of all.
-        seed (`int`, *optional*, defaults to 42): seed of the sample.
-        min_frac_right (`float`, *optional*, defaults to 0.99): share of the reference answers that must score, for
-            each function.
-        tokenizer ([`~transformers.PreTrainedTokenizerBase`], *optional*): reports the lengths of the prompts.
-
-    Raises:
-        TypeError: if it is no `Dataset`, but a dictionary of splits or a stream.
-        ValueError: if a column is missing, or there are no rows.
-        CheckFailedError: if fewer than `min_frac_right` of the reference answers score; it lists rows and reasons.
+    A TypeError is raised for splits or a stream in place of a `Dataset`, a ValueError if a column is missing or there
+    are no rows, a [`CheckFailedError`] with rows and reasons if too few answers score.
     """
     reward_funcs = [reward_funcs] if callable(reward_funcs) else list(reward_funcs)
     _check_columns(dataset)
@@ -111,17 +88,13 @@ def check_dataset(
         rows = sorted(random.Random(seed).sample(rows, sample))
     report = CheckReport(num_rows=len(dataset), num_checked=len(rows))
     num_right = [0] * len(reward_funcs)
-    golds: dict[str, str] = {}  # of each problem the first
-    pairs: list[tuple[str, str]] = []  # the first of a problem, and another
+    problems: set[str] = set()
     lengths: list[int] = []
     progress = tqdm(batches(rows, _BATCH_SIZE), desc="Checking answers", disable=len(rows) <= _BATCH_SIZE)
     for indices in progress:
         batch = dataset[indices]
-        for prompt, gold in zip(batch["prompt"], batch["solution"], strict=True):
-            text = prompt_text(prompt)
-            first = golds.setdefault(problem_id(undo_template(text) or text), str(gold))
-            if first != str(gold):
-                pairs.append((first, str(gold)))
+        texts = map(prompt_text, batch["prompt"])
+        problems.update(problem_id(undo_template(text) or text) for text in texts)
         if tokenizer is not None:
             lengths += map(len, prompt_ids(batch["prompt"], tokenizer))
         for number, reward_func in enumerate(reward_funcs):
@@ -131,8 +104,7 @@ def check_dataset(
     for reward_func, number in zip(reward_funcs, num_right, strict=True):
         name = reward_name(reward_func)
         report.frac_right[name] = min(number / len(rows), report.frac_right.get(name, 1.0))  # two of one name
-    report.num_duplicates = len(rows) - len(golds)
-    report.num_conflicting = are_same_golds(pairs).count(False)
+    report.num_duplicates = len(rows) - len(problems)
     report.prompt_tokens = length_statistics(lengths)
     wrong = [f"{name} ({frac:.2%})" for name, frac in report.frac_right.items() if frac < min_frac_right]
     if wrong:
@@ -144,9 +116,8 @@ def check_dataset(
         )
     if report.num_duplicates:
         logger.warning(
-            f"{report.num_duplicates} of {report.num_checked} rows repeat the problem of another row, "
-            f"{report.num_conflicting} of them with another answer: the same prompt may then be twice in one rollout. "
-            "Run `dapo-trl prepare-data` on the data set to keep each problem once."
+            f"{report.num_duplicates} of {report.num_checked} rows repeat the problem of another row: a prompt may "
+            "then be twice in one rollout. Run `dapo-trl prepare-data` on the data set to keep each problem once."
         )
     return report
 
@@ -158,12 +129,11 @@ def _check_columns(dataset: Dataset) -> None:
             f"The data set is a {type(dataset).__name__}{splits}, but it must be a Dataset: one of the splits, loaded "
             "without streaming, or built with Dataset.from_list."
         )
-    for column in ("prompt", "solution"):
-        if column not in dataset.column_names:
-            raise ValueError(
-                f"The data set has no column {column!r}, only {dataset.column_names}. Rename the one that holds it "
-                "(dataset.rename_column), or read the data with load_prompts, which finds it."
-            )
+    if missing := {"prompt", "solution"} - set(dataset.column_names):
+        raise ValueError(
+            f"The data set has no column {', '.join(map(repr, sorted(missing)))}, only {dataset.column_names}. Rename "
+            "the one that holds it (dataset.rename_column), or read the data with load_prompts, which finds it."
+        )
     if len(dataset) == 0:
         raise ValueError("The data set has no rows, so nothing can be checked. Load another split or file.")
 
@@ -198,12 +168,7 @@ def score(
     columns: Mapping[str, Sequence[Any]],
 ) -> list[float | None]:
     """
-    Rewards of completions by a plain or `async` function in TRL's calling convention; NaN, too, is None.
-
-    Completions to lists of messages are handed on as messages; `columns` are the others, such as `solution`.
-
-    Raises:
-        ValueError: if the function returns another number of rewards.
+    Rewards of completions by a plain or `async` function with TRL's signature; `None` where it gives None or NaN.
     """
     answers = [
         text if isinstance(prompt, str) else [{"role": "assistant", "content": text}]

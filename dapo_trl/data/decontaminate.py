@@ -45,10 +45,8 @@ _REWRITES = tuple(
 
 def normalize(problem: str) -> str:
     r"""
-    A problem as letters, digits and signs, with a bar between sentences and around formulas.
-
-    Problems that differ only in LaTeX (`\dfrac`, `\left`, `x_{1}`), Unicode (`≤`, `²`, `π`), delimiters, spaces, case
-    or punctuation are the same, bars aside.
+    A problem as letters, digits and signs, with a bar between sentences and around formulas: the same however it is
+    written in LaTeX, Unicode, white space, case and punctuation.
 
     >>> normalize(r"Is $\dfrac{1}{2}x \le -3$?")
     'is|12x<-3|'
@@ -61,13 +59,7 @@ def normalize(problem: str) -> str:
 
 
 class Decontaminator:
-    """
-    Compares problems with evaluation problems by their n-grams of characters, however they are written.
-
-    A problem counts as contaminated if it shares at least half of the n-grams of an evaluation problem, or of its own
-    if it has fewer. An evaluation problem shorter than an n-gram must be there as a whole: as the problem, or as
-    sentences of it.
-    """
+    """A problem is contaminated if it shares half of the n-grams of an evaluation problem, or holds a short one."""
 
     def __init__(self, problems: Iterable[str]):
         self._short: list[re.Pattern] = []
@@ -89,7 +81,6 @@ class Decontaminator:
             self._sizes.append(len(grams))
 
     def is_contaminated(self, problem: str) -> bool:
-        """Whether a problem overlaps with an evaluation problem."""
         text = normalize(problem)
         grams = _ngrams(text.replace("|", ""))
         shared = Counter(holder for gram in grams for holder in self._holders.get(gram, ()))
@@ -103,12 +94,7 @@ def _ngrams(text: str) -> set[str]:
 
 
 def read_problems(sources: Iterable[str], split: str = "train") -> Iterator[str]:
-    """
-    The bare problems of evaluation sets (files, directories or Hub ids); no reference answers are needed.
-
-    Raises:
-        ValueError: if no column holds problems, or a row has none.
-    """
+    """The bare problems of evaluation sets (files, directories or Hub ids), which need no reference answers."""
     for source in sources:
         for index, row in enumerate(stream_rows(source, split)):
             column = next((name for name in ("problem", "question", "prompt") if name in row), None)

@@ -20,12 +20,11 @@ _BUFFER_BYTES = 2**20
 
 
 class WrittenFloat(float):
-    """A number with a point or an exponent, of a JSON text; as a text, it is what is written there."""
+    """A number with a point or an exponent in a JSON text; as a text, it is what is written there."""
 
     text: str
 
     def __new__(cls, text: str) -> "WrittenFloat":
-        """The number that a text states."""
         number = super().__new__(cls, text)
         number.text = text
         return number
@@ -40,13 +39,7 @@ def file_kind(file: str) -> str | None:
 
 
 def file_rows(files: list[str]) -> Iterator[Row]:
-    """
-    The rows of JSON and parquet files: local paths, or addresses such as `hf://...`. Files are read in chunks, but for
-    JSON files with one big list.
-
-    Raises:
-        ValueError: if a file cannot be read, with its name and, for JSON, the line.
-    """
+    """The rows of local or `hf://` files, in chunks (but JSON lists); a ValueError names file and line."""
     for file in files:
         with fsspec.open(file, "rb") as stream:
             yield from (_json_rows if file_kind(file) == "json" else _parquet_rows)(stream, file)

@@ -7,31 +7,15 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Layout:
-    """
-    Where prompt and reference answer stand in a row. Columns may be dotted paths into nested ones.
+    """Where prompt and reference answer stand in a row. Columns may be dotted paths into nested ones."""
 
-    Attributes:
-        name (`str`): what the layout is called in messages and data cards.
-        prompt (`str`): column with the prompt: a text, or a list of messages.
-        solution (`str`): column with the reference answer.
-        is_bare (`bool`): texts in `prompt` are problems, without words on how to answer them.
-        is_worked (`bool`): `solution` holds worked solutions, of which only the end (`\\boxed{}`, `####`) is wanted.
-        problem (`str`, *optional*): column with the bare problem, where it stands beside the prompt.
-        marker (`str`, *optional*): column that is not used, but tells this layout from others with the same columns.
-    """
-
-    name: str
-    prompt: str
+    name: str  # in messages and data cards
+    prompt: str  # a text, or a list of messages
     solution: str
-    is_bare: bool = False
-    is_worked: bool = False
-    problem: str | None = None
-    marker: str | None = None
-
-    def fits(self, row: Mapping[str, Any]) -> bool:
-        """Whether a row has all the columns of this layout."""
-        columns = (self.prompt, self.solution, self.problem, self.marker)
-        return all(has_column(row, column) for column in columns if column is not None)
+    is_bare: bool = False  # texts in `prompt` are problems, without words on how to answer them
+    is_worked: bool = False  # of `solution` only the end (`\boxed{}`, `####`) is wanted
+    problem: str | None = None  # column with the bare problem, where it stands beside the prompt
+    marker: str | None = None  # column that tells this layout from others with the same columns
 
 
 # The first layout whose columns are all there is taken, so the more specific ones come first.
@@ -70,22 +54,18 @@ def find_layout(
     row: Mapping[str, Any], source: str, prompt_column: str | None = None, solution_column: str | None = None
 ) -> Layout:
     """
-    Recognizes the layout of a data set by the columns of a row, or takes the columns (or paths) that the user names.
-
-    A column named `prompt` is taken to hold what the model shall see, any other to hold bare problems.
-
-    Raises:
-        ValueError: if a named column does not exist, or the columns are of no known layout; `source` is named.
+    The layout of a data set by a row's columns, or by the columns (or paths) that the user names; else a ValueError.
     """
     for field, column in (("prompt_column", prompt_column), ("solution_column", solution_column)):
         if column is not None and not has_column(row, column):
             raise ValueError(f"{field}={column!r}: {source!r} has no such column. It has: {describe_columns(row)}.")
     if prompt_column is None and solution_column is None:
         for layout in LAYOUTS:
-            if layout.fits(row):
+            columns = (layout.prompt, layout.solution, layout.problem, layout.marker)
+            if all(column is None or has_column(row, column) for column in columns):
                 return layout
-    prompt = prompt_column or _first_column(row, _PROMPT_NAMES)
-    solution = solution_column or _first_column(row, _SOLUTION_NAMES)
+    prompt = prompt_column or next((name for name in _PROMPT_NAMES if has_column(row, name)), None)
+    solution = solution_column or next((name for name in _SOLUTION_NAMES if has_column(row, name)), None)
     if prompt is None or solution is None:
         missing = [name for name, column in (("prompt", prompt), ("solution", solution)) if column is None]
         fields = " and ".join(f"{name}_column" for name in missing)
@@ -94,10 +74,6 @@ def find_layout(
             f"Known layouts: {'; '.join(layout.name for layout in LAYOUTS)}. Name the column with {fields}."
         )
     return Layout(f"`{prompt}`, `{solution}`, as named", prompt, solution, is_bare=prompt != "prompt")
-
-
-def _first_column(row: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
-    return next((name for name in names if has_column(row, name)), None)
 
 
 def describe_columns(row: Mapping[str, Any]) -> str:

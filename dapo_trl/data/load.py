@@ -9,7 +9,7 @@ import pyarrow as pa
 from datasets import Dataset, Features, List, ReadInstruction, Value, concatenate_datasets, load_dataset
 from datasets.exceptions import DatasetGenerationError
 
-from .files import Row, file_kind, file_rows
+from .files import Row, WrittenFloat, file_kind, file_rows
 from .layouts import find_layout, get_column
 from .rows import make_reader
 from .sources import check_path, find_files, with_both_readings
@@ -18,6 +18,7 @@ from .templates import resolve_template
 
 _CAST_TO_TEXT = ("float16", "float32", "uint64")
 """Kinds of numbers that are not in Python as they are in a table: 0.1 in 32 bits would be 0.10000000149011612."""
+_NUMBERS = (int, float, WrittenFloat)
 
 _MESSAGES = List({"role": Value("string"), "content": Value("string")})
 
@@ -82,11 +83,7 @@ def load_prompts(
 
 
 def open_source(source: str, split: str = "train", config: str | None = None, **columns: str | None) -> Dataset:
-    """
-    Opens a source with the columns it has, and the reference answers that are numbers in JSON or CSV with all digits.
-
-    `columns` are those that the user names, `prompt_column` and `solution_column`; errors as of [`load_prompts`].
-    """
+    """Opens a source with its own columns, and all digits of reference answers that are numbers in JSON or CSV."""
     is_local = check_path(source).exists()
     name = split.partition("[")[0]  # of train[:1000]
     files = find_files(source, name, config) if is_local else None
@@ -146,24 +143,16 @@ def _are_exact(values: list[Any]) -> bool:
 
 def _write_as_text(row: Row, path: str) -> None:
     head, _, rest = path.partition(".")
-    if path in row:
-        row[path] = _as_text(row[path])
-    elif isinstance(row.get(head), dict):
+    value = row.get(path)
+    if isinstance(value, list):
+        row[path] = [str(entry) if type(entry) in _NUMBERS else entry for entry in value]
+    elif type(value) in _NUMBERS:
+        row[path] = str(value) if value == value else None  # NaN
+    elif path not in row and isinstance(row.get(head), dict):
         _write_as_text(row[head], rest)
 
 
-def _as_text(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_as_text(entry) for entry in value]
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return str(value) if is_number and value == value else None if is_number else value
-
-
 def stream_rows(source: str, split: str = "train", config: str | None = None, **columns: str | None) -> Iterator[Row]:
-    """
-    The rows of a local file or directory, or of a data set on the Hub, one after another in little memory.
-
-    Parquet and JSON files are read in chunks, also from the Hub; anything else on the Hub is left to [`open_source`].
-    """
+    """The rows of a source one after another: JSON and parquet in chunks, others by [`open_source`]."""
     files = find_files(source, split, config)
     return file_rows(files) if files else iter(open_source(source, split, config, **columns))

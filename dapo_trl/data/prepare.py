@@ -69,14 +69,11 @@ def prepare(
     reward_func: RewardFunc | None = None,
 ) -> Counts:
     """
-    Reads a source and writes a prepared data set to a directory: a parquet file and a data card.
+    Reads a source and writes a parquet file and a data card to a directory.
 
     The tokenizer counts tokens for `max_prompt_tokens`; `make_sampler`, told whether prompts are lists of messages,
-    makes what samples completions for pass rates, which `reward_func` judges.
-
-    Raises:
-        FileExistsError: if the directory holds a data set already and `overwrite` is off.
-        ValueError: if the source cannot be read, or no row is kept.
+    makes what samples completions for pass rates, which `reward_func` judges. A FileExistsError is raised if a data
+    set is there and `overwrite` is off, a ValueError if the source cannot be read or no row is kept.
     """
     there = [name for name in (DATA_FILE, "README.md") if (directory / name).exists()]
     if there and not config.overwrite:
@@ -90,7 +87,14 @@ def prepare(
     records = list(deduplicate(tqdm(reader, desc="Reading", unit=" rows", unit_scale=True), counts))
     # Cheap criteria first, pass rates last.
     if tokenizer is not None and config.max_prompt_tokens is not None:
-        records = _within_token_limit(records, tokenizer, config.max_prompt_tokens, counts)
+        num_tokens = [
+            len(ids)
+            for batch in batches(records, 1000)
+            for ids in prompt_ids([record.prompt for record in batch], tokenizer)
+        ]
+        kept = [record for record, n in zip(records, num_tokens, strict=True) if n <= config.max_prompt_tokens]
+        counts.num_too_long = len(records) - len(kept)
+        records = kept
     if config.decontaminate:
         evaluation = Decontaminator(read_problems(config.decontaminate, config.decontaminate_split))
         kept = [record for record in records if not evaluation.is_contaminated(record.problem)]
@@ -107,24 +111,10 @@ def prepare(
     return counts
 
 
-def _within_token_limit(
-    records: list[Record], tokenizer: "PreTrainedTokenizerBase", max_tokens: int, counts: Counts
-) -> list[Record]:
-    kept = []
-    for batch in batches(records, 1000):
-        ids = prompt_ids([record.prompt for record in batch], tokenizer)
-        kept += [record for record, tokens in zip(batch, ids, strict=True) if len(tokens) <= max_tokens]
-    counts.num_too_long = len(records) - len(kept)
-    return kept
-
-
 def within_pass_rate(
     records: list[Record], sampler: Sampler, reward_func: RewardFunc, config: PrepareConfig, counts: Counts
 ) -> list[Record]:
-    """
-    The records whose pass rate, the share of sampled completions with a reward above 0, is in the range of the
-    settings, with the pass rate stored. A problem with a completion that gets no reward is left out and counted.
-    """
+    """The records with a pass rate (share of rewards above 0) in the range of the settings; the others are counted."""
     kept = []
     progress = tqdm(total=len(records), desc="Sampling", unit=" problems")
     for batch in batches(records, SAMPLER_BATCH):

@@ -18,12 +18,7 @@ def _option(default: Any, help: str) -> Any:
 
 @dataclass
 class PrepareConfig:
-    """
-    Settings of the command. A field that is `None` is found out or not used, as its help says.
-
-    Raises:
-        ValueError: for combinations that cannot work.
-    """
+    """Settings of the command; a ValueError for combinations that cannot work."""
 
     source: str = _option(MISSING, "Hub id, path of a .json, .jsonl or .parquet file, or a directory with such files.")
     output: str | None = _option(None, "Directory to write to (as `./parent/name`), or `owner/name` on the Hub.")
@@ -56,12 +51,8 @@ class PrepareConfig:
         metadata={"help": "Rewards that judge correctness, by name or dotted path; the first one tells pass rates."},
     )
     answer_rule: str | None = _option(None, "Answer rule of the `accuracy` reward: `auto`, `boxed` or `math_dapo`.")
-    thinking_tags: list[str] | None = _option(
-        None, "Begin and end of the thinking, in which `accuracy` reads no answer. Default: <think> and </think>."
-    )
-    check: bool = _option(
-        False, "Score every reference answer as a completion; at least `min_frac_right` must be right."
-    )
+    thinking_tags: list[str] | None = _option(None, "Begin and end of the thinking. Default: <think> and </think>.")
+    check: bool = _option(False, "Score every reference answer as a completion; `min_frac_right` must be right.")
     check_sample: int | None = _option(None, "Check so many rows only. Default: all.")
     min_frac_right: float = _option(0.99, "Share of the reference answers that must score.")
 
@@ -81,7 +72,7 @@ class PrepareConfig:
                 f"min_pass_rate={self.min_pass_rate} and max_pass_rate={self.max_pass_rate} must be in order and in "
                 "[0, 1], such as 0.1 and 0.9."
             )
-        if self.pass_rate_model is None and (self.min_pass_rate > 0 or self.max_pass_rate < 1):
+        if self.pass_rate_model is None and (self.min_pass_rate, self.max_pass_rate) != (0, 1):
             raise ValueError(
                 f"min_pass_rate={self.min_pass_rate}, max_pass_rate={self.max_pass_rate}: a range needs "
                 "pass_rate_model, the model to measure pass rates with."

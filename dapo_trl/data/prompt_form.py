@@ -1,8 +1,4 @@
-"""
-The form in which a model is asked: a prompt with `{problem}` where the problem stands.
-
-It is a text, or a list of messages (with the system prompt, if there is one), as prompts are.
-"""
+"""The form in which a model is asked: a prompt (text or messages) with `{problem}` where the problem stands."""
 
 from collections.abc import Iterable, Mapping
 from itertools import islice
@@ -19,12 +15,7 @@ _NUM_ROWS = 16
 
 
 def find_form(rows: Iterable[Mapping[str, Any]], prompt_template: str | None = None) -> PromptForm | None:
-    """
-    The form of the prompts of a data set, None if it cannot be told.
-
-    The first few rows are looked at. Their problem is what a column `problem` or `question` holds, or what stands in a
-    known template; `prompt_template` is the one that was put around all problems, if that is known.
-    """
+    """The form of the first prompts, with `prompt_template` if it was put around all problems; None if unknown."""
     forms = [form for row in islice(rows, _NUM_ROWS) if (form := _form_of(row, prompt_template)) is not None]
     return forms[0] if forms and all(form == forms[0] for form in forms) else None
 
@@ -52,7 +43,8 @@ def _form_of(row: Mapping[str, Any], prompt_template: str | None) -> PromptForm 
 
 def template_of(form: PromptForm) -> str:
     """The words around the problem, without those of other messages."""
-    return form if isinstance(form, str) else form[_asking_message(form)]["content"]
+    texts = [form] if isinstance(form, str) else [message["content"] for message in form]
+    return next(text for text in texts if PLACE in text)
 
 
 def with_template(form: PromptForm, prompt_template: str) -> PromptForm:
@@ -60,12 +52,7 @@ def with_template(form: PromptForm, prompt_template: str) -> PromptForm:
     text = resolve_template(prompt_template)
     if isinstance(form, str):
         return text
-    place = _asking_message(form)
-    return [*form[:place], {**form[place], "content": text}, *form[place + 1 :]]
-
-
-def _asking_message(form: Messages) -> int:
-    return next(number for number, message in enumerate(form) if PLACE in message["content"])
+    return [{**message, "content": text} if PLACE in message["content"] else message for message in form]
 
 
 def ask(form: PromptForm, problem: str) -> str | Messages:

@@ -26,12 +26,7 @@ def as_messages(prompt: str | Messages) -> Messages:
 
 
 def as_text(prompt: str | Messages) -> str:
-    """
-    A prompt as text.
-
-    Raises:
-        ValueError: for messages other than a single one of the user, which only a chat template can turn into text.
-    """
+    """A prompt as text; a ValueError for messages other than a single one of the user."""
     if isinstance(prompt, str):
         return prompt
     if len(prompt) != 1 or prompt[0]["role"] != "user":

@@ -22,17 +22,7 @@ _MAX_LOGGED = 5
 
 @dataclass
 class Record:
-    """
-    A row of a prepared data set.
-
-    Attributes:
-        id (`str`): 32 hexadecimal digits made from the problem, white space aside: the same for the same problem.
-        prompt (`str` or `list[dict]`): what the model sees.
-        solution (`str`): the reference answer.
-        problem (`str`): the problem, without the template around it.
-        source (`str`): the row's own `source` or `data_source`, else the name of the data set.
-        pass_rate (`float`, *optional*): fraction of a model's completions that were right.
-    """
+    """A row of a prepared data set."""
 
     id: str
     prompt: str | Messages
@@ -69,12 +59,7 @@ class Counts:
 
 class RecordReader:
     """
-    Iterates once over the records of a source, without holding it in memory; rows that cannot be read are counted.
-
-    Arguments other than `counts` are those of [`load_prompts`].
-
-    Raises:
-        ValueError: while iterating, if more than half of the rows cannot be read: then the columns are wrong.
+    Iterates once over the records of a source and counts unreadable rows; a ValueError if they are more than half.
     """
 
     def __init__(

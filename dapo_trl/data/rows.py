@@ -2,12 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
-from .golds import read_gold
+from ..rewards.answers import find_auto, find_gold
 from .layouts import Layout, describe_columns, find_layout, get_column
 from .prompts import Messages, as_messages, as_text, check_messages
 from .templates import DEFAULT_TEMPLATE, apply_template, resolve_template, undo_template
+
+
+_ROUNDED_FROM = 2**53
 
 
 class RowError(ValueError):
@@ -24,12 +28,7 @@ class RowReader:
     conversational: bool = False
 
     def read(self, row: Mapping[str, Any], index: int) -> tuple[str | Messages, str, str]:
-        """
-        Prompt, reference answer and bare problem of a row.
-
-        Raises:
-            RowError: if one of them is missing or of a type that cannot be used.
-        """
+        """Prompt, reference answer and bare problem of a row; a [`RowError`] if one cannot be used."""
         column = self.layout.solution
         try:
             value = get_column(row, column)
@@ -52,7 +51,6 @@ class RowReader:
         return prompt, gold, problem
 
     def prompt_and_solution(self, row: Mapping[str, Any], index: int) -> dict[str, Any]:
-        """What [`load_prompts`] puts into a row."""
         prompt, gold, _ = self.read(row, index)
         return {"prompt": prompt, "solution": gold}
 
@@ -80,22 +78,14 @@ def make_reader(
 def build_prompt(
     row: Mapping[str, Any], layout: Layout, prompt_template: str | None = None
 ) -> tuple[str | Messages, str]:
-    """
-    The prompt of a row (a text or a list of messages, as in the row) and the bare problem in it.
-
-    Without a template prompts stay as they are, and bare problems get the `dapo` template.
-
-    Raises:
-        TypeError, ValueError: if the prompt is empty, of another type, or a conversation no template fits around.
-    """
+    """The prompt of a row, text or messages as it is there, and its bare problem (which gets the `dapo` template)."""
     value = get_column(row, layout.prompt)
     messages = as_messages(value) if isinstance(value, str) else check_messages(value)
     *before, last = messages
     if last["role"] != "user" or any(message["role"] == "user" for message in before):
         if prompt_template is not None:
             raise ValueError(
-                f"prompt_template={prompt_template!r} cannot be put around a conversation of "
-                f"{len(messages)} messages: it needs one user message. Leave prompt_template out"
+                f"prompt_template={prompt_template!r} needs one user message, not {len(messages)}. Leave it out"
             )
         return messages, last["content"].strip()
     wrapped = last["content"]
@@ -108,3 +98,30 @@ def build_prompt(
         prompt_template = DEFAULT_TEMPLATE
     text = wrapped if prompt_template is None else apply_template(prompt_template, problem)
     return (text if isinstance(value, str) else [*before, {"role": "user", "content": text}]), problem
+
+
+def read_gold(value: Any, is_worked: bool = False) -> str | None:
+    r"""
+    The reference answer in a value of the solution column (text, number, or list of one of these); None if there is
+    none.
+
+    Of a text with `####` (GSM8K) it is what follows the last one, of one with `\boxed{}` all different boxes, else all
+    of it. Of a worked solution (MATH) it is the last box, with those enumerated before it; without a box it has none.
+    A TypeError is raised for other types, and for floats so large that digits may be lost.
+    """
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if value is None or value != value:  # NaN
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
+        raise TypeError(f"a reference answer must be a text or a number, not {type(value).__name__}")
+    if type(value) is float and abs(value) >= _ROUNDED_FROM:  # not one that keeps its text
+        raise TypeError(
+            f"the reference answer {value!r} is a number that was rounded to 53 bits. Write it as a text, in quotes"
+        )
+    text = str(value).strip()
+    if "####" in text:
+        return text.rpartition("####")[2].strip() or None
+    if "\\boxed" in text or "\\fbox" in text:
+        return find_auto(text) if is_worked else find_gold(text)
+    return None if is_worked else text or None

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from datasets import DatasetDict, IterableDatasetDict, load_dataset_builder
+from datasets import load_dataset_builder
 from datasets.data_files import FILES_TO_IGNORE
 from datasets.exceptions import DatasetNotFoundError
 from huggingface_hub import DatasetCard
@@ -21,19 +21,14 @@ _ARCHIVES = (".7z", ".bz2", ".gz", ".lz4", ".rar", ".tar", ".tgz", ".xz", ".zip"
 def check_path(source: str) -> Path:
     """A source as a path, which need not exist if it may be a Hub id; else an error says what is wrong with it."""
     if not isinstance(source, str):
-        is_dict = isinstance(source, DatasetDict | IterableDatasetDict)
-        splits = f" with the splits {list(source)}" if is_dict else ""
         raise TypeError(
-            f"The source is a {type(source).__name__}{splits}, but it must be a text: a path, or the id of a data set "
-            "on the Hub. A data set that is loaded already needs the columns `prompt` and `solution` only: rename its "
-            f"columns{', and pass one of the splits to the trainer' if is_dict else ''}."
+            f"The source is a {type(source).__name__}, but it must be a path or the id of a data set on the Hub. One "
+            "that is loaded already needs no more than the columns `prompt` and `solution`: rename its columns."
         )
     path = Path(source).expanduser()
     is_data_file = path.suffix.lower() in BUILDERS
     if path.is_file() and not is_data_file:
         raise ValueError(f"{source!r}: files must end in {', '.join(BUILDERS)}. Convert the file to one of these.")
-    if path.is_file() and path.stat().st_size == 0:
-        raise ValueError(f"{source!r} is empty. Name a file that has rows.")
     if any((path / name).is_file() for name in ("dataset_dict.json", "state.json")):
         raise ValueError(
             f"{source!r} was written by save_to_disk. Write each split to a file: "
@@ -48,15 +43,7 @@ def check_path(source: str) -> Path:
 
 
 def find_files(source: str, split: str = "train", config: str | None = None) -> list[str] | None:
-    """
-    The files with the rows of a split: local paths, or `hf://` addresses; None for a data set on the Hub with other
-    files than JSON and parquet.
-
-    Raises:
-        FileNotFoundError: if the source is neither a file that exists nor a data set on the Hub.
-        ValueError: if there is no such split, or a directory holds other files, rows that would not be read, or
-            several splits in one.
-    """
+    """The files of a split (local paths or `hf://`); None on the Hub if they are neither JSON nor parquet."""
     path = check_path(source)
     if path.is_file():
         return [str(path)]
@@ -77,8 +64,6 @@ def find_files(source: str, split: str = "train", config: str | None = None) -> 
         )
     files = [str(file) for file in splits.get(split, ())]
     if files and all(map(file_kind, files)):
-        if root:
-            _check_one_split(root, files)
         return files
     if root:
         raise ValueError(
@@ -104,22 +89,9 @@ def _check_all_are_read(directory: Path, splits: dict[str, list[str]]) -> None:
     )
     if unread:
         raise ValueError(
-            f"'{directory}': {_names(directory, unread)} would not be read, because only files of one kind are "
-            f"(here {_names(directory, read)}), and only those whose names say the split if some do "
-            f"({', '.join(map(str, splits))}). Name the file to read, leave files of one kind in the directory, put "
-            "the split into all names (`train-...`), or say in the directory's README.md which files are read "
-            "(`configs`)."
-        )
-
-
-def _check_one_split(directory: Path, files: list[str]) -> None:
-    """Are there files of other splits whose names `datasets` does not understand (`mathtest.jsonl`)?"""
-    train = [file for file in files if "train" in Path(file).stem.lower()]
-    rest = [file for file in files if file not in train and re.search("test|eval|valid", Path(file).stem.lower())]
-    if train and rest:
-        raise ValueError(
-            f"'{directory}': {_names(directory, train + rest)} would be read as one split, because splits are told by "
-            "words of their own. Name the file to read, or separate the words (`math-train`, `math-test`)."
+            f"'{directory}': {_names(directory, unread)} would not be read, because only files of one kind are (here "
+            f"{_names(directory, read)}), by the splits in their names ({', '.join(map(str, splits))}). Name the "
+            "file to read, or say in the directory's README.md which files are read (`configs`)."
         )
 
 

@@ -30,12 +30,7 @@ _WRAPPINGS = (
 
 
 def resolve_template(template: str) -> str:
-    """
-    The text, with `{problem}` in it, of a template given by name (`"dapo"`, `"boxed"`, `"plain"`) or as text.
-
-    Raises:
-        ValueError: if it is neither a known name nor a text with `{problem}`.
-    """
+    """The text, with `{problem}` in it, of a template given by name or as text; else a ValueError."""
     if template in TEMPLATES:
         return TEMPLATES[template]
     if "{problem}" not in template:
@@ -47,12 +42,7 @@ def resolve_template(template: str) -> str:
 
 
 def apply_template(template: str, problem: str) -> str:
-    """
-    Puts a template (a name, or a text with `{problem}`) around a problem.
-
-    >>> apply_template("boxed", "What is 1 + 1?")
-    'What is 1 + 1?\\n\\nPlease reason step by step, and put your final answer within \\\\boxed{}.'
-    """
+    """Puts a template (a name, or a text with `{problem}`) around a problem."""
     # Not `str.format`: templates and problems are full of LaTeX braces.
     return resolve_template(template).replace("{problem}", problem)
 

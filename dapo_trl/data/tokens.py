@@ -17,13 +17,7 @@ def prompt_ids(
     tokenizer: "PreTrainedTokenizerBase",
     chat_template_kwargs: dict[str, Any] | None = None,
 ) -> list[list[int]]:
-    """
-    Token ids of prompts of one kind, as TRL makes them: texts as they are, lists of messages through the chat template
-    (with further arguments for it), with generation prompt.
-
-    Raises:
-        ValueError: for messages, if the tokenizer has no chat template.
-    """
+    """Token ids of prompts of one kind, as TRL makes them: texts as they are, messages through the chat template."""
     if not prompts:
         return []
     if isinstance(prompts[0], str):
@@ -44,12 +38,7 @@ def prompt_ids(
 
 
 def length_statistics(lengths: Sequence[int]) -> dict[str, int]:
-    """
-    Minimum, median, 95th percentile and maximum, each a length that occurs (nearest rank).
-
-    >>> length_statistics([5, 1, 3])
-    {'min': 1, 'median': 3, '95%': 5, 'max': 5}
-    """
+    """Minimum, median, 95th percentile and maximum, each a length that occurs (nearest rank)."""
     if not lengths:
         return {}
     ranks = np.percentile(lengths, [0, 50, 95, 100], method="inverted_cdf")

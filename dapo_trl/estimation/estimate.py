@@ -42,31 +42,14 @@ class Estimate(NamedTuple):
 
 
 def read_recipe(arguments: Sequence[str], num_processes: int) -> Recipe:
-    """
-    Reads a recipe as strictly as the training command, for any number of processes and without any GPU.
-
-    Args:
-        arguments (`Sequence[str]`): a command line, such as `["--config", "recipe.yaml", "--num_generations", "8"]`.
-        num_processes (`int`): processes of the trainer, R.
-
-    Returns:
-        `Recipe`: `use_cpu` is true in it, because otherwise a machine without GPUs refuses bfloat16.
-
-    Raises:
-        ValueError: for an unknown key, an impossible value, or a batch that R processes cannot share.
-    """
+    """Reads a recipe as strictly as the training command, for any number of processes and without any GPU."""
     config_class = type("PlannedConfig", (DAPOConfig,), {"world_size": property(lambda self: num_processes)})
     parser = RecipeParser((DAPOScriptArguments, config_class, ModelConfig), prog="dapo-trl estimate")
     return Recipe(*parser.parse_args_and_config([*arguments, "--use_cpu", "true"]))
 
 
 def estimate(scenario: Scenario) -> Estimate:
-    """
-    Memory and time of a recipe.
-
-    Raises:
-        ValueError: for a recipe that the training command would refuse, or a model whose shape cannot be found.
-    """
+    """Memory and time of a recipe."""
     recipe = read_recipe(scenario.recipe, scenario.gpus)
     script_args, args, model_args = recipe
     sharding = scenario.sharding or Sharding("none" if scenario.gpus == 1 else "ddp")
@@ -84,8 +67,8 @@ def estimate(scenario: Scenario) -> Estimate:
 
 Changes = dict[str, Any]
 
+# Stands among the fields of a recipe for the way in which the processes are started.
 ACCELERATE_CONFIG = "accelerate config"
-"""Stands among the fields of a recipe for the way in which the processes are started."""
 
 SHARDINGS = {"zero3.yaml": Sharding("zero", 3), "zero3_offload.yaml": Sharding("zero", 3, True, True)}
 
@@ -139,12 +122,12 @@ def _estimate_with(scenario: Scenario, steps: list[Changes]) -> Estimate | None:
 def _candidates(now: Estimate, num_gpus: int) -> Iterator[Changes]:
     """Changes to try in turn, each on top of those that have helped before it."""
     is_colocated, has_adapters = now.generator.kind == "colocate", now.size.has_adapters
+    shares = [{"vllm_gpu_memory_utilization": percent / 100} for percent in range(90, 10, -5)] if is_colocated else []
     yield {"gradient_checkpointing": True}
     if is_colocated:
         yield {"vllm_enable_sleep_mode": True}
     yield from _smaller_micro_batches(now)
-    if is_colocated:
-        yield from ({"vllm_gpu_memory_utilization": percent / 100} for percent in range(90, 10, -5))
+    yield from shares
     if num_gpus > 1 and not has_adapters:
         yield {ACCELERATE_CONFIG: "zero3.yaml"}
     yield from _more_gpus_per_copy(now)
@@ -152,9 +135,11 @@ def _candidates(now: Estimate, num_gpus: int) -> Iterator[Changes]:
     yield without_vllm
     if not has_adapters:
         yield {ACCELERATE_CONFIG: "zero3_offload.yaml"}
+    yield from shares  # the trainer leaves more to vLLM now
     yield from _shorter_completions(now)
     if not has_adapters:
         yield {"use_peft": True, "lora_target_modules": "all-linear", "dtype": "bfloat16"}
+    yield from shares
     # TRL's colocated vLLM would have to take 4-bit weights, too.
     yield {"load_in_4bit": True, "dtype": "bfloat16", **without_vllm}
 

@@ -85,12 +85,7 @@ _measured: dict[tuple, ModelSize] = {}  # the search for a remedy asks for the s
 
 
 def model_size(model_args: ModelConfig, args: DAPOConfig) -> ModelSize:
-    """
-    The model of a recipe, with its adapters and precision.
-
-    Raises:
-        ValueError: if none is named, or there is no such model here or on the Hub.
-    """
+    """The model of a recipe, with its adapters and precision."""
     name, revision = model_args.model_name_or_path, model_args.model_revision
     if name is None:
         raise ValueError("model_name_or_path is not set. Set it to a model id on the Hub or a local directory.")

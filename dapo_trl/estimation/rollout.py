@@ -58,12 +58,7 @@ class Generator(NamedTuple):
 
 
 def plan_rollout(args: DAPOConfig, scenario: Scenario) -> Rollout:
-    """
-    The rollout of a recipe. Without dynamic sampling the acceptance rate does not matter.
-
-    Raises:
-        ValueError: if completions have no limit, or prompts have no room.
-    """
+    """The rollout of a recipe. Without dynamic sampling the acceptance rate does not matter."""
     longest, limit = args.max_completion_length, args.vllm_max_model_length
     if longest is None:
         raise ValueError(

@@ -1,7 +1,8 @@
 """What is estimated: a recipe on given GPUs, and what is assumed. Imports no torch, so that `--help` is quick."""
 
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, fields
+
+from ..fields import option
 
 
 GIB = 2**30
@@ -26,48 +27,39 @@ class Sharding:
         return f"{name} with offload" if self.offloads_optimizer or self.offloads_weights else name
 
 
-def _option(default: Any, help: str, is_share: bool = False) -> Any:
-    return field(default=default, metadata={"help": help, "is_share": is_share})
-
-
 @dataclass(frozen=True)
 class Scenario:
     """A recipe, its hardware and the assumptions. The defaults of the hardware are an A100's."""
 
     recipe: tuple[str, ...]  # arguments of the training command, such as ("--config", "recipe.yaml")
     sharding: Sharding | None = None  # None: not known; DDP on several GPUs is assumed
-    gpus: int = _option(1, "GPUs of the trainer only, without those of a vLLM server")
-    gpu_memory: float = _option(80.0, "memory of each GPU in GiB")
-    acceptance: float = _option(0.5, "share of groups that are informative", is_share=True)
-    prompt_length: int = _option(200, "tokens of a usual prompt")
-    completion_length: int | None = _option(None, "tokens of a usual completion; default: a quarter of the longest")
-    peak: float = _option(
+    gpus: int = option(1, "GPUs of the trainer only, without those of a vLLM server")
+    gpu_memory: float = option(80.0, "memory of each GPU in GiB")
+    acceptance: float = option(0.5, "share of groups that are informative", is_share=True)
+    prompt_length: int = option(200, "tokens of a usual prompt")
+    completion_length: int | None = option(None, "tokens of a usual completion; default: a quarter of the longest")
+    peak: float = option(
         312.0, "what a GPU computes at best in bfloat16 without sparsity, in TFLOP/s (an A100's if not given)"
     )
-    mfu: float = _option(0.35, "share of it that training and scoring reach", is_share=True)
-    bandwidth: float = _option(2039.0, "of a GPU's memory, in GB/s (an A100's if not given)")
-    bandwidth_utilization: float = _option(0.6, "share of it that generation reaches", is_share=True)
+    mfu: float = option(0.35, "share of it that training and scoring reach", is_share=True)
+    bandwidth: float = option(2039.0, "of a GPU's memory, in GB/s (an A100's if not given)")
+    bandwidth_utilization: float = option(0.6, "share of it that generation reaches", is_share=True)
 
     def __post_init__(self):
-        for option in options():
-            value, is_share = getattr(self, option.name), option.metadata["is_share"]
+        for field in options():
+            value, is_share = getattr(self, field.name), field.metadata.get("is_share", False)
             if value is not None and (value <= 0 or (is_share and value > 1)):
                 rule = "is a share: it must be above 0 and at most 1" if is_share else "must be above 0"
-                raise ValueError(f"--{option.name.replace('_', '-')} {rule}, but is {value}.")
+                raise ValueError(f"--{field.name.replace('_', '-')} {rule}, but is {value}.")
 
 
 def options() -> list:
     """The fields of a scenario that are options of the command, each a number."""
-    return [option for option in fields(Scenario) if option.metadata]
+    return [field for field in fields(Scenario) if field.metadata]
 
 
 def read_sharding(accelerate_config: str, num_gpus: int) -> Sharding:
-    """
-    How a configuration file of accelerate spreads the model over R = `num_gpus` processes.
-
-    Raises:
-        ValueError: if it only refers to a file of DeepSpeed.
-    """
+    """How a configuration file of accelerate spreads the model over R = `num_gpus` processes."""
     from accelerate.commands.config.config_args import load_config_from_file  # loads torch
 
     config = load_config_from_file(accelerate_config)

@@ -7,9 +7,13 @@ from typing import Any
 import numpy as np
 
 from .statistics import Estimate, measures, paired_difference
+from .summary import cells, table
 
 
 logger = logging.getLogger(__name__)
+
+_SHOWN_CHANGES = 10
+_SHOWN_CHARS = 70
 
 
 class NotComparableError(ValueError):
@@ -27,7 +31,6 @@ class Change:
 
     @property
     def gain(self) -> float:
-        """Positive if the second is better."""
         return self.second - self.first
 
 
@@ -40,17 +43,7 @@ class Comparison:
 
 
 def compare(first: dict[str, Any], second: dict[str, Any]) -> Comparison:
-    """
-    Compares two summaries by paired bootstrap over problems.
-
-    Settings of the sampling that differ are warned about: then the difference is one of model and sampling.
-
-    Args:
-        first, second (`dict`): summaries, as [`~dapo_trl.evaluation.summary.read_summary`] returns them.
-
-    Raises:
-        NotComparableError: if problems, reference answers, answer rules or prompts differ.
-    """
+    """Compares two summaries by paired bootstrap over problems; a NotComparableError if other things were asked."""
     _check_comparable(first, second)
     for name in sorted(first["sampling"].keys() | second["sampling"].keys()):
         settings = [summary["sampling"].get(name) for summary in (first, second)]
@@ -117,3 +110,30 @@ def _scorable(summary: dict[str, Any]) -> list[dict[str, Any]]:
 def _measures(problems: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     correct = np.array([problem["correct"] for problem in problems])
     return {f"maj@{correct.shape[1]}": np.array([problem["majority"] for problem in problems])} | measures(correct)
+
+
+def describe_comparison(comparison: Comparison, first: dict[str, Any], second: dict[str, Any]) -> str:
+    """Measures of both, their difference with its interval, and the problems that changed most."""
+    rows = []
+    for name, difference in comparison.differences.items():
+        means = [f"{summary['measures'][name]['mean']:.3f}" for summary in (first, second)]
+        rows.append((name, *means, *cells(difference.as_dict(), sign="+")))
+    gains = [change for change in comparison.changes if change.gain > 0]
+    losses = [change for change in reversed(comparison.changes) if change.gain < 0]
+    lines = [
+        f"A: {first['model']['name']}",
+        f"B: {second['model']['name']}",
+        f"{first['data']['name']}: {len(comparison.changes)} problems, answer rule {first['judging']['answer_rule']}",
+        "",
+        *table(("", "A", "B", "B - A", "95% interval"), rows),
+        "",
+        f"Pass rates: {len(gains)} problems gained, {len(losses)} lost, "
+        f"{len(comparison.changes) - len(gains) - len(losses)} are equal.",
+    ]
+    for title, changes in (("Largest gains", gains), ("Largest losses", losses)):
+        lines += ["", f"{title}:"] if changes else []
+        for change in changes[:_SHOWN_CHANGES]:
+            problem = " ".join(change.problem.split())
+            problem = problem if len(problem) <= _SHOWN_CHARS else f"{problem[: _SHOWN_CHARS - 3]}..."
+            lines.append(f"  {change.first:.3f} -> {change.second:.3f}  {problem}")
+    return "\n".join(lines)

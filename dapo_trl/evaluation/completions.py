@@ -7,16 +7,14 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
 
 from ..data.prompts import Messages
 from ..data.records import Record
 from ..data.tokens import prompt_ids
 from ..run.secret_values import mask_values
-
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 
 logger = logging.getLogger(__name__)
@@ -51,14 +49,11 @@ def make_requests(
     records: Sequence[Record],
     k: int,
     seed: int,
-    tokenizer: "PreTrainedTokenizerBase | None" = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
     chat_template_kwargs: dict[str, Any] | None = None,
 ) -> list[Request]:
     """
-    K requests for each problem, with the tokens of the prompts if there is a tokenizer.
-
-    A sample's seed depends on nothing but the evaluation's seed, the problem and the number of the sample, so that a
-    continued evaluation, or one with a larger k, draws what an uninterrupted one would have drawn.
+    `k` requests per problem, each with a seed of its own, so that a continued or larger evaluation draws the same.
     """
     requests = []
     for record in records:
@@ -81,57 +76,47 @@ class CompletionsFileError(ValueError):
 
 class CompletionsFile:
     """
-    A file of completions in JSON lines, to be continued or begun, and written as they come.
+    A file of completions in JSON lines, to be continued or begun, and written as they come; a CompletionsFileError on
+    entering if it is damaged, holds other settings, or is in use.
 
-    The first line holds the settings they were sampled with, every other line a sample:
+    The first line holds the settings they were sampled with, without secrets, every other line a sample:
     `{"problem": id, "sample": 3, "seed": 17, "completion": "...", "num_tokens": 211, "is_truncated": false}`.
-
-    Args:
-        path (`Path`): the file; its directory is made.
-        settings (`dict`): what the completions are sampled with; secrets are left out.
-
-    Attributes:
-        done (`set[tuple[str, int]]`): problem and number of the samples in the file.
-
-    Raises:
-        CompletionsFileError: on entering, if the file is damaged, holds other settings, or is in use.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any]):
         self.path = path
         self.settings = mask_values(settings)
-        self.done: set[tuple[str, int]] = set()
+        self.done: set[tuple[str, int]] = set()  # problem and number of the samples in the file
 
     def __enter__(self) -> "CompletionsFile":
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = open(self.path, "a+b")
         try:
-            self._lock()
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, however that ends
             self._drop_half_line()
             self._check_header()
             self.done = {(row["problem"], row["sample"]) for row in self.rows()}
-        except BaseException:
+        except BaseException as error:
             self._file.close()
-            raise
+            if not isinstance(error, BlockingIOError):
+                raise
+            raise CompletionsFileError(
+                f"{self.path} is being written by another evaluation with the same settings. Wait for it, or give "
+                "another --output_dir."
+            ) from error
         return self
 
     def __exit__(self, *_) -> None:
         self._file.close()
 
     def add(self, request: Request, completion: Completion) -> None:
-        """Writes a sample."""
         row = {"problem": request.problem, "sample": request.sample, "seed": request.seed}
         row |= {"completion": completion.text, "num_tokens": completion.num_tokens}
         self._write(row | {"is_truncated": completion.is_truncated})
         self.done.add((request.problem, request.sample))
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """
-        The samples in the file.
-
-        Raises:
-            CompletionsFileError: if a line is not a sample.
-        """
+        """The samples in the file; a CompletionsFileError if a line is not a sample."""
         with open(self.path, "rb") as file:
             file.readline()
             for number, line in enumerate(file, start=2):
@@ -142,15 +127,6 @@ class CompletionsFile:
                         "file to start from scratch."
                     )
                 yield row
-
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, however that ends
-        except BlockingIOError as error:
-            raise CompletionsFileError(
-                f"{self.path} is being written by another evaluation with the same settings. Wait for it, or give "
-                "another --output_dir."
-            ) from error
 
     def _drop_half_line(self) -> None:
         """Cuts off a last line without its end, as a killed process leaves it."""

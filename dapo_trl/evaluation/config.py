@@ -39,19 +39,12 @@ def _option(default: Any, help: str) -> Any:
 
 @dataclass
 class EvaluateConfig:
-    """
-    Settings of the command. Defaults of the sampling are the paper's (arXiv 2503.14476, Sec. 4.1).
-
-    Raises:
-        ValueError: for values out of range and combinations that cannot work.
-    """
+    """Settings of the command, checked; the sampling is the paper's (arXiv 2503.14476, Sec. 4.1)."""
 
     model: str = _option(MISSING, "Directory or Hub id of a model or LoRA adapter; its name on the server.")
     data: str = _option(MISSING, f"Preset ({', '.join(PRESETS)}), Hub id, .json(l) or .parquet file, directory.")
     k: int = _option(32, "Samples per problem.")
-    output_dir: str | None = _option(
-        None, "Where results go. Default: `evaluation` in a local model's directory, else outputs/evaluation/<model>."
-    )
+    output_dir: str | None = _option(None, "Default: `evaluation` in a local model, else outputs/evaluation/<model>.")
     data_split: str | None = _option(None, "Split to read. Default: the preset's, else train.")
     data_config: str | None = _option(None, "Configuration (subset) of a data set on the Hub.")
     prompt_column: str | None = _option(None, "Column with the prompt or problem. Default: found by name.")
@@ -61,17 +54,12 @@ class EvaluateConfig:
         "`dapo`, `boxed`, `plain`, or text with {problem}. Default: as the model was trained; for models that this "
         "package has not trained, as the data has it, and `dapo` for bare problems.",
     )
-    like: str | None = _option(
-        None, "Ask and judge as in the training of this model (directory or Hub id). Default: as in that of `model`."
-    )
+    like: str | None = _option(None, "Ask and judge as in the training of this model (directory or Hub id).")
     num_problems: int | None = _option(None, "Evaluate the first so many problems only.")
-    answer_rule: str | None = _option(
-        None, "`auto`, `boxed` or `math_dapo`. Default: the rule the model was trained with, else auto."
-    )
+    answer_rule: str | None = _option(None, "`auto`, `boxed` or `math_dapo`. Default: as in training, else auto.")
     thinking_tags: list[str] | None = _option(
         None,
-        "Beginning and end of the thinking, in which no answer is read. Default: those of the model's training, else "
-        "<think> and </think>.",
+        "Begin and end of the thinking, in which no answer is read. Default: as in training, else <think>, </think>.",
     )
     temperature: float = _option(1.0, "Sampling temperature; 0 takes the most likely token (with k = 1).")
     top_p: float = _option(0.7, "Nucleus sampling: the smallest set of tokens with this probability.")
@@ -79,33 +67,23 @@ class EvaluateConfig:
     max_completion_length: int = _option(20480, "Longest completion in tokens.")
     seed: int = _option(42, "Seed, from which every sample's own is made.")
     chat_template_kwargs: dict | str | None = _option(
-        None,
-        "Arguments of the chat template, as JSON: '{\"enable_thinking\": false}'. Default: those that the model was "
-        "trained with; '{}' for none.",
+        None, "Arguments of the chat template, as JSON: '{\"enable_thinking\": false}'. Default: as in training."
     )
     backend: str = _option("auto", "transformers, vllm, server, or auto: server with server_url, else transformers.")
     tokenizer: str | None = _option(None, "Directory or Hub id of the tokenizer. Default: the model's.")
     revision: str | None = _option(None, "Branch, tag or commit of a model on the Hub.")
     trust_remote_code: bool = _option(False, "Run the code that comes with a model; read it before.")
     dtype: str = _option("auto", "Type of the weights: auto, bfloat16, float16 or float32.")
-    batch_size: int = _option(
-        32, "Completions generated at a time (transformers). With a lower one an evaluation continues."
-    )
+    batch_size: int = _option(32, "Completions at a time (transformers); may be lowered to continue an evaluation.")
     tensor_parallel_size: int = _option(1, "GPUs that share the model (vllm).")
     gpu_memory_utilization: float = _option(0.9, "Share of the GPU's memory to use (vllm).")
-    vllm_extra: dict | str | None = _option(
-        None, "Further arguments of `vllm.LLM`, as JSON: '{\"enforce_eager\": true}' (vllm)."
-    )
+    vllm_extra: dict | str | None = _option(None, "More arguments of `vllm.LLM`, as JSON: '{\"seed\": 1}' (vllm).")
     server_url: str | None = _option(None, "Base address of an OpenAI-compatible server: http://localhost:8000/v1.")
-    server_api: str = _option(
-        "completions", "completions: the tokens of the prompt are sent; chat: messages, which needs no tokenizer."
-    )
+    server_api: str = _option("completions", "completions: tokens are sent; chat: messages, without a tokenizer.")
     server_requests: int = _option(64, "Requests under way at the same time (server).")
     server_timeout: float = _option(3600.0, "Seconds to wait for one completion (server).")
     server_retries: int = _option(6, "Attempts after an error of connection or server; waits of 1, 2, 4, ... seconds.")
-    server_extra: dict | str | None = _option(
-        None, "Further fields of every request, as JSON; `{}` for servers that know nothing beyond OpenAI's."
-    )
+    server_extra: dict | str | None = _option(None, "More fields of requests, as JSON; `{}` for OpenAI's alone.")
 
     def __post_init__(self):
         for name in ("chat_template_kwargs", "vllm_extra", "server_extra"):
@@ -123,10 +101,10 @@ def _read_json(name: str, value: dict | str | None) -> dict | None:
         return value
     try:
         parsed = json.loads(value)
-    except ValueError as error:
-        raise ValueError(f"{name}={value!r} is not JSON ({error}). Write it as '{{\"name\": value}}'.") from error
+    except ValueError:
+        parsed = None
     if not isinstance(parsed, dict):
-        raise ValueError(f"{name}={value!r} is a {type(parsed).__name__}. Write it as '{{\"name\": value}}'.")
+        raise ValueError(f"{name}={value!r} is not a JSON object. Write it as '{{\"name\": value}}'.")
     return parsed
 
 

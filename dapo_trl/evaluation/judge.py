@@ -27,24 +27,8 @@ _RIGHT = 0
 
 def judge(rows: Iterable[dict[str, Any]], records: Sequence[Record], k: int, reward: AccuracyReward) -> pd.DataFrame:
     """
-    Judges k completions of each problem.
-
-    A sample that the verifier failed on counts as wrong, as one that it could not decide in time does.
-
-    Args:
-        rows (iterable of `dict`): as `CompletionsFile.rows` gives them; samples of other problems, and those beyond
-            k, are passed over.
-        records (`list[Record]` of length P): the problems.
-        k (`int`): samples per problem.
-        reward ([`AccuracyReward`]): judges.
-
-    Returns:
-        `pd.DataFrame`: P * k rows by problem, in the order of `records`, and sample; columns `num_tokens`,
-        `is_truncated`, `correct`, `answer` (empty if there is none), `verdict` (a [`Reason`]).
-
-    Raises:
-        ValueError: if samples are missing.
-        RuntimeError: if the verifier fails too often.
+    Judges k completions of P problems: P * k rows, in the order of `records`, with `correct`, `answer` (empty if there
+    is none) and `verdict` (a [`Reason`]) beside what `rows` hold. A failure of the verifier counts as wrong.
     """
     golds = {record.id: record.solution for record in records}
     judged: list[dict[str, Any]] = []
@@ -68,18 +52,8 @@ def judge(rows: Iterable[dict[str, Any]], records: Sequence[Record], k: int, rew
 
 def answer_classes(answers: Sequence[Sequence[str]], correct: np.ndarray, verifier: Verifier) -> np.ndarray:
     """
-    Numbers the different answers of every problem, as [`~dapo_trl.evaluation.statistics.majority_at_k`] needs them.
-
-    Right answers are one class. Wrong answers written differently are compared with one another, but only where that
-    can change the vote: not if no sample is right, nor if the right ones are more than half.
-
-    Args:
-        answers (`list[list[str]]`, P problems of K samples): final answers, empty where there is none.
-        correct (`np.ndarray` of shape `(P, K)`): whether each sample is right.
-        verifier ([`Verifier`]): compares answers.
-
-    Returns:
-        `np.ndarray` of shape `(P, K)`, integers.
+    Numbers the different answers of P problems with K samples, `(P, K)`, for [`majority_at_k`]; right ones are one
+    class, wrong ones are compared only where that can change the vote.
     """
     classes: list[dict[str, int]] = []  # of the wrong answers of each problem
     pairs: list[tuple[int, str, str]] = []
@@ -107,17 +81,7 @@ def answer_classes(answers: Sequence[Sequence[str]], correct: np.ndarray, verifi
 
 
 def results(records: Sequence[Record], verdicts: pd.DataFrame, verifier: Verifier) -> dict[str, Any]:
-    """
-    The part of a summary that is computed from verdicts: `interval`, `measures`, `lengths`, `verifier`, `problems`.
-
-    Args:
-        records (`list[Record]` of length P): the problems.
-        verdicts (`pd.DataFrame`): on K samples of each, as [`judge`] returns them.
-        verifier ([`Verifier`]): says which answers are equal, for the vote.
-
-    Raises:
-        ValueError: if no problem can be scored.
-    """
+    """The part of a summary that is computed from what [`judge`] returns; a ValueError if no reference can be read."""
     arrays = {name: verdicts[name].to_numpy().reshape(len(records), -1) for name in verdicts}  # of shape (P, K)
     kept = (arrays["verdict"] != Reason.GOLD_UNREADABLE).all(axis=1)
     unreadable = [record.solution for record, is_kept in zip(records, kept, strict=True) if not is_kept]

@@ -34,12 +34,10 @@ class ModelFiles:
 
     @property
     def base(self) -> str:
-        """Where the weights of the whole model are."""
         return self.name if self.adapter is None else str(self.adapter.base_model_name_or_path)
 
     @property
     def base_revision(self) -> str | None:
-        """Its revision."""
         return self.revision if self.adapter is None else self.adapter.revision
 
     def identity(self) -> str:
@@ -60,13 +58,7 @@ class ModelFiles:
 
 
 def find_model(name: str, revision: str | None = None, trust_remote_code: bool = False) -> ModelFiles:
-    """
-    Looks whether there is an adapter or a whole model.
-
-    Raises:
-        FileNotFoundError: if there is neither.
-        ValueError: if the adapter is not LoRA.
-    """
+    """An adapter or a whole model; a FileNotFoundError if there is neither, a ValueError if it is not LoRA."""
     is_found = partial(cached_file, revision=revision, _raise_exceptions_for_missing_entries=False)
     try:
         if is_found(name, _ADAPTER_CONFIG):
@@ -89,12 +81,7 @@ def find_model(name: str, revision: str | None = None, trust_remote_code: bool =
 
 
 def load_tokenizer(name: str, revision: str | None = None, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """
-    A tokenizer with a padding token.
-
-    Raises:
-        FileNotFoundError: if there is none.
-    """
+    """A tokenizer with a padding token; a FileNotFoundError if there is none."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
@@ -107,12 +94,7 @@ def load_tokenizer(name: str, revision: str | None = None, trust_remote_code: bo
 
 
 def read_metadata(model: str, revision: str | None = None, *, is_on_hub: bool = True) -> dict[str, Any] | None:
-    """
-    What the trainer wrote beside a model, None if there is nothing; looked for on the Hub only `is_on_hub`.
-
-    Raises:
-        ValueError: if the file is damaged.
-    """
+    """What the trainer wrote beside a model, None if nothing; looked for on the Hub only `is_on_hub`."""
     if not (is_on_hub or Path(model).is_dir()):
         return None
     path = cached_file(model, METADATA, revision=revision, _raise_exceptions_for_missing_entries=False)
@@ -127,11 +109,7 @@ def read_metadata(model: str, revision: str | None = None, *, is_on_hub: bool = 
 
 
 def trained_rule(metadata: dict[str, Any] | None) -> str | None:
-    """
-    Name of the answer rule by which a model was rewarded, None if unknown.
-
-    A rule that has changed since is used as it is now, with a warning: scores then differ from those of the training.
-    """
+    """The answer rule that a model was rewarded by, None if unknown; warns if the rule has changed."""
     rules = (metadata or {}).get("answer_rules", {})
     tag = rules.get("accuracy") or next(iter(rules.values()), None)
     name = tag.rpartition("-")[0] if tag else None

@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from ..data.deduplicate import deduplicate
 from ..data.files import BUILDERS
 from ..data.prompt_form import PromptForm, ask, bare_problem
@@ -20,13 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def find_source(data: str, split: str | None = None, config: str | None = None) -> DataSource:
-    """
-    What `--data` means: a preset, a Hub id, or the path of a file or directory. Other data than presets has the split
-    `train`.
-
-    Raises:
-        FileNotFoundError: if the data can be neither a preset, nor a local path, nor `owner/name` on the Hub.
-    """
+    """What `--data` means: a preset, a Hub id, or the path of a file or directory."""
     if preset := PRESETS.get(data):
         return replace(preset, split=split or preset.split, config=config or preset.config)
     path = Path(data)
@@ -62,32 +54,11 @@ def load_problems(
     source: DataSource, *, prompt_form: PromptForm | None = None, num_problems: int | None = None, **columns: Any
 ) -> Problems:
     """
-    Reads problems, each once, however often its row is repeated (the AIME 2024 file of the DAPO authors has 960 rows
-    for 30 problems). Rows without a reference answer, and problems with different ones, are left out with a warning.
-
-    Args:
-        source ([`DataSource`]): what to read.
-        prompt_form (`str` or `list[dict]`, *optional*): the prompt with `{problem}` in it, in place of the data's own.
-            Conversations of several turns stay as they are, with a warning.
-        num_problems (`int`, *optional*): take the first so many problems only.
-        columns: further arguments of [`~dapo_trl.data.records.RecordReader`].
-
-    Raises:
-        FileNotFoundError: if the source is neither a file that exists nor a data set on the Hub that can be reached.
-        ValueError: if its columns are not recognised, or no problem is left.
+    Reads problems, each once; `prompt_form` replaces the data's own prompts, but for conversations of several turns.
     """
     counts = Counts()
-    try:
-        reader = RecordReader(source.source, counts, split=source.split, config=source.config, **columns)
-        records = list(deduplicate(reader, counts))
-    except (OSError, httpx.HTTPError) as error:
-        if source.name not in PRESETS or source.source != PRESETS[source.name].source:
-            raise
-        raise FileNotFoundError(
-            f"data={source.name!r} is a preset, whose data set {source.source!r} on the Hub could not be read "
-            f"({error.__cause__ or error}). Give the path of a local copy with --data, or try again when the Hub can "
-            "be reached."
-        ) from error
+    reader = RecordReader(source.source, counts, split=source.split, config=source.config, **columns)
+    records = list(deduplicate(reader, counts))
     _report(source.name, counts, len(records))
     records = records[:num_problems]
     if not records:

@@ -15,10 +15,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PromptSettings:
-    """
-    How the problems are asked: by a `form`, which is a prompt with `{problem}` in it, or else as the data has its
-    prompts, with `prompt_template` or the `dapo` template around bare problems.
-    """
+    """How the problems are asked."""
 
     form: PromptForm | None
     prompt_template: str | None
@@ -29,13 +26,7 @@ class PromptSettings:
 def find_prompt_settings(
     config: EvaluateConfig, metadata: dict[str, Any] | None, has_chat_template: bool
 ) -> PromptSettings:
-    """
-    What is given, else what the training had according to the `metadata` beside the model, else the default. A given
-    value that differs is warned of.
-
-    Raises:
-        ValueError: if the model was trained on messages, and there is no chat template.
-    """
+    """What is given, else what the training had by the `metadata` beside the model, else the default."""
     model, trained = config.like or config.model, metadata or {}
     form, template, origin = trained.get(PROMPT_FORM), config.prompt_template, "like" if config.like else "model"
     if isinstance(form, list) and not has_chat_template:

@@ -90,13 +90,7 @@ class Evaluation:
 
 
 def prepare(config: EvaluateConfig) -> Evaluation:
-    """
-    Finds model, tokenizer and problems; loads no weights.
-
-    Raises:
-        FileNotFoundError: if the model, its tokenizer or the data is not there.
-        ValueError: if the data cannot be used, or prompts and completions do not fit into the model's context.
-    """
+    """Finds model, tokenizer and problems, and checks that they fit; loads no weights."""
     is_server = config.backend == "server"
     is_chat = is_server and config.server_api == "chat"
     files = None if is_server else find_model(config.model, config.revision, config.trust_remote_code)
@@ -202,16 +196,11 @@ def output_dir(config: EvaluateConfig) -> Path:
 
 
 def _check_context(window: int, longest_prompt: int, max_completion_length: int) -> None:
-    room = window - longest_prompt
-    if room < 1:
-        raise ValueError(
-            f"The longest prompt alone has {longest_prompt} tokens and does not fit into the model's context of "
-            f"{window} with a completion of any length. Leave that problem out of the data."
-        )
-    if max_completion_length > room:
+    if longest_prompt + max_completion_length > window:
         raise ValueError(
             f"max_completion_length={max_completion_length} and the longest prompt, {longest_prompt} tokens, exceed "
-            f"the model's context of {window}. Give --max_completion_length {room} or less."
+            f"the model's context of {window}. Give --max_completion_length {max(window - longest_prompt, 0)} or less "
+            "(if it is 0, leave that problem out of the data)."
         )
 
 

@@ -32,34 +32,18 @@ class Estimate:
 
 
 def average_at_k(correct: npt.ArrayLike) -> np.ndarray:
-    """
-    Share of right samples per problem, the pass rate, of shape `(P,)`.
-
-    Args:
-        correct (`np.ndarray` of shape `(P, K)`): 1 or true where a sample is right, 0 or false where it is not.
-
-    Raises:
-        ValueError: for `correct` of another shape, or with other values; as in all measures.
-    """
-    return _checked(correct).mean(axis=1)
+    """Share of right samples of each problem, `(P,)`, for `correct` of shape `(P, K)`: 1 where a sample is right."""
+    return np.asarray(correct, dtype=float).mean(axis=1)
 
 
 def majority_at_k(correct: npt.ArrayLike, classes: npt.ArrayLike) -> np.ndarray:
     """
-    Is the most frequent answer of a problem right? (Self-consistency, https://huggingface.co/papers/2203.11171.)
-
-    Samples without an answer have no vote. Of several equally frequent answers each is as likely to be taken: two
-    answers with equal votes, one of them right, count 0.5. Without any answer the value is 0. The shape is `(P,)`.
-
-    Args:
-        correct (`np.ndarray` of shape `(P, K)`): as for [`average_at_k`].
-        classes (`np.ndarray` of shape `(P, K)`, integers):
-            Samples of a problem with equal answers have equal numbers; [`NO_ANSWER`] for a sample without one.
+    Is the most frequent answer right (self-consistency, https://huggingface.co/papers/2203.11171)? Of shape `(P,)`,
+    for `classes` of shape `(P, K)` with equal numbers for equal answers of a problem, [`NO_ANSWER`] for samples
+    without one, which have no vote. Ties count by share: two answers with equal votes, one of them right, 0.5.
     """
-    correct, classes = _checked(correct), np.asarray(classes)
-    if classes.shape != correct.shape:
-        raise ValueError(f"classes has shape {classes.shape}, but it must be that of correct, {correct.shape}.")
-    return np.array([_majority(*problem) for problem in zip(correct, classes, strict=True)])
+    problems = zip(np.asarray(correct, dtype=float), np.asarray(classes), strict=True)
+    return np.array([_majority(*problem) for problem in problems])
 
 
 def _majority(correct: np.ndarray, classes: np.ndarray) -> float:
@@ -73,23 +57,17 @@ def _majority(correct: np.ndarray, classes: np.ndarray) -> float:
 
 def pass_at_j(correct: npt.ArrayLike, j: int) -> np.ndarray:
     r"""
-    Probability that at least one of `j` samples is right: the unbiased estimator of
+    Probability that at least one of `j` samples is right, of shape `(P,)`: the unbiased estimator of
     https://huggingface.co/papers/2107.03374, Eq. 1, \( 1 - \binom{K - c}{j} / \binom{K}{j} \) with \( c \) right
-    samples among \( K \). The shape is `(P,)`.
-
-    Raises:
-        ValueError: if `j` is not from 1 to K.
+    samples among \( K \).
     """
-    correct = _checked(correct)
-    num_samples = correct.shape[1]
-    if not 1 <= j <= num_samples:
-        raise ValueError(f"j={j} must be from 1 to the number of samples per problem, {num_samples}.")
-    return stats.hypergeom.sf(0, num_samples, correct.sum(axis=1).astype(int), j)
+    correct = np.asarray(correct, dtype=int)
+    return stats.hypergeom.sf(0, correct.shape[1], correct.sum(axis=1), j)
 
 
 def measures(correct: npt.ArrayLike, classes: npt.ArrayLike | None = None) -> dict[str, np.ndarray]:
     """Values of shape `(P,)` by name: avg@k, maj@k (if there are `classes`), pass@j for powers of two and for k."""
-    k = _checked(correct).shape[1]
+    k = np.shape(correct)[1]
     values = {f"avg@{k}": average_at_k(correct)}
     if classes is not None:
         values[f"maj@{k}"] = majority_at_k(correct, classes)
@@ -99,33 +77,18 @@ def measures(correct: npt.ArrayLike, classes: npt.ArrayLike | None = None) -> di
 
 def estimate(values: npt.ArrayLike) -> Estimate:
     r"""
-    Mean over problems with a 95% interval: Clopper and Pearson's, with the effective number of problems.
+    Mean over P values in [0, 1] with a 95% interval: Clopper and Pearson's, with the effective number of problems.
 
     $$ n = \frac{P}{D} \left( \frac{z}{t} \right)^2, \qquad
     D = \frac{\frac{P}{P - 1} \sum_i (v_i - m)^2 + \frac14}{P m (1 - m) + \frac14} $$
 
-    with the values \( v_i \) in [0, 1], their mean \( m \), and the 97.5% quantiles \( z \) of the normal and \( t \)
-    of Student's distribution (P - 1 degrees of freedom); the interval is that of \( nm \) successes in \( n \) trials.
-    The design effect \( D \) compares the variance of the values with that of values that are all or nothing. The
-    quarters are a further problem that is all or nothing: where those at hand hardly differ, they do not tell the
-    variance, and D tends to 1. So there is an interval also if all values are equal, which holds the truth also near 0
-    and 1, where a bootstrap's is too narrow (`benchmarks/README.md` has the coverage of both). Without the quarters it
-    is the interval of Korn and Graubard (1998), "Confidence intervals for proportions with small expected number of
-    positive counts estimated from survey data". A single problem has none.
-
-    Args:
-        values (`np.ndarray` of shape `(P,)`): one value per problem.
-
-    Raises:
-        ValueError: if there are no values, they are not one-dimensional, or not in [0, 1].
+    with the mean \( m \) and the 97.5% quantiles \( z \) of the normal and \( t \) of Student's distribution (P - 1
+    degrees of freedom); the interval is that of \( nm \) successes in \( n \) trials. The design effect \( D \)
+    compares the variance of the values with that of values that are all or nothing. The quarters are a further problem
+    of that kind, so that there is an interval also if all values are equal; without them it is that of Korn and
+    Graubard (1998). `benchmarks/README.md` has its coverage, beside a bootstrap's. A single problem has none.
     """
-    values = _checked_values(values)
-    is_inside = (values >= 0) & (values <= 1)
-    if not is_inside.all():
-        raise ValueError(
-            f"values holds {values[~is_inside][0]}, but each must be in [0, 1]. Leave out problems that cannot be "
-            "scored."
-        )
+    values = np.asarray(values, dtype=float)
     num_problems, mean = len(values), min(float(values.mean()), 1.0)
     if num_problems == 1:
         return Estimate(mean, math.nan, math.nan)
@@ -137,25 +100,13 @@ def estimate(values: npt.ArrayLike) -> Estimate:
     return Estimate(mean, float(low), float(high))
 
 
-def paired_difference(first: npt.ArrayLike, second: npt.ArrayLike, seed: int = 0) -> Estimate:
+def paired_difference(first: npt.ArrayLike, second: npt.ArrayLike) -> Estimate:
     """
-    Mean of `second - first` over the same problems, with the percentile interval of 10,000 bootstrap resamples.
-
-    Much narrower than two intervals side by side, because what makes a problem hard is the same for both. Of two equal
-    models about 6 of 100 comparisons have an interval without zero. There is no interval if all problems have the same
-    difference: every resample then has the same mean, and an interval without width would claim certainty.
-
-    Args:
-        first, second (`np.ndarray` of shape `(P,)`): values of two models, problem by problem.
-        seed (`int`, *optional*, defaults to 0): of the resampling; equal seeds resample the same problems.
-
-    Raises:
-        ValueError: if the shapes differ, or there is no problem.
+    Mean of `second - first` over the same problems, with the percentile interval of 10,000 bootstrap resamples. It is
+    much narrower than two intervals side by side, because hard problems are hard for both. There is none if all
+    problems have the same difference: an interval without width would claim certainty.
     """
-    first, second = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
-    if first.shape != second.shape:
-        raise ValueError(f"The values to compare have shapes {first.shape} and {second.shape}: not the same problems.")
-    differences = _checked_values(second - first)
+    differences = np.asarray(second, dtype=float) - np.asarray(first, dtype=float)
     if np.ptp(differences) == 0:
         return Estimate(float(differences[0]), math.nan, math.nan)
     interval = stats.bootstrap(
@@ -165,26 +116,6 @@ def paired_difference(first: npt.ArrayLike, second: npt.ArrayLike, seed: int = 0
         batch=1000,  # bounds the memory
         confidence_level=CONFIDENCE,
         method="percentile",  # defined also where all values but one are equal, unlike the corrected methods
-        rng=np.random.default_rng(seed),
+        rng=np.random.default_rng(0),
     ).confidence_interval
     return Estimate(float(differences.mean()), float(interval.low), float(interval.high))
-
-
-def _checked_values(values: npt.ArrayLike) -> np.ndarray:
-    values = np.asarray(values, dtype=float)
-    if values.ndim != 1 or not values.size:
-        raise ValueError(f"values has shape {values.shape}, but it must be (P,), one value per problem, and P >= 1.")
-    return values
-
-
-def _checked(correct: npt.ArrayLike) -> np.ndarray:
-    correct = np.asarray(correct, dtype=float)
-    if correct.ndim != 2 or not correct.size:
-        raise ValueError(f"correct has shape {correct.shape}, but it must be (P, K) with P, K >= 1.")
-    is_known = np.isin(correct, (0.0, 1.0))
-    if not is_known.all():
-        raise ValueError(
-            f"correct holds {correct[~is_known][0]}, but it must be 1 (right) or 0 (wrong). Leave out problems that "
-            "cannot be scored."
-        )
-    return correct

@@ -26,6 +26,7 @@ Measures, lengths and the shares of truncation leave out problems that cannot be
 """
 
 import json
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from platform import python_version
@@ -60,12 +61,7 @@ def write_summary(summary: dict[str, Any], path: Path) -> None:
 
 
 def read_summary(path: str | Path) -> dict[str, Any]:
-    """
-    Reads what [`write_summary`] wrote.
-
-    Raises:
-        SummaryError: if there is no such file, or it is not a summary of this format.
-    """
+    """Reads what [`write_summary`] wrote; a SummaryError if it is no such file."""
     try:
         summary = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -77,3 +73,34 @@ def read_summary(path: str | Path) -> dict[str, Any]:
             "summary-*.json that dapo-trl evaluate of this version wrote."
         )
     return summary
+
+
+def describe_summary(summary: dict[str, Any]) -> str:
+    """The measures with their intervals, lengths, and how verdicts were reached, in a dozen lines."""
+    data, lengths, verifier = summary["data"], summary["lengths"], summary["verifier"]
+    verdicts = ", ".join(f"{name} {count}" for name, count in verifier.items() if count)
+    unscorable = f", {data['num_unscorable']} left out" if data["num_unscorable"] else ""
+    rows = [(name, *cells(values)) for name, values in summary["measures"].items()]
+    return "\n".join(
+        [
+            f"{summary['model']['name']} on {data['name']}: {data['num_problems']} problems{unscorable}, "
+            f"k = {summary['sampling']['k']}, answer rule {summary['judging']['answer_rule']}",
+            "",
+            *table(("", "mean", "95% interval"), rows),
+            "",
+            f"Tokens: mean {lengths['mean']:.0f}, median {lengths['median']}, 95% {lengths['95%']}, "
+            f"max {lengths['max']}; truncated {lengths['frac_truncated']:.1%}",
+            f"Verdicts on {sum(verifier.values())} samples: {verdicts}",
+        ]
+    )
+
+
+def cells(values: dict[str, float | None], sign: str = "") -> tuple[str, str]:
+    if values["low"] is None:
+        return f"{values['mean']:{sign}.3f}", "-"
+    return f"{values['mean']:{sign}.3f}", f"{values['low']:{sign}.3f} to {values['high']:{sign}.3f}"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in (header, *rows)]

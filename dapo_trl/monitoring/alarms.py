@@ -11,7 +11,7 @@ from accelerate.logging import get_logger
 from transformers import TrainerCallback
 
 from ..run.early_end import EndOfRun
-from .records import RolloutRecords
+from .logs import RolloutRecords
 
 
 logger = get_logger(__name__)
@@ -31,68 +31,47 @@ CONSTANT_CLIPPING_ROLLOUTS = 20
 """Rollouts without any clipped token that are too many."""
 
 
-MAX_OVERFLOWS = 20
-"""Gradients in a row that overflow in float16. The first ones do, until the scale of the loss has come down."""
-
-
 class AlarmError(EndOfRun):
     """An alarm ends the run, because `on_alarm` is `"stop"`."""
 
 
 @dataclass(frozen=True)
 class Alarm:
-    """
-    A condition of a run.
-
-    Args:
-        name (`str`): its name.
-        find (`Callable`):
-            Takes the records of all rollouts so far, oldest first, and returns what is wrong, as a sentence, or None.
-        remedy (`str`): what to change.
-    """
+    """`find` takes the records of all rollouts, oldest first, and returns what is wrong, or None."""
 
     name: str
     find: Callable[[list[Record]], str | None]
     remedy: str
 
 
-def _recent_mean(records: list[Record], metric: str) -> float | None:
-    values = [record[metric] for record in records[-RECENT_ROLLOUTS:] if metric in record]
+def _recent_mean(records: list[Record], metric: str, num_rollouts: int = RECENT_ROLLOUTS) -> float | None:
+    values = [record[metric] for record in records[-num_rollouts:] if metric in record]
     return fmean(values) if values else None
 
 
-def _entropies(records: list[Record]) -> tuple[float, float] | None:
-    """Mean entropy at the start and of late, in nats per token."""
+def _entropies(records: list[Record]) -> tuple[float, float]:
+    """Mean entropy at the start and of late, in nats per token; NaN while it is too early to tell."""
     values = [record["entropy"] for record in records if "entropy" in record]
     if len(values) < START_ROLLOUTS + RECENT_ROLLOUTS:
-        return None
+        return math.nan, math.nan
     return fmean(values[:START_ROLLOUTS]), fmean(values[-RECENT_ROLLOUTS:])
 
 
-def entropy_collapse(records: list[Record]) -> str | None:
-    """Entropy below a fifth of its start and 0.1 nats, or below 0.02 nats in any case."""
-    entropies = _entropies(records)
-    if entropies is None:
-        return None
-    start, recent = entropies
+def _entropy_collapse(records: list[Record]) -> str | None:
+    start, recent = _entropies(records)
     if recent < max(0.02, min(0.1, 0.2 * start)):
         return f"Entropy has collapsed to {recent:.3f} nats per token, from {start:.3f} in the first rollouts."
     return None
 
 
-def entropy_explosion(records: list[Record]) -> str | None:
-    """Entropy above three times its start and 1 nat."""
-    entropies = _entropies(records)
-    if entropies is None:
-        return None
-    start, recent = entropies
+def _entropy_explosion(records: list[Record]) -> str | None:
+    start, recent = _entropies(records)
     if recent > max(1.0, 3 * start):
         return f"Entropy has exploded to {recent:.3f} nats per token, from {start:.3f} in the first rollouts."
     return None
 
 
-def low_acceptance(records: list[Record]) -> str | None:
-    """Less than 10% of the generated groups carry a gradient."""
+def _low_acceptance(records: list[Record]) -> str | None:
     accepted = _recent_mean(records, "dynamic_sampling/acceptance_rate")
     if accepted is None or accepted >= 0.1:
         return None
@@ -104,35 +83,24 @@ def low_acceptance(records: list[Record]) -> str | None:
     return f"{reason}: {right:.0%} are all right, {wrong:.0%} all wrong."
 
 
-def many_unscorable(records: list[Record]) -> str | None:
-    """More than 10% of the generated groups have a completion without a deciding reward."""
-    unscorable = _recent_mean(records, "dynamic_sampling/frac_unscorable")
-    if unscorable is None or unscorable <= 0.1:
-        return None
-    return (
-        f"{unscorable:.0%} of the generated groups are unscorable: the deciding reward of some completion is None (or "
-        "NaN), so that nobody knows whether it is right."
-    )
+def _above(metric: str, limit: float, reason: str, num_rollouts: int = RECENT_ROLLOUTS) -> Callable:
+    """A metric whose recent mean is above a limit; the reason is formatted with this `mean`."""
+
+    def find(records: list[Record]) -> str | None:
+        mean = _recent_mean(records, metric, num_rollouts)
+        return None if mean is None or mean <= limit else reason.format(mean=mean)
+
+    return find
 
 
-def many_truncated(records: list[Record]) -> str | None:
-    """More than 30% of the completions are cut off at `max_completion_length`."""
-    truncated = _recent_mean(records, "completions/clipped_ratio")
-    if truncated is None or truncated <= 0.3:
-        return None
-    return f"{truncated:.0%} of the completions are cut off at max_completion_length."
-
-
-def constant_rewards(records: list[Record]) -> str | None:
-    """All groups have equal rewards, in each of the recent rollouts."""
+def _constant_rewards(records: list[Record]) -> str | None:
     recent = [record.get("frac_reward_zero_std", 0.0) for record in records[-RECENT_ROLLOUTS:]]
     if len(recent) < RECENT_ROLLOUTS or min(recent) < 1.0:
         return None
     return f"In the last {RECENT_ROLLOUTS} rollouts all completions of a prompt had the same reward."
 
 
-def verifier_failures(records: list[Record]) -> str | None:
-    """The verifier fails on more than 1% of the answers, or is stopped by its time-out."""
+def _verifier_failures(records: list[Record]) -> str | None:
     failed = _recent_mean(records, "verifier/frac_error") or 0.0
     stopped = _recent_mean(records, "verifier/frac_timeout") or 0.0
     if failed + stopped <= 0.01:
@@ -140,22 +108,8 @@ def verifier_failures(records: list[Record]) -> str | None:
     return f"The verifier failed on {failed:.1%} of the answers and ran into its time-out on {stopped:.1%}."
 
 
-def copied_completions(records: list[Record]) -> str | None:
-    """More than 1% of the completions repeat another one of their group that could hardly come twice by chance."""
-    copied = records[-1].get("completions/frac_copied", 0.0)
-    if copied <= 0.01:
-        return None
-    return f"{copied:.1%} of the completions are copies of another one of their group, too improbable for chance."
-
-
-def never_clipped(learning_rate: float) -> Callable[[list[Record]], str | None]:
-    """
-    Not a single token clipped in many rollouts.
-
-    Args:
-        learning_rate (`float`): the highest of the schedule. Rollouts at less than half of it do not count, because
-            the policy hardly moves in them.
-    """
+def _never_clipped(learning_rate: float) -> Callable[[list[Record]], str | None]:
+    """Rollouts at less than half of the highest learning rate do not count: the policy hardly moves in them."""
 
     def find(records: list[Record]) -> str | None:
         recent = records[-CONSTANT_CLIPPING_ROLLOUTS:]
@@ -171,54 +125,6 @@ def never_clipped(learning_rate: float) -> Callable[[list[Record]], str | None]:
     return find
 
 
-def non_finite_step(step: int, loss: float, grad_norm: float | None, num_overflows: int) -> tuple[str, str] | None:
-    """
-    What is wrong with an optimizer step whose loss or gradient is NaN or infinite.
-
-    Args:
-        step (`int`): its number, from 1.
-        loss (`float`): summed over micro-batches and processes.
-        grad_norm (`float`, *optional*): the norm before clipping; None if it is not known.
-        num_overflows (`int`): gradients in a row, this one included, whose overflow is the loss scaler's affair.
-
-    Returns:
-        `tuple[str, str]`: name and text of an alarm; None if there is none.
-    """
-    if not math.isfinite(loss):
-        name, reason = "non_finite_loss", f"The loss of optimizer step {step} is {loss}."
-    elif grad_norm is not None and not math.isfinite(grad_norm) and not 0 < num_overflows <= MAX_OVERFLOWS:
-        name, reason = (
-            "non_finite_grad_norm",
-            f"The gradient norm (grad_norm) of optimizer step {step} is {grad_norm}.",
-        )
-    else:
-        return None
-    return name, (
-        f"{reason} The step is left out, because it would make all weights NaN. Lower learning_rate and beta, do not "
-        "sample at a very low temperature, look for huge rewards, and compute in bfloat16 or float32, not in float16."
-    )
-
-
-def sampler_mismatch(usual: float) -> Callable[[list[Record]], str | None]:
-    """
-    vLLM and the trainer disagree on the completions of a rollout by more than rounding.
-
-    Args:
-        usual (`float`): largest mean difference of their log-probabilities that rounding explains, in nats per token.
-    """
-
-    def find(records: list[Record]) -> str | None:
-        found = records[-1].get("sampling/sampling_logp_difference/mean")
-        if found is None or found <= usual:
-            return None
-        return (
-            f"The log-probabilities of vLLM and of the trainer differ by {found:.3g} nats per token, where rounding "
-            f"explains {usual:g}: the policy that is trained is not the one that generated."
-        )
-
-    return find
-
-
 def default_alarms(optimizer_steps: int, learning_rate: float, usual_difference: float = math.inf) -> list[Alarm]:
     """
     The alarms of a run.
@@ -226,73 +132,95 @@ def default_alarms(optimizer_steps: int, learning_rate: float, usual_difference:
     Args:
         optimizer_steps (`int`): optimizer steps per rollout; with one, every ratio is 1 and nothing is ever clipped.
         learning_rate (`float`): the highest of the schedule.
-        usual_difference (`float`): see [`sampler_mismatch`].
+        usual_difference (`float`):
+            Largest mean difference of the log-probabilities of vLLM and the trainer that rounding explains, in nats
+            per token.
     """
     alarms = [
         Alarm(
             "entropy_collapse",
-            entropy_collapse,
+            _entropy_collapse,
             "The policy stops exploring: raise epsilon_high (0.28 in the paper), lower learning_rate, or check that "
             "the reward cannot be gained by one phrase.",
         ),
         Alarm(
             "entropy_explosion",
-            entropy_explosion,
+            _entropy_explosion,
             "The policy falls apart into noise: lower learning_rate or epsilon_high, and look at completions "
             "(log_completions) for gibberish.",
         ),
         Alarm(
             "low_acceptance",
-            low_acceptance,
+            _low_acceptance,
             "Most of the generation is thrown away: choose prompts that are neither too easy nor too hard "
             "(prepare_data can measure pass rates), or raise num_generations.",
         ),
         Alarm(
             "many_unscorable",
-            many_unscorable,
-            "With dynamic sampling such groups are generated and dropped: check the data's gold answers and the "
+            _above(
+                "dynamic_sampling/frac_unscorable",
+                0.1,
+                "{mean:.0%} of the generated groups are unscorable: the filter reward of some completion is None (or "
+                "NaN), so that nobody knows whether it is right.",
+            ),
+            "With dynamic sampling such groups are generated and dropped: check the data's reference answers and the "
             "reward function, or, if other functions score these completions, name them in dynamic_sampling_metric "
             "too.",
         ),
         Alarm(
             "many_truncated",
-            many_truncated,
+            _above(
+                "completions/clipped_ratio",
+                0.3,
+                "{mean:.0%} of the completions are cut off at max_completion_length.",
+            ),
             "Answers that are not reached count as wrong: raise max_completion_length, or set soft_punish_cache so "
             "that long completions are punished.",
         ),
         Alarm(
             "constant_rewards",
-            constant_rewards,
+            _constant_rewards,
             "There is nothing to learn from: check the reward functions on a few completions, that sampling is on "
             "(temperature), and that the prompts fit the model.",
         ),
         Alarm(
             "verifier_failures",
-            verifier_failures,
+            _verifier_failures,
             "Rewards become unreliable: look at the column verdict of the completions table (log_completions) for "
             "the answers concerned, raise the timeout of AccuracyReward, or use fewer processes per machine.",
         ),
         Alarm(
             "sampler_mismatch",
-            sampler_mismatch(usual_difference),
+            _above(
+                "sampling/sampling_logp_difference/mean",
+                usual_difference,
+                "The log-probabilities of vLLM and of the trainer differ by {mean:.3g} nats per token, where rounding "
+                f"explains {usual_difference:g}: the policy that is trained is not the one that generated.",
+                num_rollouts=1,
+            ),
             "Start the server with the command that `dapo-trl vllm-command` prints, from the very files that the "
             "trainer loads and without quantization; train without dropout; let no other run use the server.",
         ),
         Alarm(
             "copied_completions",
-            copied_completions,
+            _above(
+                "completions/frac_copied",
+                0.01,
+                "{mean:.1%} of the completions are copies of another one of their group, too improbable for chance.",
+                num_rollouts=1,
+            ),
             "Something samples twice with the same random numbers, so that groups are smaller than they seem: check "
             "that the vLLM server takes the seeds of the requests (nothing between it and the trainer may drop them), "
             "and that no two engines or processes have the same seed.",
         ),
-    ]
-    if optimizer_steps > 1:
-        remedy = (
+        Alarm(
+            "never_clipped",
+            _never_clipped(learning_rate),
             "The updates are too small to need the clip bounds: raise learning_rate or updates_per_rollout, and check "
-            "that gradients arrive (grad_norm)."
-        )
-        alarms.append(Alarm("never_clipped", never_clipped(learning_rate), remedy))
-    return alarms
+            "that gradients arrive (grad_norm).",
+        ),
+    ]
+    return alarms if optimizer_steps > 1 else alarms[:-1]
 
 
 class AlarmCallback(TrainerCallback):
@@ -301,34 +229,25 @@ class AlarmCallback(TrainerCallback):
     `on_alarm="stop"`, the run ends before the next rollout.
 
     What a run that is resumed had logged before counts too: one that ended on an alarm has 50 rollouts to recover.
-
-    Args:
-        alarms (`list[Alarm]`): the conditions; see [`default_alarms`].
-        optimizer_steps (`int`): optimizer steps per rollout.
-        accelerator (`Accelerator`, *optional*): the processes, which end together.
-
-    Attributes:
-        raised (`list[str]`): names of the alarms of the last rollout that raised any.
-        message (`str`, *optional*): their text; None before the first.
+    `raised` and `message` are names and text of the alarms of the last rollout that raised any.
     """
 
     def __init__(self, alarms: list[Alarm], optimizer_steps: int, accelerator: Accelerator | None = None):
         self.alarms = alarms
         self._accelerator = accelerator
         self.optimizer_steps = optimizer_steps
-        self.raised: list[str] = []
-        self.message: str | None = None
         self._reset()
 
     def _reset(self) -> None:
+        self.raised: list[str] = []
+        self.message: str | None = None
         self._records = RolloutRecords(self.optimizer_steps)
         self._history: list[Record] = []
         self._last_raised: dict[str, float] = {}
 
     def on_train_begin(self, args, state, control, **kwargs):
         self._reset()
-        self.raised, self.message = [], None
-        for record in self._records.replay(state.log_history):
+        for record in self._records.add_history(state.log_history):
             self._find(record)
 
     def on_step_begin(self, args, state, control, **kwargs):
@@ -359,14 +278,7 @@ class AlarmCallback(TrainerCallback):
         return found
 
     def raise_now(self, name: str, message: str, global_step: int) -> None:
-        """
-        Warns at once, and not only when the rollout is logged; at most once per rollout.
-
-        Args:
-            name (`str`): of the condition.
-            message (`str`): reason and remedy.
-            global_step (`int`): optimizer steps so far.
-        """
+        """Warns at once, and not only when the rollout is logged; at most once per rollout."""
         rollout = global_step // self.optimizer_steps + 1
         if self._last_raised.get(name) == rollout:
             return

@@ -7,8 +7,7 @@ from transformers import TrainerCallback
 from ..run.early_end import FinishedError
 from .alarms import AlarmCallback, default_alarms
 from .finite import FiniteCallback
-from .metrics_file import MetricsFileCallback
-from .progress import show_rollouts
+from .logs import MetricsFileCallback, show_rollouts
 from .rollout_monitor import RolloutMonitor
 from .run_length import RunLengthCallback
 
@@ -26,13 +25,7 @@ class FinishedCallback(TrainerCallback):
 
 
 class PhaseCallback(TrainerCallback):
-    """
-    Charges optimizer steps to the phase `training`, and has the monitor write what is known when they end.
-
-    Args:
-        monitor ([`RolloutMonitor`]): what is measured.
-        optimizer_steps (`int`): optimizer steps per rollout.
-    """
+    """Charges optimizer steps to the phase `training`, and has the monitor write what is known when they end."""
 
     def __init__(self, monitor: RolloutMonitor, optimizer_steps: int):
         self._monitor = monitor
@@ -61,15 +54,7 @@ class PhaseCallback(TrainerCallback):
 
 
 def add_callbacks(trainer: Any) -> tuple[AlarmCallback, FiniteCallback]:
-    """
-    Adds what happens between the optimizer steps of a run, in the order in which it happens.
-
-    Args:
-        trainer ([`DAPOTrainer`]): with its monitor and preemption.
-
-    Returns:
-        `tuple`: alarms, and the watch over losses, gradients and weights, which the trainer talks to.
-    """
+    """Adds, in this order, what happens between optimizer steps; returns the two that the trainer talks to."""
     from ..generation.vllm.comparison import USUAL_DIFFERENCES, tolerance
 
     args, accelerator = trainer.args, trainer.accelerator

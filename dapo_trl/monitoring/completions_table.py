@@ -19,7 +19,7 @@ def reset_table(logs: dict[str, Any], num_rows: int) -> None:
 
 
 def remove_last(logs: dict[str, Any], num_rows: int) -> None:
-    """Takes the last rows out again: fillers."""
+    """Takes the last rows out again: padding rows."""
     for column in _columns(logs):
         for _ in range(min(num_rows, len(column))):
             column.pop()
@@ -29,13 +29,7 @@ def append_dropped(
     logs: dict[str, Any], rows: list[tuple[int, GeneratedRow]], rewards_per_func: torch.Tensor, names: list[str]
 ) -> None:
     """
-    Adds rows that were not trained on; their advantage is NaN.
-
-    Args:
-        logs (`dict[str, Any]`): TRL's log buffers.
-        rows (`list[tuple[int, GeneratedRow]]`): number of the row in the rollout, and the row.
-        rewards_per_func (`torch.Tensor` of shape `(P * G, F)`): rewards of all rows of the rollout.
-        names (`list[str]` of length F): names of the reward functions.
+    Adds rows that were not trained on, by number, without an advantage (NaN); rewards `(P * G, F)` are of all rows.
     """
     extra_names = set(logs["extra"]).union(*(row.extra for _, row in rows))
     for name in extra_names:
@@ -52,16 +46,7 @@ def append_dropped(
 
 
 def length_columns(completion_ids: list[list[int]], end_ids: set[int]) -> dict[str, list]:
-    """
-    Columns of the table that only tokens can tell.
-
-    Args:
-        completion_ids (`list[list[int]]` of length B): tokens of the completions.
-        end_ids (`set[int]`): tokens that end a completion: those of its end, and padding.
-
-    Returns:
-        `dict[str, list]`: `num_tokens`, and `is_truncated`: cut off at `max_completion_length`.
-    """
+    """Columns that only tokens can tell: `num_tokens`, and `is_truncated` (not ended by one of `end_ids`)."""
     return {
         "num_tokens": [len(ids) for ids in completion_ids],
         "is_truncated": [ids[-1] not in end_ids for ids in completion_ids],

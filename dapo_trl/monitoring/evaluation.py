@@ -6,20 +6,13 @@ import torch
 
 from ..checks.returned_rewards import RewardValueError
 from ..config import DAPOConfig
-from ..sampling import merge_completion_metrics
+from ..sampling.collection import merge_completion_metrics
 from .filter_rewards import FilterRewards
 from .metrics import means_of_numbers, reward_metrics
 
 
 class EvaluationRecord:
-    """
-    The rewards of one evaluation, batch by batch.
-
-    Args:
-        args ([`DAPOConfig`]): the settings; k is `num_generations_eval`.
-        filter_rewards ([`FilterRewards`]): which completions are right.
-        weights (`torch.Tensor` of shape `(F,)`): weights of the reward functions.
-    """
+    """The rewards of one evaluation, batch by batch; k is `num_generations_eval`."""
 
     def __init__(self, args: DAPOConfig, filter_rewards: FilterRewards, weights: torch.Tensor):
         self._args = args
@@ -33,15 +26,10 @@ class EvaluationRecord:
 
     def finish(self, recorded: dict[str, list[float]], num_problems: int | None, prefix: str) -> dict[str, float]:
         """
-        Metrics over the whole data set.
+        Metrics over the whole data set, to be added to TRL's, without the prefix that tells data sets apart.
 
-        Args:
-            recorded (`dict[str, list[float]]`): what TRL recorded batch by batch; means of all rows take their place.
-            num_problems (`int`, *optional*): problems of the data set. Rows beyond are repetitions.
-            prefix (`str`): of the metrics' names, which tells data sets apart.
-
-        Returns:
-            `dict[str, float]`: what is to be added to TRL's metrics, without the prefix.
+        What TRL `recorded` batch by batch is replaced by means of all rows; rows beyond `num_problems` are
+        repetitions.
 
         Raises:
             RewardValueError: if the metric that decides which checkpoint is the best cannot be computed.
@@ -85,7 +73,7 @@ class EvaluationRecord:
         if self._args.load_best_model_at_end and best == f"{prefix}_{name}" and name not in metrics:
             names = [self._filter_rewards.names[column] for column in self._filter_rewards.columns]
             raise RewardValueError(
-                f"metric_for_best_model={self._args.metric_for_best_model!r} is unknown: the deciding rewards {names} "
+                f"metric_for_best_model={self._args.metric_for_best_model!r} is unknown: the filter rewards {names} "
                 "return None for some completion of every problem of the evaluation data. List the rewards that score "
                 "them in dynamic_sampling_metric, or set metric_for_best_model to 'eval_reward'."
             )
@@ -93,16 +81,10 @@ class EvaluationRecord:
 
 def accuracy_metrics(groups: torch.Tensor, threshold: float | None = 0.0) -> dict[str, float]:
     """
-    avg@k with its 95% interval over problems (see [`~dapo_trl.evaluation.statistics.estimate`]).
+    `avg@<k>` and its 95% interval over problems (see [`~dapo_trl.evaluation.statistics.estimate`]).
 
-    Args:
-        groups (`torch.Tensor` of shape `(N, k)`): filter reward of each completion; NaN: it cannot be scored.
-        threshold (`float`, *optional*, defaults to `0.0`):
-            Completions are correct above it; None if that is not known: there is no avg@k then.
-
-    Returns:
-        `dict[str, float]`: `avg@<k>`, and `avg@<k>_low` and `avg@<k>_high` unless there is a single problem. A
-        problem with a completion that cannot be scored is left out and counted in `num_unscorable`.
+    Takes the filter reward of each completion, `(N, k)`. A problem with a completion that cannot be scored (NaN) is
+    left out and counted in `num_unscorable`. A single problem has no interval; without a threshold there is no avg@k.
     """
     from ..evaluation.statistics import average_at_k, estimate  # with SciPy, which only evaluations need
 

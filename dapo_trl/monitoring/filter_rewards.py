@@ -5,7 +5,7 @@ from accelerate.logging import get_logger
 
 from ..checks.returned_rewards import RewardValueError
 from ..config import DAPOConfig
-from ..sampling import Outcome, deciding_values, group_outcomes, is_graded
+from ..sampling.groups import Outcome, filter_values, group_outcomes, is_graded
 from .metrics import constant_value
 
 
@@ -17,14 +17,7 @@ MANY_UNSCORED = 0.1
 
 class FilterRewards:
     """
-    Which completions are right, by the reward functions that `dynamic_sampling_metric` names.
-
-    Args:
-        args ([`DAPOConfig`]): the settings.
-        columns (`list[int]`): columns of these functions; empty if nothing says what is right.
-        names (`list[str]` of length F): names of all reward functions.
-        weights (`torch.Tensor` of shape `(F,)`): their weights.
-        overlong_column (`int`, *optional*): column of the soft overlong punishment.
+    Which completions are right, by the functions that `dynamic_sampling_metric` names: their `columns`, maybe none.
     """
 
     def __init__(
@@ -55,8 +48,8 @@ class FilterRewards:
         return None if self._is_graded else 0.0
 
     def values(self, rewards_per_func: torch.Tensor) -> torch.Tensor:
-        """`(B,)`: see [`deciding_values`]."""
-        return deciding_values(rewards_per_func, self.columns)
+        """`(B,)`: see [`filter_values`]."""
+        return filter_values(rewards_per_func, self.columns)
 
     def outcomes(self, rewards_per_func: torch.Tensor) -> list[Outcome]:
         """Outcomes of the groups of `(P * G, F)` rewards, see [`group_outcomes`]."""
@@ -64,12 +57,7 @@ class FilterRewards:
         return group_outcomes(groups, self.threshold)
 
     def notice_grades(self, rewards_per_func: torch.Tensor) -> None:
-        """
-        From the first graded values on, no accuracy is reported, unless it is said where right begins.
-
-        Raises:
-            RewardValueError: if accuracy decides which checkpoint is the best.
-        """
+        """From the first graded values on, no accuracy is reported, unless it is said where right begins."""
         if self._is_graded or self._args.correct_threshold is not None:
             return
         left = torch.ones(len(rewards_per_func), dtype=torch.bool, device=rewards_per_func.device)
@@ -85,8 +73,8 @@ class FilterRewards:
     def _report_grades(self, name: str, values: torch.Tensor) -> None:
         some = ", ".join(f"{value:.6g}" for value in values.unique().tolist()[:4])
         message = (
-            f"The deciding reward {name!r} is graded ({some}, ...): it does not say what is correct. Set "
-            "correct_threshold: completions whose deciding reward is above it are correct (0.0, if all of them above "
+            f"The filter reward {name!r} is graded ({some}, ...): it does not say what is correct. Set "
+            "correct_threshold: completions whose filter reward is above it are correct (0.0, if all of them above "
             "zero are)."
         )
         best = self._args.metric_for_best_model
@@ -114,7 +102,7 @@ class FilterRewards:
             value = constant_value(rewards_per_func[is_own_task], self._weights, column)
             if value is not None:
                 logger.warning(
-                    f"The deciding reward {self.names[column]!r} is {value} for all completions of this rollout"
+                    f"The filter reward {self.names[column]!r} is {value} for all completions of this rollout"
                     f"{' that it scores' if others else ''}, while the total reward is not constant: there is no "
                     "group to train on. Check that this reward reads the model's answers, and that "
                     "dynamic_sampling_metric names the right one."
@@ -137,7 +125,7 @@ class FilterRewards:
         self._is_warned_of_unscored = True
         names = [self.names[column] for column in self.columns]
         logger.warning(
-            f"The deciding rewards {names} return None for {share:.0%} of the completions of this rollout, which "
+            f"The filter rewards {names} return None for {share:.0%} of the completions of this rollout, which "
             f"makes their groups unscorable: with dynamic_sampling they are generated and dropped. {others} score "
             "them: if these say whether such a completion is right, let them decide as well (dynamic_sampling_metric: "
             f"[{', '.join([*names, *others])}])."
@@ -153,7 +141,7 @@ class FilterRewards:
         found = is_scored[twice][0].nonzero().flatten().tolist()
         first, *others = [self.names[self.columns[index]] for index in found]
         logger.warning(
-            f"Several deciding rewards score the same completion ({twice.float().mean().item():.0%} of this rollout): "
+            f"Several filter rewards score the same completion ({twice.float().mean().item():.0%} of this rollout): "
             f"{first!r} decides there, because dynamic_sampling_metric names it before {others}. Let each return None "
             "for the completions of other tasks, or name only the one that says whether a completion is right."
         )

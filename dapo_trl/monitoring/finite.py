@@ -9,11 +9,14 @@ from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback
 
 from ..run.checkpoint import last_complete_checkpoint
-from .alarms import AlarmCallback, AlarmError, non_finite_step
+from .alarms import AlarmCallback, AlarmError
 
 
 SUMMED_TYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 """Other types are quantized, and not trained."""
+
+MAX_OVERFLOWS = 20
+"""Gradients in a row that overflow in float16. The first ones do, until the scale of the loss has come down."""
 
 SHOWN = 3
 """Names that are shown of many."""
@@ -25,17 +28,7 @@ class NonFiniteWeightsError(RuntimeError):
 
 @torch.no_grad()
 def non_finite_parameters(model: torch.nn.Module, accelerator: Accelerator, only_trained: bool = True) -> list[str]:
-    """
-    Parameters that hold NaN or infinity on any process; weights may be sharded. One pass over them, without a copy.
-
-    Args:
-        model (`torch.nn.Module`): the same parameters on every process.
-        accelerator (`Accelerator`): sums over processes.
-        only_trained (`bool`): pass over frozen parameters.
-
-    Returns:
-        `list[str]`: their names, the same on every process.
-    """
+    """Parameters, maybe sharded, that hold NaN or infinity on any process; one pass, without a copy."""
     shards = {
         name: _local(getattr(parameter, "ds_tensor", parameter))  # DeepSpeed ZeRO-3 keeps the shard there
         for name, parameter in model.named_parameters()
@@ -58,15 +51,29 @@ def _local(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
+def non_finite_step(step: int, loss: float, grad_norm: float | None, num_overflows: int) -> tuple[str, str] | None:
+    """
+    Name and text of the alarm of an optimizer step whose loss or gradient is NaN or infinite, or None.
+
+    A norm of None is not known; `num_overflows` gradients in a row, this one included, are the loss scaler's affair.
+    """
+    if not math.isfinite(loss):
+        name, reason = "non_finite_loss", f"The loss of optimizer step {step} is {loss}."
+    elif grad_norm is not None and not math.isfinite(grad_norm) and not 0 < num_overflows <= MAX_OVERFLOWS:
+        name = "non_finite_grad_norm"
+        reason = f"The gradient norm (grad_norm) of optimizer step {step} is {grad_norm}."
+    else:
+        return None
+    return name, (
+        f"{reason} The step is left out, because it would make all weights NaN. Lower learning_rate and beta, do not "
+        "sample at a very low temperature, look for huge rewards, and compute in bfloat16 or float32, not in float16."
+    )
+
+
 class FiniteCallback(TrainerCallback):
     """
     Leaves out optimizer steps whose loss or gradient is NaN or infinite, with an alarm, and ends the run when weights
     are: all weights are looked at before the first step, the trained ones after every rollout and at the end.
-
-    Args:
-        accelerator (`Accelerator`): sums over processes.
-        alarms ([`AlarmCallback`]): told of a step that is left out.
-        args ([`DAPOConfig`]): the settings.
     """
 
     def __init__(self, accelerator: Accelerator, alarms: AlarmCallback, args: Any):
@@ -137,12 +144,7 @@ class FiniteCallback(TrainerCallback):
             self.check_weights(model, state.global_step)
 
     def check_weights(self, model: torch.nn.Module, global_step: int) -> None:
-        """
-        Ends the run on all processes if a trained weight is NaN or infinite.
-
-        Raises:
-            NonFiniteWeightsError: with the weights concerned, and the checkpoint to go on from.
-        """
+        """Ends the run on all processes if a trained weight is NaN or infinite: NonFiniteWeightsError."""
         names = non_finite_parameters(model, self._accelerator)
         if not names:
             return

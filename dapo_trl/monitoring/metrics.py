@@ -1,4 +1,4 @@
-"""Metrics that TRL averages over calls or micro-batches, weighed by what they describe: rows or tokens."""
+"""Metrics of rewards, tokens and log-probabilities; means are weighed by the rows or tokens they describe."""
 
 import math
 from collections import defaultdict
@@ -43,13 +43,7 @@ class MicroBatchMetrics:
         self._extremes: dict[str, float] = {}
 
     def add(self, metrics: dict[str, list[float]], num_tokens: int) -> None:
-        """
-        Takes token means and extremes out of what one micro-batch recorded.
-
-        Args:
-            metrics (`dict[str, list[float]]`): as recorded; the entries taken are removed.
-            num_tokens (`int`): trained tokens of the micro-batch, over all processes.
-        """
+        """Takes token means and extremes out of what a micro-batch of that many trained tokens recorded."""
         for name in TOKEN_MEANS:
             for value in metrics.pop(name, []):
                 self._sums[name] += value * num_tokens
@@ -78,13 +72,7 @@ class MeanProbability:
         self._sums: torch.Tensor | None = None
 
     def add(self, logps: torch.Tensor, mask: torch.Tensor) -> None:
-        """
-        Takes one micro-batch.
-
-        Args:
-            logps (`torch.Tensor` of shape `(B, T)`): log-probability of each token, in nats.
-            mask (`torch.Tensor` of shape `(B, T)`): 1 for tokens that are trained on.
-        """
+        """Takes the `(B, T)` log-probabilities of a micro-batch, in nats, and which tokens are trained on."""
         mask = mask.float()
         sums = torch.stack([(logps.float().exp() * mask).sum(), mask.sum()])
         self._sums = sums if self._sums is None else self._sums + sums
@@ -106,17 +94,11 @@ def count_copies(
     completions: torch.Tensor, logps: torch.Tensor | None, num_generations: int
 ) -> tuple[float, float | None]:
     """
-    How much of what was generated repeats another completion of its group.
+    Distinct completions of a group over G, averaged over groups; and the share of completions that repeat an earlier
+    one of their group although they are too improbable ([`IMPROBABLE`]) to come twice by chance.
 
-    Args:
-        completions (`torch.Tensor` of shape `(P * G,)`): a hash of each completion, groups contiguous.
-        logps (`torch.Tensor` of shape `(P * G,)`, *optional*): log-probability of each completion, in nats.
-        num_generations (`int`): G.
-
-    Returns:
-        `tuple[float, float]`: distinct completions of a group over G, averaged over groups; and the share of
-        completions that repeat an earlier one of their group although they are too improbable
-        ([`IMPROBABLE`]) to come twice by chance, or None without log-probabilities.
+    Takes a hash of each completion, `(P * G,)`, groups contiguous, and their log-probabilities in nats; without these
+    the share is None.
     """
     groups = completions.view(-1, num_generations)
     is_equal = groups[:, :, None] == groups[:, None, :]
@@ -127,17 +109,34 @@ def count_copies(
     return frac_distinct, (is_copy & (logps.view_as(groups) < IMPROBABLE)).float().mean().item()
 
 
+def count_corrected(
+    scored: dict[str, torch.Tensor], is_trained: torch.Tensor, mode: str, lower: float | None, upper: float | None
+) -> torch.Tensor:
+    r"""
+    Trained tokens whose importance ratio was out of bounds (None: unbounded), and all trained tokens, `(2,)`.
+
+    The ratio is $\pi_{\mathrm{trainer}} / \pi_{\mathrm{vLLM}}$ of a token, or in the modes `sequence_*` of
+    `vllm_importance_sampling_mode` its product over the sequence; 1 where vLLM's log-probability is NaN.
+    """
+    difference = scored["old_per_token_logps"] - scored["sampling_per_token_logps"]  # (B, T)
+    difference = (difference * is_trained).nan_to_num(nan=0.0)
+    if mode.startswith("sequence"):
+        difference = difference.sum(dim=1, keepdim=True).expand_as(difference)
+    ratio = difference.exp()
+    is_out = torch.zeros_like(is_trained)
+    if lower is not None:
+        is_out |= ratio < lower
+    if upper is not None:
+        is_out |= ratio > upper
+    return torch.stack([(is_out & is_trained).sum(), is_trained.sum()])
+
+
+# Rewards: `rewards_per_func` is `(P * G, F)` of all rows, groups contiguous, NaN where a function does not apply;
+# `weights` is `(F,)`.
+
+
 def total_rewards(rewards_per_func: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """
-    Weighted sum of the rewards of each row.
-
-    Args:
-        rewards_per_func (`torch.Tensor` of shape `(B, F)`): NaN where a function does not apply.
-        weights (`torch.Tensor` of shape `(F,)`): weights of the functions.
-
-    Returns:
-        `torch.Tensor` of shape `(B,)`: NaN where no function applies.
-    """
+    """Weighted sum of the rewards of each row; NaN where no function applies."""
     total = (rewards_per_func * weights.to(rewards_per_func.device)).nansum(dim=1)
     return total.masked_fill(torch.isnan(rewards_per_func).all(dim=1), torch.nan)
 
@@ -145,19 +144,7 @@ def total_rewards(rewards_per_func: torch.Tensor, weights: torch.Tensor) -> torc
 def reward_metrics(
     rewards_per_func: torch.Tensor, weights: torch.Tensor, names: list[str], num_generations: int
 ) -> dict[str, float]:
-    """
-    TRL's reward metrics over the given rows.
-
-    Args:
-        rewards_per_func (`torch.Tensor` of shape `(P * G, F)`): rewards of all generated rows, groups contiguous.
-        weights (`torch.Tensor` of shape `(F,)`): weights of the functions.
-        names (`list[str]` of length F): names of the functions.
-        num_generations (`int`): G.
-
-    Returns:
-        `dict[str, float]`: `reward`, `reward_std`, `frac_reward_zero_std`, and `rewards/<name>/mean` and
-        `rewards/<name>/std` for each function.
-    """
+    """TRL's: `reward`, `reward_std`, `frac_reward_zero_std`, `rewards/<name>/mean` and `rewards/<name>/std`."""
     metrics = {}
     for i, name in enumerate(names):
         metrics[f"rewards/{name}/mean"] = torch.nanmean(rewards_per_func[:, i]).item()
@@ -166,10 +153,15 @@ def reward_metrics(
     metrics["reward"] = torch.nanmean(total).item()
     metrics["reward_std"] = nanstd(total).item()
     groups = total.view(-1, num_generations)
-    is_constant = groups.nan_to_num(-torch.inf).amax(dim=1) <= groups.nan_to_num(torch.inf).amin(dim=1)
+    is_constant = ~_varies(groups)
     is_constant &= (~torch.isnan(groups)).sum(dim=1) > 1  # one value alone has no deviation
     metrics["frac_reward_zero_std"] = is_constant.float().mean().item()
     return metrics
+
+
+def _varies(groups: torch.Tensor) -> torch.Tensor:
+    """`(P,)`: whether a group has two different values that are not NaN."""
+    return groups.nan_to_num(-torch.inf).amax(dim=1) > groups.nan_to_num(torch.inf).amin(dim=1)
 
 
 def only_value(values: torch.Tensor) -> float | None:
@@ -181,23 +173,14 @@ def only_value(values: torch.Tensor) -> float | None:
 def why_no_signal(
     rewards_per_func: torch.Tensor, weights: torch.Tensor, num_generations: int, num_tokens: float
 ) -> str | None:
-    """
-    Why a rollout can teach nothing, as a sentence; None if it can.
-
-    Args:
-        rewards_per_func (`torch.Tensor` of shape `(P * G, F)`): rewards of the rows to train on, groups contiguous.
-        weights (`torch.Tensor` of shape `(F,)`): weights of the functions.
-        num_generations (`int`): G.
-        num_tokens (`float`): tokens to train on.
-    """
+    """Why a rollout with that many tokens to train on can teach nothing, as a sentence; None if it can."""
     total = total_rewards(rewards_per_func, weights)
     if total.isnan().all():
         return (
-            "In the last rollout no reward function scored any completion, all returned None (or NaN): check the gold "
-            "answers and the columns that the reward functions need."
+            "In the last rollout no reward function scored any completion, all returned None (or NaN): check the "
+            "reference answers and the columns that the reward functions need."
         )
-    groups = total.view(-1, num_generations)
-    if not (groups.nan_to_num(-torch.inf).amax(dim=1) > groups.nan_to_num(torch.inf).amin(dim=1)).any():
+    if not _varies(total.view(-1, num_generations)).any():
         value = only_value(total)
         what = "all completions of a prompt have the same reward" if value is None else f"every reward is {value:g}"
         return (
@@ -212,17 +195,7 @@ def why_no_signal(
     return None
 
 
-def constant_value(rewards_per_func: torch.Tensor, weights: torch.Tensor, deciding: int) -> float | None:
-    """
-    The value of a deciding reward that never varies although the total reward does: a sign of a broken reward.
-
-    Args:
-        rewards_per_func (`torch.Tensor` of shape `(B, F)`): rewards of all generated rows.
-        weights (`torch.Tensor` of shape `(F,)`): weights of the functions.
-        deciding (`int`): index of the deciding reward.
-
-    Returns:
-        `float`, or None if the deciding reward varies, is missing everywhere, or the total reward is constant too.
-    """
-    total = total_rewards(rewards_per_func, weights)
-    return None if only_value(total) is not None else only_value(rewards_per_func[:, deciding])
+def constant_value(rewards_per_func: torch.Tensor, weights: torch.Tensor, column: int) -> float | None:
+    """The value of a filter reward that never varies although the total reward does: a sign of a broken reward."""
+    is_constant = only_value(total_rewards(rewards_per_func, weights)) is not None
+    return None if is_constant else only_value(rewards_per_func[:, column])

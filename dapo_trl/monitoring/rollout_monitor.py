@@ -9,32 +9,29 @@ import torch
 from accelerate import Accelerator
 from trl import GRPOTrainer
 
-from ..batching import loss_mask
+from ..batching.padding import loss_mask
 from ..batching.rollout import RolloutPlan
 from ..config import DAPOConfig
 from ..distributed.all_to_all import all_to_all
-from ..sampling import CollectedBatch, Collection, GroupPool, Hints, Outcome, outcome_shares
+from ..sampling.collection import CollectedBatch, Collection, merge_completion_metrics
+from ..sampling.groups import Outcome, outcome_shares
+from ..sampling.refill import GroupPool, Hints
 from .completions_table import append_dropped, mask_table, remove_last, reset_table
-from .correction import count_corrected
 from .filter_rewards import FilterRewards
-from .metrics import MeanProbability, MicroBatchMetrics, count_copies, only_value, reward_metrics, why_no_signal
+from .metrics import (
+    MeanProbability,
+    MicroBatchMetrics,
+    count_copies,
+    count_corrected,
+    only_value,
+    reward_metrics,
+    why_no_signal,
+)
 from .timer import PhaseTimer
 
 
 class RolloutMonitor:
-    """
-    Writes the metrics of a rollout to TRL's, on every process.
-
-    Args:
-        trainer ([`~trl.GRPOTrainer`]): whose metrics and table of completions are written to.
-        args ([`DAPOConfig`]): the settings.
-        filter_rewards ([`FilterRewards`]): which completions are right.
-        overlong_column (`int`, *optional*): column of the soft overlong punishment.
-
-    Attributes:
-        timer ([`PhaseTimer`]): seconds by phase.
-        reason_untrained (`str`, *optional*): why no rollout so far had a gradient; None if one had.
-    """
+    """Writes the metrics of a rollout to the trainer's own, on every process, and completes its table."""
 
     def __init__(
         self,
@@ -132,7 +129,7 @@ class RolloutMonitor:
         generated = reward_metrics(rewards, self._reward_weights, self._reward_names, num_generations)
         for name, value in generated.items():
             metrics[name][-1] = value
-        for name, value in collection.completion_metrics().items():
+        for name, value in merge_completion_metrics(collection.calls).items():
             metrics[name].append(value)
         for name, value in pool.metrics(self._filter_rewards.threshold is not None).items():
             metrics[f"dynamic_sampling/{name}"].append(value)
@@ -148,7 +145,7 @@ class RolloutMonitor:
         rewards = collection.rewards_per_func()
         self._filter_rewards.warn(rewards)
         constant = only_value(self._filter_rewards.values(rewards))
-        return Hints(constant, collection.completion_metrics()["completions/clipped_ratio"])
+        return Hints(constant, merge_completion_metrics(collection.calls)["completions/clipped_ratio"])
 
     def _record_overlong(self, rewards_per_func: torch.Tensor) -> None:
         if self._overlong_column is not None:
@@ -158,14 +155,7 @@ class RolloutMonitor:
     def _record_lengths(
         self, rewards_per_func: torch.Tensor, lengths: dict[int, int], is_accepted: list[bool]
     ) -> None:
-        """
-        The length-bias meter: mean lengths of accepted and of correct completions, beside that of all.
-
-        Args:
-            rewards_per_func (`torch.Tensor` of shape `(P * G, F)`): rewards of all processes' rows.
-            lengths (`dict[int, int]`): tokens of this process's rows, by number.
-            is_accepted (`list[bool]`): for each of `lengths`, whether its group is trained on.
-        """
+        """The length-bias meter: mean lengths of accepted and of correct completions, beside that of all."""
         metrics, threshold = self._metrics, self._filter_rewards.threshold
         values = self._filter_rewards.values(rewards_per_func)
         scored = values[~values.isnan()]
@@ -186,14 +176,7 @@ class RolloutMonitor:
     def record_scored(
         self, scored: dict[str, Any], rewards: torch.Tensor, batch: CollectedBatch | None = None
     ) -> None:
-        """
-        Takes a rollout as it goes into training.
-
-        Args:
-            scored (`dict`): this process's rows as TRL returns them.
-            rewards (`torch.Tensor` of shape `(P * G, F)`): rewards of all rows that are trained on.
-            batch ([`CollectedBatch`], *optional*): the collected rows, with dynamic sampling.
-        """
+        """Takes what goes into training: this process's rows as TRL returns them, and all processes' rewards."""
         num_tokens = scored["num_items_in_batch"].item()
         self._num_trained_tokens += num_tokens * self._args.num_iterations
         num_tokens -= batch.num_padding_rows if batch else 0  # each is a token

@@ -16,11 +16,8 @@ class PhaseTimer:
 
     The clock is the host's, and no device is waited for. A GPU works through what it is given later, so that a phase
     is charged for kernels of the one before as far as it is the first to wait for a result. That is little: every
-    phase ends with values that are read from the device (tokens, rewards, metrics), except for the last optimizer
-    step of a rollout, whose backward pass and update may be charged to the next generation.
-
-    Args:
-        clock (`Callable`, *optional*): returns seconds.
+    phase ends with values that are read from the device (tokens, rewards, metrics), except for the last optimizer step
+    of a rollout, whose backward pass and update may be charged to the next generation.
     """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter):

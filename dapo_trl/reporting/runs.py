@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..monitoring import METRICS_FILE, read_metrics
-from ..monitoring.records import is_training_log
+from ..monitoring.logs import is_training_log
 from ..run.settings_file import read_settings
 
 

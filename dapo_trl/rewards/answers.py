@@ -1,9 +1,6 @@
 r"""
-Find the final answer in a completion.
-
-Scores are comparable only between runs that used the same rule, so write [`AnswerRule.tag`] into every result. Nothing
-looks further than [`MAX_ANSWER_CHARS`] from a candidate, of which there are [`MAX_CANDIDATES`]: a completion of
-megabytes of braces costs no more than finding the words `answer` and `\boxed` in it.
+Find the final answer in a completion: of the last [`MAX_CANDIDATES`], nothing beyond [`MAX_ANSWER_CHARS`], so that one
+of megabytes of braces costs no more than to find `answer` and `\boxed` in it.
 """
 
 import re
@@ -151,7 +148,7 @@ def _read_box(opening: re.Match) -> tuple[str, int] | None:
 
 @dataclass(frozen=True)
 class AnswerRule:
-    """How to find the final answer, and how to compare it."""
+    """How to find the final answer, and how to compare it. Scores are comparable only if their rule is the same."""
 
     name: str  # as in `answer_rule`
     version: int  # goes up whenever the rule finds something else

@@ -1,25 +1,32 @@
 r"""
-Is an answer equal to the gold? The cheap rules, for what is certain: the same text, or two plain numbers.
-
-They decide in microseconds, and leave the rest (`None`) to math-verify. A gold that is a number is always decided
-here: an answer that is none (`2 + 2`, `\sqrt{16}`, `\binom{4}{1}`, a copy from the problem) still has to be computed.
+Is an answer equal to the gold? The rules that decide in microseconds; the rest (`None`) is left to math-verify. A gold
+that is a number is decided here: an answer that is none (`2 + 2`, `\sqrt{16}`) still has to be computed.
 """
 
+import math
 import re
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import lru_cache
 
 from .outcome import Outcome, Reason
-from .plain_numbers import ROUNDED_DIGITS, Number, equal_numbers, read_number
-from .spelling import in_radians, neutral, split_names, unwrapped, without_spaces, without_unit
+from .spelling import differ_in_unit, in_radians, neutral, split_names, split_unit, unwrapped, without_spaces
 
 
-# Rambling costs math-verify seconds, and is no other way to write the gold.
-LENGTH_SLACK = 300  # characters
-
+LENGTH_SLACK = 300  # characters; rambling costs math-verify seconds, and is no other way to write the gold
 RIGHT, WRONG = Outcome(True, Reason.RULE), Outcome(False, Reason.RULE)
 UNFINISHED = Outcome(False, Reason.UNFINISHED)
 
+# math-verify rounds decimals to as many places. A number with fewer digits is exact as written: 0.0000001 is not 0.
+ROUNDED_DIGITS = 6
+
+_DIGITS = r"(?:[1-9][0-9]{0,2}(?:,[0-9]{3})+|[1-9][0-9]{0,2}(?: [0-9]{3})+|[0-9]+)"
+_DECIMAL = rf"(?:{_DIGITS}(?:\.[0-9]*)?|\.[0-9]+)"
+_NUMBER = re.compile(
+    rf"(?P<sign>[-+]?) *(?:(?:(?P<whole>[0-9]+) +)?(?P<top>-? *{_DECIMAL}) */ *(?P<bottom>{_DECIMAL})"
+    rf"|(?P<decimal>{_DECIMAL})(?: *(?:\\times|\\cdot) *10 *\^ *\{{? *(?P<power>[-+]?[0-9]{{1,3}}) *\}}?)?"
+    r"(?:_\{?(?P<base>[0-9]{1,3})\}?)?) *(?P<percent>%?)"
+)
 _INTEGER = re.compile(r"-?[0-9]{1,1000}")
 _OPTION = re.compile(
     r"(?i:(?:option|choice) )?(?:(?:\(([A-J])\)|([A-J])(?:[):]|\. ))(?! *(?:or|and|[,;/]|\(?[A-J]\b)) *(.*)|([A-J]))"
@@ -29,12 +36,44 @@ _WORDS, _TOKEN = re.compile(r"[A-Za-z0-9 ,.'&()-]+"), re.compile(r"\b(?!(?:and|o
 
 
 @dataclass(frozen=True)
+class Number:
+    """An exact number as written."""
+
+    value: Fraction  # what stands there: 50 for `50%`, the digits alone for `40_9`
+    is_lowest: bool = True  # nothing is left to compute: no fraction to reduce, no improper mixed number
+    places: int | None = 0  # decimal places; None for a fraction
+    unit: str = ""  # or `%`, `base 9`
+
+
+def read_number(text: str) -> Number | None:
+    """The number that a neutral text is; of digits and short exponents only: `10**10**10` is never evaluated."""
+    match = _NUMBER.fullmatch(re.sub(r"\\frac *\{([^{}]*)\} *\{([^{}]*)\}", r" \1/\2 ", text).strip())
+    if match is None or len(text) > 1000:
+        return None
+    part = {name: re.sub("[, ]", "", value).rstrip(".") for name, value in match.groupdict().items() if value}
+    unit = part.get("percent") or (f"base {part['base']}" if "base" in part else "")
+    sign = -1 if part.get("sign") == "-" else 1
+    if "top" in part:
+        whole, over, under = (Fraction(part.get(name, 0)) for name in ("whole", "top", "bottom"))
+        if not under:
+            return None
+        is_whole = over.denominator == under.denominator == 1
+        is_lowest = is_whole and under > 1 and math.gcd(int(over), int(under)) == 1 and (over < under or not whole)
+        return Number(sign * (whole + over / under), is_lowest, None, unit)
+    value, power = Fraction(part["decimal"]), int(part.get("power", 0))
+    places = max(0, len(part["decimal"].partition(".")[2]) - power)
+    is_lowest = "power" not in part or 1 <= value < 10
+    return Number(sign * value * Fraction(10) ** power, is_lowest, places, unit)
+
+
+@dataclass(frozen=True)
 class Reading:
     """What an answer or a gold states, in neutral spelling."""
 
     whole: str  # all of it, but for the letter of an option
     text: str  # its value alone, without name and unit
     name: str  # what stands left of `=`; empty if that is no name
+    unit: str = ""  # `cm^2`, `%`, `base 9`; empty if it is none that is known
     number: Number | None = None  # the value, if it is a plain number
     words: str | None = None  # letters and digits of a value without symbols; `16:30` of a time of day
     is_text: bool = False  # the value is words, such as `Evelyn`, `June 20`, `no solution`, or a time of day
@@ -62,20 +101,20 @@ def read(text: str) -> Reading:
         hour = hour % 12 + 12 * (half == "p") if half else hour
         return replace(reading, words=f"{hour}:{time[2] or time[5] or '00'}", is_text=True)
     value = in_radians(re.sub(r"^\\\{ ?[a-z] ?(?:\||:|\\mid) ?(.*)\\\}$", r"\1", value))  # {x | x > 2}
-    value = without_unit(re.sub(r"^\\text\{([0-9][^{}]*)\}$", r"\1", value))
+    value, unit = split_unit(re.sub(r"^\\text\{([0-9][^{}]*)\}$", r"\1", value))
     plain = unwrapped(value)
     bare = re.sub(r"^(?i:negative|minus) ", "-", plain)
     number = read_number(re.sub(r"^(?:\\?\{|\() *(.*?) *(?:\\?\}|\))$", r"\1", bare))
+    reading = replace(reading, text=value, number=number, unit=(number and number.unit) or unit)
     if number is not None or not _WORDS.fullmatch(plain):
-        return replace(reading, text=value, number=number)
-    tokens = [
-        token if len(token) == 1 else token.lower() for token in _TOKEN.findall(plain)
-    ]  # C is not the variable c
+        return reading
+    # The option C is not the variable c.
+    tokens = [token if len(token) == 1 else token.lower() for token in _TOKEN.findall(plain)]
     is_prose = plain[0].isalpha() and all(token.isdigit() or (token.isalpha() and len(token) > 1) for token in tokens)
     is_prose = is_prose and max(map(len, tokens), default=0) > 2
     is_text = plain.isalpha() or is_prose or ("\\text" in value and any(map(str.isalpha, tokens)))
     words = "".join(sorted(tokens) if {len(token) for token in tokens} == {1} else tokens)
-    return replace(reading, text=value, words=words, is_text=is_text and not (len(plain) == 1 and plain.islower()))
+    return replace(reading, words=words, is_text=is_text and not (len(plain) == 1 and plain.islower()))
 
 
 def compare(answer: str, gold: str) -> Outcome | None:
@@ -89,7 +128,8 @@ def compare(answer: str, gold: str) -> Outcome | None:
 
 
 def _compare(answer: Reading, gold: Reading) -> Outcome | None:
-    if answer.name and gold.name and sorted(answer.name.split(",")) != sorted(gold.name.split(",")):
+    names = [sorted(one.name.split(",")) for one in (answer, gold) if one.name]
+    if (len(names) == 2 and names[0] != names[1]) or differ_in_unit(answer.unit, gold.unit):
         return WRONG
     if gold.is_text:
         return RIGHT if answer.words == gold.words else WRONG
@@ -106,8 +146,26 @@ def _compare(answer: Reading, gold: Reading) -> Outcome | None:
 def _compare_calculation(answer: Reading, gold: Reading) -> Outcome | None:
     """`2 + 3 = 5` states the number 5, if math-verify agrees that both sides are 5."""
     left, _, last = answer.whole.rpartition("=")
-    number = read_number(without_unit(last.strip()))
-    is_calculation = left and not re.search(r"(?<![\\A-Za-z])[A-Za-z]", left) and number and number.is_lowest
-    if is_calculation and equal_numbers(number, gold.number):
+    number = read_number(split_unit(last.strip())[0])
+    is_calculation = left and not re.search(r"(?<![\\A-Za-z])[A-Za-z]", left)
+    if is_calculation and number and gold.number and number.is_lowest and equal_numbers(number, gold.number):
         return None
     return WRONG if answer.is_text else UNFINISHED
+
+
+def equal_numbers(answer: Number, gold: Number) -> bool:
+    """Whether they are the same number: exactly, or one is the other rounded to six digits and places or more."""
+    if answer.unit and gold.unit and answer.unit != gold.unit:
+        return False
+    if answer.value == gold.value or _is_rounded(answer, gold) or _is_rounded(gold, answer):
+        return True
+    percent, plain = (answer, gold) if answer.unit else (gold, answer)
+    return percent.unit == "%" and not plain.unit and percent.value == 100 * plain.value
+
+
+def _is_rounded(rounded: Number, exact: Number) -> bool:
+    places = rounded.places or 0
+    if places < ROUNDED_DIGITS or (exact.places is not None and exact.places <= places):
+        return False
+    digits = abs(rounded.value * 10**places)
+    return digits >= 10 ** (ROUNDED_DIGITS - 1) and round(exact.value, places) == rounded.value

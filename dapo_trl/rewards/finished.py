@@ -1,32 +1,27 @@
-r"""
-Is an answer finished, or does something in it still have to be computed?
-
-math-verify evaluates what it compares. Here evaluation, operation by operation, must find nothing to merge.
-"""
+"""Is an answer finished? math-verify evaluates what it compares; here evaluation must find nothing to merge."""
 
 import math
 import re
 
 import sympy
 from sympy.concrete.expr_with_limits import ExprWithLimits
-from sympy.core.function import Application
 from sympy.core.parameters import distribute
 from sympy.core.relational import Relational
 
 
 # math-verify computes these, and reduces fractions of integers, while it reads.
 _COMPUTED = re.compile(r"\\(?:[dt]?binom|gcd|lcm|det|bmod|pmod|mod|operatorname)(?![A-Za-z])")
-_FRACTION = re.compile(r"\\frac *\{ *-?([0-9]+) *\} *\{ *-?([0-9]+) *\}|(?<![0-9.}])([0-9]+) */ *([0-9]+)(?![0-9.])")
+_FRACTION = re.compile(r"\\frac *\{ *-?([0-9]+) *\} *\{ *-?([0-9]+) *\}|(?<![0-9.}^])([0-9]+) */ *([0-9]+)(?![0-9.])")
+_FUNCTIONS = (sympy.Function, sympy.Max, sympy.Min)
 _OPERATORS = (ExprWithLimits, sympy.Limit, sympy.Derivative, sympy.MatAdd, sympy.MatMul, sympy.MatPow)
 
 
 def is_finished(text: str, tree: sympy.Basic | None, gold: sympy.Basic) -> bool:
     """
-    Whether there is nothing left to compute in an answer, given as neutral text and as parsed, and the parsed gold.
+    Whether nothing is left to compute in an answer, given as neutral text and as parsed tree.
 
-    A factored and an expanded polynomial are both finished, but a gold of several factors asks for factors. A relation
-    has its variable alone on one side, as in `x > 2` and `1 < x < 2`. There may be a function more than in a gold with
-    variables: `\\sec x` is `1 / \\cos x`.
+    A polynomial may be factored or expanded, unless the gold has several factors. A relation has its variable alone on
+    one side. There may be a function more than in a gold with variables: `\\sec x` is `1 / \\cos x`.
     """
     if tree is None:  # an equation
         return True
@@ -40,13 +35,10 @@ def is_finished(text: str, tree: sympy.Basic | None, gold: sympy.Basic) -> bool:
         if is_relation and not any(isinstance(side, sympy.Symbol) for side in part.args):
             return False
     nodes, gold_nodes = list(sympy.preorder_traversal(tree)), sympy.preorder_traversal(gold)
-    if sum(map(_is_function, nodes)) > sum(map(_is_function, gold_nodes)) + bool(gold.free_symbols):
+    num_functions = sum(isinstance(node, _FUNCTIONS) for node in nodes)
+    if num_functions > sum(isinstance(node, _FUNCTIONS) for node in gold_nodes) + bool(gold.free_symbols):
         return False
     return not any(isinstance(node, _OPERATORS) for node in nodes) and not any(map(_has_work, nodes))
-
-
-def _is_function(node: sympy.Basic) -> bool:
-    return isinstance(node, Application) and isinstance(node, sympy.Expr)
 
 
 def _num_sums(product: sympy.Basic) -> int:
@@ -82,12 +74,13 @@ def _has_work(node: sympy.Basic) -> bool:
             _num_factors(done, kind) < sum(_num_factors(part, kind) for part in args) for kind in (False, True)
         )
     if isinstance(node, sympy.Pow):
-        return _is_computed_power(*args, done)
-    return _is_function(node) and not done.has(node.func)
+        base, exponent = args
+        return _is_computed_power(base, exponent, done)
+    return isinstance(node, _FUNCTIONS) and not done.has(node.func)
 
 
 def _num_factors(product: sympy.Expr, is_rational: bool) -> int:
-    """Rational factors of a product, or its others; a fraction has two, its sign is a further one."""
+    """Rational factors of a product, or its others; a fraction has two, and a minus sign is one."""
     parts = [part for part in sympy.Mul.make_args(product) if isinstance(part, sympy.Rational) == is_rational]
     return sum((abs(part.p) != 1) + (part.q != 1) + (part.p < 0) if is_rational else 1 for part in parts)
 

@@ -1,8 +1,8 @@
-r"""The accuracy reward, with TRL's signature; an instance of a class, not a closure, so that it can be pickled."""
+"""The reward functions, with TRL's signature; instances of classes, not closures, so that they can be pickled."""
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from .answers import THINKING_TAGS
 from .outcome import Outcome, Reason
@@ -32,7 +32,7 @@ class AccuracyReward:
             Seconds that math-verify may spend on one answer.
         max_error_fraction (`float`, *optional*, defaults to `0.05`):
             Fraction of recent rows on which the verifier may fail, beyond a single one, before the run is stopped.
-        thinking_tags (`tuple[str, str]`, *optional*, defaults to `("<think>", "</think>")`):
+        thinking_tags (`Sequence[str]` of two, *optional*, defaults to `("<think>", "</think>")`):
             What the thinking stands between, which is not read. `("", "</think>")` where the chat template writes the
             beginning.
 
@@ -45,8 +45,7 @@ class AccuracyReward:
     """
 
     __name__ = "accuracy"
-    required_columns = ("solution",)
-    """Columns that the data must have; the trainer looks for them before it generates."""
+    required_columns = ("solution",)  # the trainer looks for them before it generates
 
     def __init__(
         self,
@@ -55,7 +54,7 @@ class AccuracyReward:
         wrong: float = -1.0,
         timeout: float = 5.0,
         max_error_fraction: float = 0.05,
-        thinking_tags: tuple[str, str] = THINKING_TAGS,
+        thinking_tags: Sequence[str] = THINKING_TAGS,
     ):
         if not wrong < correct:
             raise ValueError(f"`wrong` is {wrong} and `correct` is {correct}, but a right answer must be worth more.")
@@ -101,9 +100,17 @@ class AccuracyReward:
                 f"{', '.join(sorted(kwargs)) or 'none'}. Rename the column that holds the answers."
             )
         outcomes = self.verifier([completion_text(completion) for completion in completions], solution)
-        _log_outcomes(outcomes, solution, log_extra, log_metric)
+        counts = Counter(outcome.reason for outcome in outcomes)
+        if log_metric is not None and outcomes:
+            for reason in (reason for reason in Reason if reason is not Reason.GOLD_UNREADABLE):
+                log_metric(f"verifier/frac_{reason}", counts[reason] / len(outcomes))
+            log_metric("verifier/gold_unreadable", float(counts[Reason.GOLD_UNREADABLE]))
+        if log_extra is not None:
+            log_extra("gold", [str(gold) for gold in solution])
+            log_extra("answer", [outcome.answer or "" for outcome in outcomes])
+            log_extra("verdict", [outcome.reason.value for outcome in outcomes])
         self._check_errors(outcomes, solution)
-        values = {True: self.correct, False: self.wrong}
+        values: dict[bool | None, float] = {True: self.correct, False: self.wrong}
         return [values.get(outcome.is_correct) for outcome in outcomes]
 
     def _check_errors(self, outcomes: list[Outcome], solution: list) -> None:
@@ -122,6 +129,45 @@ class AccuracyReward:
             )
 
 
+class SoftOverlongPunishment:
+    r"""
+    Soft overlong punishment (DAPO Eq. 13, https://huggingface.co/papers/2503.14476).
+
+    $$ R_{\text{length}}(y) = \begin{cases} 0, & |y| \le L_{\max} - L_{\text{cache}} \\
+    \dfrac{(L_{\max} - L_{\text{cache}}) - |y|}{L_{\text{cache}}}, & L_{\max} - L_{\text{cache}} < |y| \le L_{\max} \\
+    -1, & L_{\max} < |y| \end{cases} $$
+
+    Args:
+        max_completion_length (`int`):
+            \( L_{\max} \), in tokens: the longest completion that is generated.
+        soft_punish_cache (`int`):
+            \( L_{\text{cache}} \), in tokens: the punishment grows over the last `soft_punish_cache` tokens before it.
+
+    Raises:
+        ValueError: if `soft_punish_cache` is not in `(0, max_completion_length]`.
+
+    >>> SoftOverlongPunishment(max_completion_length=100, soft_punish_cache=20)(completion_ids=[[1] * 80, [1] * 90])
+    [0.0, -0.5]
+    """
+
+    __name__ = "soft_overlong_punishment"
+
+    def __init__(self, max_completion_length: int, soft_punish_cache: int):
+        if not 0 < soft_punish_cache <= max_completion_length:
+            raise ValueError(
+                f"`soft_punish_cache` is {soft_punish_cache} tokens, but it must be in (0, `max_completion_length`] = "
+                f"(0, {max_completion_length}]."
+            )
+        self.max_completion_length = max_completion_length
+        self.soft_punish_cache = soft_punish_cache
+
+    def __call__(self, completion_ids: list[list[int]], **kwargs) -> list[float]:
+        """Rewards of B lists of token ids, in [-1, 0]; further columns are ignored."""
+        room, cache = self.max_completion_length - self.soft_punish_cache, self.soft_punish_cache
+        lengths = [len(ids) for ids in completion_ids]
+        return [min(0.0, (room - length) / cache) if length <= room + cache else -1.0 for length in lengths]
+
+
 def completion_text(completion: str | list[dict] | None) -> str:
     """The text of a completion: itself, or the content of the last message of a conversation."""
     if isinstance(completion, list):
@@ -129,18 +175,6 @@ def completion_text(completion: str | list[dict] | None) -> str:
     if isinstance(completion, list):  # content blocks
         completion = "".join(block.get("text") or "" for block in completion)
     return completion or ""
-
-
-def _log_outcomes(outcomes: list[Outcome], solution: list, log_extra: Callable | None, log_metric: Callable | None):
-    counts = Counter(outcome.reason for outcome in outcomes)
-    if log_metric is not None and outcomes:
-        for reason in (reason for reason in Reason if reason is not Reason.GOLD_UNREADABLE):
-            log_metric(f"verifier/frac_{reason}", counts[reason] / len(outcomes))
-        log_metric("verifier/gold_unreadable", float(counts[Reason.GOLD_UNREADABLE]))
-    if log_extra is not None:
-        log_extra("gold", [str(gold) for gold in solution])
-        log_extra("answer", [outcome.answer or "" for outcome in outcomes])
-        log_extra("verdict", [outcome.reason.value for outcome in outcomes])
 
 
 accuracy = AccuracyReward()

@@ -1,8 +1,6 @@
 """
-Comparisons by math-verify in processes that can be killed.
-
-The training process talks to a *host*, which owns the workers (pebble's `ProcessPool`): a pool inside the training
-process would either fork it (CUDA, threads) or make every worker import the training script again, and with it torch.
+Comparisons by math-verify in processes that can be killed. A *host* process owns them (pebble's `ProcessPool`): a pool
+inside the training process would fork it (CUDA, threads), or make every worker import the training script, with torch.
 """
 
 import atexit
@@ -31,25 +29,17 @@ START_SECONDS, STOP_SECONDS, PARENT_CHECK_SECONDS = 60.0, 3.0, 1.0
 
 
 class VerifierPool:
-    """
-    The training process's side: `num_workers` processes, by default as many as cores for each rank, within [8, 32].
-
-    Nothing is started before the first call. Calls from several threads wait for each other. A forked child starts its
-    own processes. When this process ends, however it ends, the others end too.
-    """
+    """`num_workers` processes, started at the first call; threads take turns, and a forked child starts its own."""
 
     def __init__(self, num_workers: int | None = None):
         self.num_workers = num_workers or default_num_workers()
-        self._forget()
+        self._running: tuple[subprocess.Popen, Connection] | None = None
+        self._lock = threading.Lock()
         os.register_at_fork(after_in_child=self._forget)  # the processes, and the state of the lock, are the parent's
         atexit.register(self.close)
 
     def check(self, pairs: list[tuple[str, str]], timeout: float) -> list[Outcome]:
-        """
-        Outcomes of pairs `(answer, gold)`; each has `timeout` seconds, after which its worker is killed.
-
-        If the processes themselves fail, every outcome is an error.
-        """
+        """Outcomes of pairs `(answer, gold)`, of `timeout` seconds each; errors if the processes themselves fail."""
         if not pairs:
             return []
         with self._lock:
@@ -64,11 +54,12 @@ class VerifierPool:
                 raise
 
     def close(self) -> int | None:
-        """End all processes, and return the exit code of the host if it ran. The next call starts new ones."""
-        host, self._host = self._host, None
-        if host is None:
+        """End all processes until the next call; returns the exit code of the host if it ran."""
+        running, self._running = self._running, None
+        if running is None:
             return None
-        self._connection.close()
+        host, connection = running
+        connection.close()
         host.terminate()  # it ends its workers; those of a host that has to be killed end by themselves
         try:
             return host.wait(STOP_SECONDS)
@@ -76,23 +67,19 @@ class VerifierPool:
             host.kill()
             return host.wait()
 
-    @property
-    def host_pid(self) -> int | None:
-        """Process id of the host that owns the workers; `None` while nothing runs."""
-        return self._host and self._host.pid
-
     def _forget(self) -> None:
-        self._host, self._connection, self._lock = None, None, threading.Lock()
+        self._running, self._lock = None, threading.Lock()
 
     def _ask(self, pairs: list[tuple[str, str]], timeout: float) -> list[Outcome]:
-        if self._host is None or self._host.poll() is not None:
-            self._host, self._connection = _start_host(self.num_workers)
-        self._connection.send((pairs, timeout))
+        if self._running is None or self._running[0].poll() is not None:
+            self._running = _start_host(self.num_workers)
+        connection = self._running[1]
+        connection.send((pairs, timeout))
         # The time if every answer timed out, one after the other: beyond it the host itself must be at fault.
         patience = START_SECONDS + math.ceil(len(pairs) / self.num_workers) * (timeout + 2)
-        if not self._connection.poll(patience):
+        if not connection.poll(patience):
             raise TimeoutError(f"no reply within {patience:.0f} s")
-        return self._connection.recv()
+        return connection.recv()
 
 
 def default_num_workers() -> int:
@@ -102,7 +89,6 @@ def default_num_workers() -> int:
 
 
 shared_pool = VerifierPool()
-"""The one pool of this process."""
 
 
 def _start_host(num_workers: int) -> tuple[subprocess.Popen, Connection]:
@@ -113,13 +99,13 @@ def _start_host(num_workers: int) -> tuple[subprocess.Popen, Connection]:
         # -P: a file such as random.py in the working directory must not shadow a module of the host.
         # -c rather than -m: a main module with a name would be imported again by every worker.
         code = f"from {__name__} import serve; serve({theirs.fileno()}, {num_workers})"
-        streams = {"stdin": subprocess.DEVNULL, "stdout": 2, "pass_fds": [theirs.fileno()]}
-        streams["env"] = {**os.environ, "PYTHONPATH": path}
-        return subprocess.Popen([sys.executable, "-P", "-c", code], **streams), ours
+        command = [sys.executable, "-P", "-c", code]
+        env = {**os.environ, "PYTHONPATH": path}
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=2, pass_fds=[theirs.fileno()], env=env), ours
 
 
 def serve(descriptor: int, num_workers: int) -> None:
-    """What the host does: answer requests from a connection until its other end is closed, or the parent is gone."""
+    """What the host does: answer requests until the other end of the connection is closed, or the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the training process, whose end ends this one
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     connection, parent = Connection(descriptor), os.getppid()
@@ -150,7 +136,7 @@ def _new_pool(num_workers: int) -> ProcessPool:
 
 
 def _check(answer: str, gold: str, timeout: float) -> Outcome:
-    from .worker import check  # not in the host, which has no use for sympy and starts sooner without
+    from .worker import check  # not in the host, which starts sooner without sympy
 
     return check(answer, gold, timeout)
 

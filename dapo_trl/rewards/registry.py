@@ -5,14 +5,10 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 
-_NAMES = {"accuracy": "dapo_trl.rewards.AccuracyReward", "think_format_reward": "trl.rewards.think_format_reward"}
-
-
-def reward_names() -> list[str]:
-    """Names that [`load_reward`] knows."""
-    return sorted(_NAMES)
+REWARDS = {"accuracy": "dapo_trl.rewards.AccuracyReward", "think_format_reward": "trl.rewards.think_format_reward"}
 
 
 def load_reward(name: str, **options) -> Callable:
@@ -32,7 +28,7 @@ def load_reward(name: str, **options) -> Callable:
     >>> load_reward("trl.rewards.get_repetition_penalty_reward", ngram_size=4)
     >>> load_reward("my_rewards.mentions_units")
     """
-    target = _import(_NAMES.get(name, name))
+    target = _import(REWARDS.get(name, name))
     if inspect.isclass(target) or getattr(target, "__name__", "").startswith("get_"):
         target = target(**options)
     elif options:
@@ -44,11 +40,11 @@ def load_reward(name: str, **options) -> Callable:
     return target
 
 
-def _import(path: str) -> object:
+def _import(path: str) -> Any:
     module_name, _, attribute = path.rpartition(".")
     if not module_name:
         raise ValueError(
-            f"There is no reward {path!r}. Known names: {', '.join(sorted(_NAMES))}; or give the dotted path of your "
+            f"There is no reward {path!r}. Known names: {', '.join(sorted(REWARDS))}; or give the dotted path of your "
             "own function, as in `my_module.my_reward`."
         )
     if os.getcwd() not in sys.path and "" not in sys.path:

@@ -5,6 +5,8 @@ Only what is known to leave the value alone is read over: `34 trillion`, `34 bel
 """
 
 import re
+from collections import Counter
+from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
 
@@ -17,7 +19,8 @@ _CHARACTERS = str.maketrans(
     | {"£": "", "€": "", "¥": ""}
     | {chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}  # full width
 )
-_REWRITES = {
+_REWRITES: dict[str, str | Callable[[re.Match], str]] = {
+    r"^ *(-?) *\\\$ *([0-9.,]*[0-9])\.?$": r"\1\2 \\text{dollars}",
     r"\\begin\{cases\}([^&]*?)\\end\{cases\}": lambda match: re.sub(r",? *\\\\", ",", match[1]),
     r"([0-9]*)\.([0-9]{0,9})\\(?:overline|bar) *\{([0-9]{1,9})\}": lambda match: _repeating(*match.groups()),
     r" *(?<!\\)\\! *|(?<=,)\{\}": "",
@@ -35,6 +38,8 @@ _REWRITES = {
     r"\\(?:textbf|textit|textrm|textnormal|mbox|mathrm|mathbf|mathit|text) *\{\s*([^{}]*?)\s*\}": r" \\text{\1}",
     r"\\(?:f?boxe?d?|underline) *\{([^{}]*)\}": r"\1",
     r"\^ *\{? *(?:\\circ|\\degree) *\}?(?: ?[CF](?![A-Za-z]))?|\\degree(?![A-Za-z])": r" \\text{degrees}",
+    r"_ ?\{ ?\\text\{([0-9]+)\} ?\}": r"_{\1}",
+    r"\^ ?\{ ?([0-9]+|[A-Za-z]) ?\}(?! ?[A-Za-z.]?[0-9])": r"^\1",
     r"\\(?:neq|not *=)(?![A-Za-z])|!=": r"\\ne ",
     r"\\leq(?:slant)?(?![A-Za-z])|<=": r"\\le ",
     r"\\geq(?:slant)?(?![A-Za-z])|>=": r"\\ge ",
@@ -58,12 +63,29 @@ _NUMBER_WORD = (
     r"|\w*(?:half|halve|third|quarter|dozen|hundred|thousand|illion|score|percent)s"
     r"|(?:\w*(?:teen|tie|hundred|thousand|illion)|four|fif|six|seven|eigh|nin|ten|eleven|twelf)ths?"
 )
+# Every unit that is told from others, in its spellings; single letters are read as units within \text{} only.
+_UNITS = """mm millimeter millimetre, cm centimeter centimetre, dm decimeter decimetre, m meter metre
+, km kilometer kilometre, in inch inche, ft foot feet, yd yard, mi mile, mg milligram, g gm gram, kg kilogram, lb pound
+, oz ounce, s sec second, min minute, h hr hour, d day, week, month, yr year, deg degree, rad radian, usd dollar, cent
+, euro, rupee, gal gallon, unit"""
+_MEASURES = {
+    spelling: names[0]
+    for names in map(str.split, _UNITS.split(","))
+    for name in names
+    for spelling in (name, name + "s" * (len(name) > 1))
+}
+_DERIVED = {
+    r"cc|ml|millilit(?:er|re)s?": "cm^3",
+    r"l|lit(?:er|re)s?": "dm^3",
+    r"mph": "mi/h",
+    r"kmp?h|kph": "km/h",
+    r"sq(?:uare)?\.? (\w+)|(\w+) squared": r"\1\2^2",
+    r"cu(?:bic)?\.? (\w+)|(\w+) cubed": r"\1\2^3",
+}
 _UNIT = re.compile(
-    r"(?:mm|cm|dm|km|in|ft|yd|mi|mg|kg|gm|lb|oz|ml|cl|gal|min|sec|hr|yr|mph|kmp?h|kph|rad|deg|usd|cc|rpm|kwh|hz|ohm"
-    r"|mile|meter|metre|yard|gram|pound|ounce|lit(?:er|re)|gallon|second|minute|hour|day|week|month|year|radian|degree"
-    r"|dollar|cent|euro|rupee|unit|cu|point|way|digit|student|apple|person)s?|inch|foot|feet|square|cubic|sq|people|men"
-    r"|women|children|squared|cubed|[km]?pa|mol|[kmg]?ev|kj|k?cal|bar|atm|psi|[kmg]w|[km]v|[kmg]hz|of|total|altogether"
-    r"|each|left|remaining|per|away|old|the|an?|them|all|[acdfghjklmnstvw]"  # letters within \text{} only
+    rf"{'|'.join(_MEASURES)}|(?:cl|mph|kmp?h|kph|cc|rpm|kwh|hz|ohm|lit(?:er|re)|cu|point|way|digit|student|apple|person)s?"
+    r"|mls?|square|cubic|sq|people|men|women|children|squared|cubed|[km]?pa|mol|[kmg]?ev|kj|k?cal|bar|atm|psi|[kmg]w"
+    r"|[km]v|[kmg]hz|of|total|altogether|each|left|remaining|per|away|old|the|an?|them|all|[acfjklntvw]"
     rf"|(?!(?:{_NUMBER_WORD})$)\w{{2,}}[^s]s"  # any plural
 )
 _POWER = r"\^ ?(?:-?[0-9]|\{ ?-?[0-9] ?\})"
@@ -119,29 +141,46 @@ def in_radians(text: str) -> str:
     return "".join(parts)
 
 
-def without_unit(text: str) -> str:
-    """A neutral text without the unit, noun or ordinal ending after its value."""
+def split_unit(text: str) -> tuple[str, str]:
+    """A neutral text without the unit, noun or ordinal ending after its value; and the unit, see [`_measure`]."""
     text = _ORDINAL.sub("", text)
     tail = _TAIL.search(text)
     if not tail or not tail.start():
-        return text
-    words = re.sub(rf"{_POWER}|\\cdot|(?<=[a-z])\^?[0-9]", " ", tail[0])
-    words = re.findall(r"[^\W_]+", unwrapped(words).lower())
+        return text, ""
+    unit = unwrapped(tail[0]).lower().replace(r"\cdot", " ")
+    words = re.findall(r"[^\W_]+", re.sub(rf"{_POWER}|(?<=[a-z])\^?[0-9]", " ", unit))
     is_unit = all(map(_UNIT.fullmatch, words)) and words[:1] not in (["squared"], ["cubed"])
-    return text[: tail.start()].strip() if is_unit else text
+    return (text[: tail.start()].strip(), _measure(unit)) if is_unit else (text, "")
+
+
+def _measure(unit: str) -> str:
+    r"""`m^1 s^-2` for `m/s^2` or `meters per second squared`; empty for `5 units`, `5 per day`, and unknown words."""
+    for pattern, replacement in _DERIVED.items():
+        unit = re.sub(rf"\b(?:{pattern})\b", replacement, unit)
+    powers: Counter[str] = Counter()
+    for slash, word, power in re.findall(r"(?:(/|\bper\b)[ (]*)?([a-z]+)(?: ?\^? ?\{? ?(-?[0-9]))?", unit):
+        if word not in _MEASURES:
+            return ""
+        powers[_MEASURES[word]] += int(power or 1) * (-1 if slash else 1)
+    is_known = powers != {"unit": 1} and max(powers.values(), default=0) > 0
+    return " ".join(f"{name}^{power}" for name, power in sorted(powers.items(), key=lambda item: -item[1]) if is_known)
+
+
+def differ_in_unit(one: str, other: str) -> bool:
+    """Whether two stated units contradict each other; `square units` may stand for any of an area."""
+    if "unit" in one + other:
+        one, other = (re.sub(r"\b(?!deg|rad)[a-z]+(?=\^)", "unit", unit) for unit in (one, other))
+    return bool(one and other) and one != other
 
 
 def split_names(text: str) -> tuple[str, str]:
     r"""
-    Names and values of a neutral `x = 5`, `f(2) = 5`, `\angle ABC = 30`, `x \in [0, 1]`, `x = 1 or x = 2`, or of
-    `x = 1, y = 2; x = 3, y = 4`, which is `(1, 2), (3, 4)`.
-
-    A sum of letters that was asked for (`m + n = 34`) is a name too. The left side of `xy = 6` or `x^2 = 4` is none,
-    but part of what is said: then the names are empty. An approximation after the value says nothing more.
+    Names and values of a neutral `f(2) = 5`, `x \in [0, 1]`, `m + n = 34`, `x = 1 or x = 2`, without approximations.
+    Of `x = 1, y = 2; x = 3, y = 4` the value is `(1, 2), (3, 4)`. The left side of `xy = 6` is no name.
     """
     text = re.sub(r"^\\approx(?![A-Za-z]) ?", "", text)
-    parts = _SEPARATOR.split(text)
-    parts = [_EQUALS.split(part) for part in (parts if len(_EQUALS.findall(text)) == len(parts) else [text])]
+    texts = _SEPARATOR.split(text)
+    parts = [_EQUALS.split(part) for part in (texts if len(_EQUALS.findall(text)) == len(texts) else [text])]
     if not all(len(part) == 2 and _NAME.fullmatch(part[0].strip()) for part in parts):
         value = text.rpartition("\\approx")[0].strip()
         return split_names(value) if value else ("", text)

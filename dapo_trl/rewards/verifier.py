@@ -11,38 +11,33 @@ from .outcome import Outcome, Reason
 from .pool import VerifierPool, shared_pool
 
 
+CACHE_SIZE = 50_000  # verdicts of math-verify that are remembered
 NO_ANSWER = Outcome(False, Reason.NO_ANSWER)
 GOLD_UNREADABLE = Outcome(None, Reason.GOLD_UNREADABLE)
 
 
 class Verifier:
-    """
-    Finds and compares final answers: cheap rules first, then math-verify in processes that can be killed.
-
-    Arguments are those of [`AccuracyReward`]; up to `cache_size` verdicts of math-verify are remembered, and `pool`
-    replaces the processes that all verifiers share.
-    """
+    """Finds and compares final answers: by rules, or else by math-verify in `pool`; see [`AccuracyReward`]."""
 
     def __init__(
         self,
         answer_rule: str = "auto",
         timeout: float = 5.0,
-        cache_size: int = 50_000,
         pool: VerifierPool | None = None,
-        thinking_tags: tuple[str, str] = THINKING_TAGS,
+        thinking_tags: Sequence[str] = THINKING_TAGS,
     ):
         if not timeout > 0:
             raise ValueError(f"`timeout` is {timeout}, but it must be a positive number of seconds.")
-        is_pair = isinstance(thinking_tags, list | tuple) and [type(tag) for tag in thinking_tags] == [str, str]
-        if not is_pair or not thinking_tags[1] or thinking_tags[0] == thinking_tags[1]:
-            raise ValueError(
-                f"`thinking_tags` is {thinking_tags!r}, but it must be two texts, the beginning (which may be empty, "
-                "where the chat template writes it) and the end of the thinking, which must differ and not be empty."
-            )
+        match thinking_tags:  # a sequence; a text is none here
+            case [str(begin), str(end)] if end and begin != end:
+                self.thinking_tags = begin, end
+            case _:
+                raise ValueError(
+                    f"`thinking_tags` is {thinking_tags!r}, but it must be two texts, the beginning of the thinking "
+                    "(empty where the chat template writes it) and the end, which must be another one and not empty."
+                )
         self.rule = get_answer_rule(answer_rule)
         self.timeout = timeout
-        self.cache_size = cache_size
-        self.thinking_tags = tuple(thinking_tags)
         self._pool = pool
         self._is_readable: dict[str, bool] = {}
         self._cache: dict[tuple[str, str], Outcome] = {}
@@ -58,8 +53,8 @@ class Verifier:
         if self.rule.equals is None:
             self._check_golds({gold for _, gold in pairs if gold and not gold.isdigit() and not read(gold).is_plain})
         return [
-            replace(verdicts[answer, gold] if self._is_readable.get(gold, True) else GOLD_UNREADABLE, answer=answer)
-            for answer, gold in pairs
+            replace(verdicts[pair] if self._is_readable.get(pair[1] or "", True) else GOLD_UNREADABLE, answer=pair[0])
+            for pair in pairs
         ]
 
     def are_equal(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
@@ -68,8 +63,19 @@ class Verifier:
         return [bool(verdicts[pair].is_correct) for pair in pairs]
 
     def _judge(self, pairs: Sequence[tuple[str | None, str | None]]) -> dict[tuple[str | None, str | None], Outcome]:
-        verdicts = {pair: self._decide(*pair) for pair in dict.fromkeys(pairs)}
-        return verdicts | self._verify([pair for pair, outcome in verdicts.items() if outcome is None])
+        verdicts: dict[tuple[str | None, str | None], Outcome] = {}
+        undecided = []
+        for answer, gold in dict.fromkeys(pairs):
+            if answer is None or gold is None:
+                verdicts[answer, gold] = GOLD_UNREADABLE if gold is None else NO_ANSWER
+            elif self.rule.equals:
+                verdicts[answer, gold] = Outcome(self.rule.equals(answer, gold), Reason.RULE)
+            elif outcome := compare(answer, gold):
+                verdicts[answer, gold] = outcome
+            else:
+                undecided.append((answer, gold))
+        verdicts |= self._verify(undecided).items()
+        return verdicts
 
     def _find(self, completion: str) -> str | None:
         begin, end = self.thinking_tags
@@ -77,14 +83,6 @@ class Verifier:
             _, ended, completion = completion.rpartition(end)
             completion = completion.partition(begin)[0] if begin else completion if ended else ""
         return self.rule.find(completion)
-
-    def _decide(self, answer: str | None, gold: str | None) -> Outcome | None:
-        """The outcome, if that takes no math-verify."""
-        if gold is None:
-            return GOLD_UNREADABLE
-        if answer is None:
-            return NO_ANSWER
-        return Outcome(self.rule.equals(answer, gold), Reason.RULE) if self.rule.equals else compare(answer, gold)
 
     def _check_golds(self, golds: set[str]) -> None:
         """Find out which golds math-verify can read, whatever the answers; a gold is right as its own answer."""
@@ -97,13 +95,12 @@ class Verifier:
         """Verdicts of distinct pairs, from the cache or from math-verify. Errors and time-outs are not remembered."""
         verdicts = {pair: self._cache[pair] for pair in pairs if pair in self._cache}
         new_pairs = [pair for pair in pairs if pair not in verdicts]
-        new_outcomes = (self._pool or shared_pool).check(new_pairs, self.timeout) if new_pairs else []
-        verdicts |= dict(zip(new_pairs, new_outcomes, strict=True))
+        verdicts |= zip(new_pairs, (self._pool or shared_pool).check(new_pairs, self.timeout), strict=True)
         for pair, outcome in verdicts.items():
             if outcome.reason not in (Reason.ERROR, Reason.TIMEOUT):
                 self._is_readable[pair[1]] = outcome.reason is not Reason.GOLD_UNREADABLE
                 self._cache[pair] = self._cache.pop(pair, outcome)  # the newest is the last
-        while len(self._cache) > self.cache_size:
+        while len(self._cache) > CACHE_SIZE:
             del self._cache[next(iter(self._cache))]
         return verdicts
 
@@ -112,11 +109,7 @@ class Verifier:
 
 
 def read_gold(gold) -> str | None:
-    """
-    The answer that a value of a gold column states: a number, a text, or a whole worked solution.
-
-    `None` if there is nothing to compare with: empty, neither text nor number, braces not closed.
-    """
+    """The answer that a number, a text or a worked solution states; `None` if empty, or with braces not closed."""
     if isinstance(gold, (int, float)) and not isinstance(gold, bool) and math.isfinite(gold):
         return str(gold)
     if not isinstance(gold, str):

@@ -12,11 +12,10 @@ from latex2sympy2_extended import NormalizationConfig
 from math_verify import LatexExtractionConfig, parse, verify
 from sympy import Basic, E, Expr, Float, MatrixBase, Rational, UnevaluatedExpr
 
-from .equivalence import Reading, read
+from .equivalence import ROUNDED_DIGITS, Reading, read
 from .finished import is_finished
 from .outcome import Outcome, Reason
-from .plain_numbers import ROUNDED_DIGITS
-from .spelling import without_unit
+from .spelling import split_unit
 
 
 MEMORY_LIMIT_BYTES = 1024**3
@@ -25,7 +24,7 @@ ORPHAN_GRACE_SECONDS = 15  # after the time-out: then the alarm of the kernel en
 # What sympy raises where it has no way to compare, such as x != 3 with a set. [`_prepare`] finds broken installations.
 _INCOMPARABLE = (TypeError, ValueError, KeyError, NotImplementedError, ArithmeticError, RecursionError, MemoryError)
 
-# The parser learns from what it reads. What it has learned from these, every worker is forked with.
+# The parser learns from what it reads; every worker is forked with what it has learned from these.
 _SAMPLES = r"""-5.25; 2x - 3y; 1, 2, 3; (1, 2, 3); x^2 + 2x + 1 = 0; 3 + 4i; A, B; -\frac{3}{4}\pi; 5\sqrt{3} - 2
 \{1, 2\}; (-\infty, 2] \cup (3, 5); 1 < x \le 2; [1, 2); \sin(2x); e^{-2x}; 3x(x+1)^2(x-2); \text{even}
 \frac{x+1}{2y^2}; \begin{pmatrix} -1 & 2 \\ \frac{1}{3} & 4 \end{pmatrix}; 1 \pm \sqrt{2}"""
@@ -45,11 +44,7 @@ def _limit() -> None:
 
 
 def check(answer: str, gold: str, timeout: float) -> Outcome:
-    """
-    Compare by math-verify; after `timeout` seconds this process is going to be killed.
-
-    An answer that cannot be read, or compared, or evaluated within the memory limit, is wrong.
-    """
+    """Compare by math-verify; what cannot be read, compared, or evaluated within the memory limit is wrong."""
     _limit()
     signal.alarm(math.ceil(timeout) + ORPHAN_GRACE_SECONDS)
     try:
@@ -87,7 +82,7 @@ def _is_equal(answer: Reading, gold: Reading) -> bool:
     if not answer_is_equation:
         return _verify(_parse(gold.text), _parse(answer.text))
     sides = answer.whole.split("=")
-    return all(_verify(_parse(gold.text), _parse(without_unit(side.strip()))) for side in sides)
+    return all(_verify(_parse(gold.text), _parse(split_unit(side.strip())[0])) for side in sides)
 
 
 def _verify(gold: Basic | MatrixBase | None, answer: Basic | MatrixBase | None) -> bool:

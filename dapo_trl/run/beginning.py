@@ -16,13 +16,8 @@ logger = get_logger(__name__)
 def forget_earlier_run(trainer: Any, is_first: bool, makes_optimizer: bool) -> None:
     """
     Leaves nothing of an earlier `train()`, however it ended, but the weights: the second one of a trainer is the first
-    one of a new trainer with these weights. An optimizer that was passed to the trainer keeps its state; Trainer would
-    keep its own, too, with the moments of the earlier run.
-
-    Args:
-        trainer ([`DAPOTrainer`]): the trainer.
-        is_first (`bool`): nothing has been trained yet.
-        makes_optimizer (`bool`): the optimizer is Trainer's own.
+    one of a new trainer with these weights. An optimizer that was passed to the trainer keeps its state; one that
+    Trainer makes would keep the moments of the earlier run, too.
     """
     trainer.monitor.reset()
     trainer.filter_rewards.forget_warnings()
@@ -61,12 +56,8 @@ def resume(trainer: Any, checkpoint: str) -> str | None:
     """
     Goes on where a checkpoint was written.
 
-    Returns:
-        `str`: the checkpoint, if its random state is to be read again before the next rollout: it was written when the
-        data loader had begun, and a loader that begins uses the random state. Else None.
-
-    Raises:
-        CheckpointError: if the state is damaged, or of a rollout that was begun with other settings.
+    Returns the checkpoint, if its random state is to be read again before the next rollout: it was written when the
+    data loader had begun, and a loader that begins uses the random state. Else None.
     """
     args, state = trainer.args, recall(trainer, checkpoint)
     if not args.owns_batches:

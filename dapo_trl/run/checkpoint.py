@@ -1,7 +1,6 @@
 """The trainer's own part of a checkpoint: written atomically, checked, read with `weights_only=True`."""
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from .. import __version__
-from .atomic_write import write_atomically
+from .atomic_write import atomic_file, write_atomically
 from .secret_values import mask_values
 
 
@@ -39,14 +38,7 @@ def save_metadata(
 ) -> None:
     """
     Writes `dapo_trl.json` beside the weights: the version of this package, the rule by which rewards read answers and
-    the thinking that they leave out, and how problems are asked.
-
-    Args:
-        directory (`str`): directory of the checkpoint or the final model.
-        rewards (`dict[str, Callable]`):
-            Reward functions by name; those with an `answer_rule` and `thinking_tags` tell them.
-        prompt_form (`str` or `list[dict]`, *optional*): see [`~dapo_trl.data.prompt_form.find_form`]; None: unknown.
-        chat_template_kwargs (`dict`, *optional*): arguments of the chat template.
+    the thinking that they leave out, how problems are asked, and the arguments of the chat template.
     """
     rules = {name: function.answer_rule for name, function in rewards.items() if hasattr(function, "answer_rule")}
     tags = {name: function.thinking_tags for name, function in rewards.items() if hasattr(function, "thinking_tags")}
@@ -67,34 +59,15 @@ def state_path(checkpoint: str, process: int) -> Path:
 
 
 def save_state(state: dict, checkpoint: str, process: int) -> None:
-    """
-    Writes one process's state by temporary file and rename: a checkpoint holds all of it or nothing.
-
-    Args:
-        state (`dict`): tensors, numbers, strings, lists and dicts only.
-        checkpoint (`str`): the checkpoint's directory.
-        process (`int`): this process's number.
-    """
+    """Writes one process's state (tensors, numbers, strings, lists and dicts), all of it or nothing."""
     path = state_path(checkpoint, process)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    with open(temporary, "wb") as file:
+    with atomic_file(path) as file:
         torch.save({"format_version": FORMAT_VERSION, **state}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def load_state(checkpoint: str, process: int) -> dict | None:
-    """
-    Reads what [`save_state`] wrote.
-
-    Returns:
-        `dict`, or None if the checkpoint has no such file.
-
-    Raises:
-        CheckpointError: if the file is cut off or not of this format.
-    """
+    """What [`save_state`] wrote, None if there is no file; CheckpointError if it is damaged or of another format."""
     path = state_path(checkpoint, process)
     if not path.exists():
         return None
@@ -114,15 +87,7 @@ def load_state(checkpoint: str, process: int) -> dict | None:
 
 
 def load_own_state(checkpoint: str, process: int) -> dict | None:
-    """
-    Reads the state that a process goes on from: its own file, or the first one's in a run with more processes.
-
-    Returns:
-        `dict`, or None if the checkpoint has neither.
-
-    Raises:
-        CheckpointError: see [`load_state`].
-    """
+    """The state that a process goes on from: its own file, or the first one's in a run with more processes."""
     first = load_state(checkpoint, 0)
     if first is not None and (process == 0 or process >= first["num_processes"]):
         return first  # a file of this process, if there is one, was left by an earlier run with more processes
@@ -130,17 +95,7 @@ def load_own_state(checkpoint: str, process: int) -> dict | None:
 
 
 def last_complete_checkpoint(output_dir: str) -> str | None:
-    """
-    The newest checkpoint that was written to its end; half-written ones are passed over.
-
-    The trainer writes `trainer_state.json` last, so a checkpoint in which it can be read is complete.
-
-    Args:
-        output_dir (`str`): the run's output directory.
-
-    Returns:
-        `str`, or None if there is none.
-    """
+    """The newest checkpoint that was written to its end, or None; half-written ones are passed over."""
     numbered = []
     for path in Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
         match = re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)", path.name)
@@ -150,7 +105,7 @@ def last_complete_checkpoint(output_dir: str) -> str | None:
 
 
 def is_complete(checkpoint: str | Path) -> bool:
-    """Whether the trainer wrote the checkpoint to its end."""
+    """Whether the checkpoint was written to its end: the trainer writes `trainer_state.json` last."""
     try:
         TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE))
     except (OSError, json.JSONDecodeError, TypeError):
@@ -159,14 +114,7 @@ def is_complete(checkpoint: str | Path) -> bool:
 
 
 def mark_finished(output_dir: str, state: TrainerState, hub_address: str | None) -> None:
-    """
-    Leaves the file `FINISHED`: a run that is resumed ends at once (see [`is_finished`]).
-
-    Args:
-        output_dir (`str`): the run's output directory, with the final model.
-        state (`TrainerState`): where training has ended.
-        hub_address (`str`, *optional*): where the final model has been pushed to.
-    """
+    """Leaves the file `FINISHED` beside the final model: a run that is resumed ends at once (see [`is_finished`])."""
     weights = {path.name: path.stat().st_size for path in sorted(Path(output_dir).glob("*.safetensors"))}
     end = {"global_step": state.global_step, "epoch": state.epoch, "hub_address": hub_address, "weights": weights}
     write_atomically(Path(output_dir, FINISHED), json.dumps(end) + "\n")
@@ -181,9 +129,7 @@ def is_finished(args: TrainingArguments, checkpoint: str | None = None) -> bool:
     """
     Whether a run has nothing left to do: trained to its end, the final model saved whole, and pushed if asked.
 
-    Args:
-        args (`TrainingArguments`): of the run, which may be to end elsewhere than before.
-        checkpoint (`str`, *optional*): one to go on from, which must be at the end, too.
+    `args` may have the run end elsewhere than before; a checkpoint to go on from must be at the end, too.
     """
     output_dir = Path(str(args.output_dir))
     try:

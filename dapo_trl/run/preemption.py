@@ -12,8 +12,7 @@ from accelerate import Accelerator
 from transformers import TrainerCallback
 
 from ..distributed.failed_rank import has_failed_rank
-from .early_end import EndOfRun
-from .exit_codes import PREEMPTED as EXIT_CODE
+from .early_end import PREEMPTED, EndOfRun
 
 
 MARKER = "PREEMPTED"
@@ -26,15 +25,8 @@ class PreemptedError(EndOfRun):
 
 class Preemption(TrainerCallback):
     """
-    Ends a run before its next optimizer step once any of its processes has received SIGTERM.
-
-    Args:
-        accelerator (`Accelerator`): the processes agree through it.
-
-    Attributes:
-        is_listening (`bool`): SIGTERM is taken as a request.
-        is_requested (`bool`): this process has received it.
-        is_agreed (`bool`): all processes know, and training has ended for it.
+    Ends a run before its next optimizer step once any of its processes has received SIGTERM (`is_requested`);
+    `is_agreed` once all know, and training has ended for it.
     """
 
     def __init__(self, accelerator: Accelerator):
@@ -45,12 +37,7 @@ class Preemption(TrainerCallback):
         self.check()
 
     def check(self) -> None:
-        """
-        To be called by all processes together, at any point where a run may end.
-
-        Raises:
-            PreemptedError: on all of them if any has received SIGTERM.
-        """
+        """Raises PreemptedError on all processes if any has received SIGTERM; to be called by all of them together."""
         if not self.is_listening:
             return
         is_requested = torch.tensor(int(self.is_requested), device=self._accelerator.device)
@@ -112,7 +99,7 @@ def _ending_with_failed_rank() -> Iterator[None]:
 def _watch(reader: int) -> None:
     while signum := os.read(reader, 1):
         if signum[0] == signal.SIGTERM and has_failed_rank():
-            os._exit(EXIT_CODE)
+            os._exit(PREEMPTED)
 
 
 def mark_preempted(output_dir: str, global_step: int) -> None:

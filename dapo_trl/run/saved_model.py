@@ -26,11 +26,8 @@ def replaced_args(trainer: Any, **values: Any) -> Iterator[None]:
 def as_saved(trainer: Any, output_dir: str) -> Iterator[None]:
     """
     Inside, the model's configuration says what generation needs (a cache, and what ended completions), and `args`,
-    which Trainer pickles beside the weights (`training_args.bin`), hold no secret.
-
-    Args:
-        trainer ([`DAPOTrainer`]): the trainer.
-        output_dir (`str`): where the model is saved. An adapter's generation configuration is saved, too.
+    which Trainer pickles beside the weights (`training_args.bin`), hold no secret. An adapter's generation
+    configuration is saved, too.
     """
     config, generation_config = trainer.model.config, trainer.model.generation_config
     use_cache, eos_token_id = config.use_cache, generation_config.eos_token_id

@@ -13,34 +13,20 @@ SETTINGS_FILE = "settings.json"
 
 
 def write_settings(output_dir: str | Path, *parts: Any) -> None:
-    """
-    Writes all settings of a run, and the defaults, by temporary file and rename.
-
-    Args:
-        output_dir (`str` or `Path`): the run's output directory; made if it does not exist.
-        parts (dataclasses): settings, such as the training arguments. Secrets are left out at any depth.
-    """
+    """Writes the fields of dataclasses and their defaults, without secrets, at any depth."""
     remember(*parts)
     content: dict[str, dict[str, Any]] = {"settings": {}, "defaults": {}}
     for part in parts:
         settings = part.to_dict() if hasattr(part, "to_dict") else dataclasses.asdict(part)
         content["settings"] |= settings
-        content["defaults"] |= defaults_of(type(part))
+        content["defaults"] |= {field.name: _default(field) for field in dataclasses.fields(part)}
     path = Path(output_dir, SETTINGS_FILE)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(mask_values(content), indent=1, default=str, ensure_ascii=False) + "\n")
 
 
 def read_settings(output_dir: str | Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """
-    Reads what [`write_settings`] wrote.
-
-    Returns:
-        `tuple[dict[str, Any], dict[str, Any]]`: settings and defaults by name, or None if there is no such file.
-
-    Raises:
-        ValueError: if the file is damaged.
-    """
+    """Settings and defaults by name; None without such a file, ValueError if it is damaged."""
     path = Path(output_dir, SETTINGS_FILE)
     if not path.is_file():
         return None
@@ -53,12 +39,8 @@ def read_settings(output_dir: str | Path) -> tuple[dict[str, Any], dict[str, Any
         ) from error
 
 
-def defaults_of(config_class: type) -> dict[str, Any]:
-    """Default of each field of a dataclass; None for a field without one."""
-    return {field.name: _default(field) for field in dataclasses.fields(config_class)}
-
-
 def _default(field: dataclasses.Field) -> Any:
+    """None for a field that must be given."""
     if field.default is not dataclasses.MISSING:
         return field.default
     return field.default_factory() if field.default_factory is not dataclasses.MISSING else None

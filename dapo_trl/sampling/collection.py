@@ -5,6 +5,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 
@@ -18,18 +19,7 @@ STATUS_COLUMN = "dynamic_sampling"
 
 @dataclass
 class GeneratedRow:
-    """
-    One completion and everything TRL's scoring step needs of it.
-
-    Args:
-        inputs (`dict[str, Any]`): row of the data set, with the extra fields of a `rollout_func` merged in.
-        prompt_ids (`list[int]`): tokens of the prompt.
-        completion_ids (`list[int]`): tokens of the completion.
-        completion (`str` or `list[dict]`): the completion as reward functions see it.
-        tool_mask (`list[int]`, *optional*): 1 for tokens of the model, 0 for tokens of an environment.
-        logprobs (`list[float]`, *optional*): sampling log-probability of each completion token, in nats.
-        extra (`dict[str, Any]`): values of this row that reward functions logged to the completions table.
-    """
+    """One completion, and what TRL's scoring step needs of it."""
 
     inputs: dict[str, Any]
     prompt_ids: list[int]
@@ -47,14 +37,7 @@ class GeneratedRow:
 
 @dataclass
 class Collection:
-    """
-    Rows of one rollout while it is being filled: this process's rows, everybody's rewards. The lengths stay also of
-    rows that are dropped.
-
-    Args:
-        num_generations (`int`): G.
-        keeps_dropped (`bool`): dropped rows are wanted for the completions table.
-    """
+    """The rows of a rollout that is being filled: this process's rows by number, and all processes' rewards."""
 
     num_generations: int
     keeps_dropped: bool
@@ -71,15 +54,7 @@ class Collection:
     def add_call(
         self, rows: list[GeneratedRow], process: int, rewards: torch.Tensor, metrics: dict[str, float]
     ) -> None:
-        """
-        Takes the result of one generation call.
-
-        Args:
-            rows (`list[GeneratedRow]`): this process's contiguous share of the call.
-            process (`int`): this process's number.
-            rewards (`torch.Tensor` of shape `(R * B, F)`): rewards of all processes' rows.
-            metrics (`dict[str, float]`): the `completions/*` metrics of the call.
-        """
+        """Takes a generation call: this process's contiguous share of rows, `(R * B, F)` rewards, its metrics."""
         first = self.num_rows + process * len(rows)
         self.rows.update({first + i: row for i, row in enumerate(rows)})
         self.lengths.update({first + i: row.num_tokens for i, row in enumerate(rows)})
@@ -116,21 +91,14 @@ class Collection:
             group * self.num_generations + member for group in pool.accepted for member in range(self.num_generations)
         ]
 
-    def completion_metrics(self) -> dict[str, float]:
-        """The `completions/*` metrics over all rounds."""
-        return merge_completion_metrics(self.calls)
-
 
 @dataclass
 class CollectedBatch:
     """
-    The kept rows, answering TRL's scoring step in place of generation and reward functions.
+    This process's share of the kept rows, answering TRL's scoring step in place of generation and reward functions.
 
-    Args:
-        rows (`list[GeneratedRow]`): this process's share: whole groups over the processes, padding rows at the end.
-        rewards (`torch.Tensor` of shape `(R * B, F)`): rewards of all processes' rows, NaN for padding rows.
-        num_rows (`int`): rows on all processes that are not padding rows.
-        has_logprobs (`bool`): TRL needs sampling log-probabilities, also of padding rows.
+    Whole groups are contiguous over the processes, padding rows stand at the end; `rewards` are `(R * B, F)`, of all
+    processes, NaN for padding rows, of which `num_rows` does not count any.
     """
 
     rows: list[GeneratedRow]
@@ -140,7 +108,7 @@ class CollectedBatch:
 
     @property
     def num_padding_rows(self) -> int:
-        """Fillers on all processes."""
+        """Padding rows on all processes."""
         return len(self.rewards) - self.num_rows
 
     def inputs(self) -> list[dict[str, Any]]:
@@ -168,17 +136,7 @@ class CollectedBatch:
 
 
 def generated_rows(inputs: list[dict[str, Any]], generation: tuple, extra: list[dict[str, Any]]) -> list[GeneratedRow]:
-    """
-    The rows of one generation call.
-
-    Args:
-        inputs (`list[dict]` of length B): rows of the data set.
-        generation (`tuple`): what `GRPOTrainer._generate` returned.
-        extra (`list[dict]` of length B): what reward functions logged of each row.
-
-    Returns:
-        `list[GeneratedRow]` of length B.
-    """
+    """The B rows of a generation call: rows of the data set, what `_generate` returned, logged values."""
     prompt_ids, completion_ids, tool_mask, completions, logprobs, *_ = generation
     missing = [None] * len(inputs)
     columns = (inputs, prompt_ids, completion_ids, completions, tool_mask or missing, logprobs or missing, extra)
@@ -189,17 +147,8 @@ def collected_batch(
     collection: Collection, pool: GroupPool, accelerator: Accelerator, padding: GeneratedRow, has_logprobs: bool
 ) -> CollectedBatch:
     """
-    Moves the kept rows as TRL wants them: groups contiguous over the processes, equally many rows on each.
-
-    Args:
-        collection (`Collection`): the rows collected.
-        pool (`GroupPool`): says which groups are kept.
-        accelerator (`Accelerator`): see [`all_to_all`].
-        padding (`GeneratedRow`): makes the shares equal when the rollout is partial.
-        has_logprobs (`bool`): see [`CollectedBatch`].
-
-    Returns:
-        `CollectedBatch`.
+    Moves the kept rows as TRL wants them: groups contiguous over the processes, equally many rows on each; `padding`
+    makes the shares of a partial rollout equal.
     """
     kept = collection.kept_numbers(pool)
     whole_groups = math.lcm(collection.num_generations, accelerator.num_processes)
@@ -221,19 +170,7 @@ def collected_batch(
 
 
 def columns_to_rows(columns: dict[str, list], num_rows: int) -> list[dict[str, Any]]:
-    """
-    What reward functions logged with `log_extra` in one call, by row.
-
-    Args:
-        columns (`dict[str, list]`): values by column.
-        num_rows (`int`): rows of the call, on this process.
-
-    Returns:
-        `list[dict[str, Any]]` of length `num_rows`.
-
-    Raises:
-        ValueError: if a column has more or fewer values than there are rows.
-    """
+    """What reward functions logged with `log_extra` in one call, by row."""
     for column, values in columns.items():
         if len(values) != num_rows:
             raise ValueError(
@@ -259,31 +196,22 @@ def padding_completion(inputs: dict[str, Any], token_id: int) -> GeneratedRow:
 
 def merge_completion_metrics(calls: list[tuple[int, dict[str, float]]]) -> dict[str, float]:
     """
-    TRL's `completions/*` metrics of several generation calls as if they had been one.
-
-    Args:
-        calls (`list[tuple[int, dict[str, float]]]`): rows generated and metrics recorded, per call.
-
-    Returns:
-        `dict[str, float]`: minima of minima, maxima of maxima, everything else weighed by rows; lengths of terminated
-        completions only over calls in which any terminated.
+    TRL's `completions/*` metrics of several generation calls (rows, metrics) as if they had been one: means are
+    weighed by rows; lengths of terminated completions count only calls in which any terminated.
     """
+    num_rows = np.array([rows for rows, _ in calls])
+    clipped = np.array([metrics.get("completions/clipped_ratio", 0.0) for _, metrics in calls])
     merged = {}
     for name in calls[0][1]:
-        weights, values = [], []
-        for num_rows, metrics in calls:
-            is_terminated = "terminated" in name
-            share = 1 - metrics["completions/clipped_ratio"] if is_terminated else 1.0
-            weights.append(num_rows * share)
-            values.append(metrics[name])
-        present = [(weight, value) for weight, value in zip(weights, values, strict=True) if weight > 0]
-        merged[name] = _merge(name, present) if present else 0.0
+        values = np.array([metrics[name] for _, metrics in calls])
+        weights = num_rows * (1 - clipped) if "terminated" in name else num_rows
+        present = values[weights > 0]
+        if not len(present):
+            merged[name] = 0.0
+        elif "/min_" in name:
+            merged[name] = float(present.min())
+        elif "/max_" in name:
+            merged[name] = float(present.max())
+        else:
+            merged[name] = float(np.average(values, weights=weights))
     return merged
-
-
-def _merge(name: str, weighted: list[tuple[float, float]]) -> float:
-    if "/min_" in name:
-        return min(value for _, value in weighted)
-    if "/max_" in name:
-        return max(value for _, value in weighted)
-    return sum(weight * value for weight, value in weighted) / sum(weight for weight, _ in weighted)

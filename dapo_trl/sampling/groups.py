@@ -8,7 +8,7 @@ import torch
 
 class Outcome(StrEnum):
     """
-    Outcome of a group, judged by the deciding reward of its G completions.
+    Outcome of a group, judged by the filter reward of its G completions.
 
     Groups with equal values are all correct or all wrong, and just all equal where a graded reward leaves that open.
     """
@@ -20,18 +20,12 @@ class Outcome(StrEnum):
     UNSCORABLE = "unscorable"
 
 
-def deciding_values(rewards_per_func: torch.Tensor, deciding: list[int]) -> torch.Tensor:
+def filter_values(rewards_per_func: torch.Tensor, columns: list[int]) -> torch.Tensor:
     """
-    What says whether each completion is right: the value of the first deciding reward that has scored it.
-
-    Args:
-        rewards_per_func (`torch.Tensor` of shape `(B, F)`): NaN where a function does not apply.
-        deciding (`list[int]`): columns of the deciding rewards, at least one.
-
-    Returns:
-        `torch.Tensor` of shape `(B,)`: NaN where none of them applies.
+    `(B,)`: of each row of `(B, F)` rewards the value of the first filter reward that has scored it, which says whether
+    the completion is right; NaN where none has.
     """
-    values = rewards_per_func[:, deciding]
+    values = rewards_per_func[:, columns]
     first = (~values.isnan()).int().argmax(dim=1, keepdim=True)
     return values.gather(1, first).squeeze(1)
 
@@ -39,14 +33,14 @@ def deciding_values(rewards_per_func: torch.Tensor, deciding: list[int]) -> torc
 def is_graded(values: torch.Tensor) -> bool:
     """
     Whether a reward has more than one value above zero, or more than one that is not: some completions are better than
-    others, and where right begins is not in the values. NaN and rounding count for nothing.
+    others, and where right begins is not in the values. NaN and rounding do not count.
     """
     values = values[~values.isnan()]
     sides = [side for side in (values[values > 0], values[values <= 0]) if len(side)]
     return not all(side.min().isclose(side.max()) for side in sides)
 
 
-def group_outcomes(deciding: torch.Tensor, threshold: float | None = 0.0) -> list[Outcome]:
+def group_outcomes(values: torch.Tensor, threshold: float | None = 0.0) -> list[Outcome]:
     r"""
     Outcome of each group (DAPO Eq. 11, https://huggingface.co/papers/2503.14476).
 
@@ -59,27 +53,21 @@ def group_outcomes(deciding: torch.Tensor, threshold: float | None = 0.0) -> lis
     equal floats need not be zero.
 
     Args:
-        deciding (`torch.Tensor` of shape `(P, G)`):
-            Value of the deciding reward per completion; NaN where it could not be computed.
+        values (`torch.Tensor` of shape `(P, G)`):
+            Filter reward of each completion; NaN where it could not be computed.
         threshold (`float`, *optional*, defaults to `0.0`):
             Completions are correct above it; None if that is not known.
 
-    Returns:
-        `list[Outcome]` of length P: `UNSCORABLE` with any NaN, else `INFORMATIVE` if the values differ, else
-        `ALL_CORRECT` if the common value is above the threshold and `ALL_WRONG` if it is not, or `ALL_EQUAL` without a
-        threshold.
-
     Raises:
-        ValueError: if `deciding` is not two-dimensional, or G < 2 (a single completion has no group to compare with).
+        ValueError: if `values` is not two-dimensional, or G < 2 (a single completion has no group to compare with).
     """
-    if deciding.dim() != 2 or deciding.size(1) < 2:
+    if values.dim() != 2 or values.size(1) < 2:
         raise ValueError(
-            f"deciding has shape {tuple(deciding.shape)}, but one row per group and at least two completions per "
-            "group are needed. Pass a tensor of shape (P, G) with G >= 2."
+            f"values has shape {tuple(values.shape)}, but one row per group and at least two completions per group "
+            "are needed. Pass a tensor of shape (P, G) with G >= 2."
         )
-    is_unscorable = torch.isnan(deciding).any(dim=1).tolist()
-    largest = deciding.max(dim=1).values.tolist()
-    smallest = deciding.min(dim=1).values.tolist()
+    is_unscorable = torch.isnan(values).any(dim=1).tolist()
+    largest, smallest = values.amax(dim=1).tolist(), values.amin(dim=1).tolist()
     return [_outcome(*group, threshold) for group in zip(is_unscorable, largest, smallest, strict=True)]
 
 
@@ -95,15 +83,8 @@ def _outcome(is_unscorable: bool, largest: float, smallest: float, threshold: fl
 
 def outcome_shares(outcomes: list[Outcome], has_threshold: bool = True) -> dict[str, float]:
     """
-    How often each outcome occurs.
-
-    Args:
-        outcomes (`list[Outcome]`): outcomes of generated groups.
-        has_threshold (`bool`, *optional*, defaults to `True`): it is known what is correct.
-
-    Returns:
-        `dict[str, float]`: fractions `acceptance_rate` (of informative groups), `frac_all_correct`, `frac_all_wrong`
-        (without a threshold: `frac_all_equal`) and `frac_unscorable`.
+    Fractions `acceptance_rate` (informative groups), `frac_all_correct`, `frac_all_wrong`, `frac_unscorable`; without
+    a threshold `frac_all_equal` takes the place of the two in the middle.
     """
     counts, num_groups = Counter(outcomes), max(1, len(outcomes))
     equal = {"frac_all_correct": [Outcome.ALL_CORRECT], "frac_all_wrong": [Outcome.ALL_WRONG]}
@@ -114,16 +95,3 @@ def outcome_shares(outcomes: list[Outcome], has_threshold: bool = True) -> dict[
         **{name: sum(counts[outcome] for outcome in members) / num_groups for name, members in equal.items()},
         "frac_unscorable": counts[Outcome.UNSCORABLE] / num_groups,
     }
-
-
-def informative_groups(deciding: torch.Tensor) -> torch.Tensor:
-    """
-    Groups to train on: see [`group_outcomes`].
-
-    Args:
-        deciding (`torch.Tensor` of shape `(P, G)`): value of the deciding reward per completion.
-
-    Returns:
-        `torch.Tensor` of shape `(P,)`, bool.
-    """
-    return torch.tensor([outcome is Outcome.INFORMATIVE for outcome in group_outcomes(deciding)])

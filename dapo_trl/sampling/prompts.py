@@ -8,36 +8,18 @@ import torch
 
 
 def prompts_fingerprint(prompts: Sequence[Any], num_samples: int = 64) -> int:
-    """
-    A checksum of some of a data set's prompts, evenly spaced: a sign that a resumed run reads the same data.
-
-    Args:
-        prompts (`Sequence`): texts or message lists.
-        num_samples (`int`, *optional*, defaults to `64`): prompts that are looked at.
-
-    Returns:
-        `int`.
-    """
+    """A checksum of some evenly spaced prompts: a sign that a resumed run reads the same data."""
     spacing = max(1, len(prompts) // num_samples)
     return zlib.crc32(repr([prompts[i] for i in range(0, len(prompts), spacing)]).encode())
 
 
 class PromptStream:
     """
-    Prompts in a fresh seeded permutation per pass over the data set, each prompt once per pass.
+    Row indices of the next prompts: each prompt once per pass over the data set, in a seeded permutation per pass.
 
-    Within one rollout no prompt is drawn twice: when a rollout crosses the end of a pass, the prompts it has drawn
-    already go to the end of the new permutation. The sequence depends on nothing but the seed and the rollouts'
-    boundaries, so every process draws the same, and any number of processes draws the same.
-
-    Args:
-        num_prompts (`int`): number of rows of the data set.
-        seed (`int`): seed of the permutations.
-        shuffle (`bool`): `False` draws in data order.
-        fingerprint (`int`, *optional*, defaults to `0`): tells the data set from others of the same size.
-
-    Raises:
-        ValueError: if `num_prompts` is not positive.
+    Within a rollout no prompt is drawn twice: when it crosses the end of a pass, the prompts it has drawn go to the
+    end of the new permutation. The sequence depends on the seed and the rollouts' boundaries only, so that any number
+    of processes draws the same.
     """
 
     def __init__(self, num_prompts: int, seed: int, shuffle: bool = True, fingerprint: int = 0):
@@ -64,14 +46,7 @@ class PromptStream:
 
     def draw(self, num_prompts: int, multiple_of: int = 1) -> list[int]:
         """
-        Row indices of the next prompts.
-
-        Args:
-            num_prompts (`int`): how many to draw.
-            multiple_of (`int`): the number drawn is cut to a multiple of this.
-
-        Returns:
-            `list[int]`: fewer than `num_prompts`, possibly none, when this rollout has drawn nearly all there are.
+        The next prompts, a multiple of `multiple_of`; fewer or none when the rollout has drawn nearly all there are.
         """
         num_left = self.num_prompts - len(self._drawn_in_rollout)
         num_drawn = min(num_prompts, num_left) // multiple_of * multiple_of
@@ -99,7 +74,7 @@ class PromptStream:
         return [index for index in order if index not in deferred] + [index for index in order if index in deferred]
 
     def state_dict(self) -> dict:
-        """State from which the stream goes on exactly as if it had not been interrupted, between two rollouts."""
+        """State from which the stream goes on exactly, between two rollouts."""
         return {
             "num_prompts": self.num_prompts,
             "seed": self.seed,
@@ -111,12 +86,7 @@ class PromptStream:
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """
-        Goes on where `state` was taken.
-
-        Raises:
-            ValueError: if the state belongs to another data set, seed or order.
-        """
+        """Goes on where `state` was taken; ValueError if it belongs to another data set, seed or order."""
         for name in ("num_prompts", "seed", "shuffle", "fingerprint"):
             if state[name] != getattr(self, name):
                 raise ValueError(

@@ -17,12 +17,7 @@ SEVERAL_GROUPS = 7
 
 
 class AcceptanceRate:
-    """
-    Share of drawn groups that were informative, in recent rounds: older rounds fade by `decay` per round.
-
-    Args:
-        decay (`float`): weight of a round relative to the one after it.
-    """
+    """Share of drawn groups that were informative, in recent rounds: older rounds fade by `decay` per round."""
 
     def __init__(self, decay: float = 0.7):
         self.decay = decay
@@ -51,19 +46,10 @@ def round_size(num_missing: int, acceptance: float, max_prompts: int, multiple_o
     r"""
     Prompts to draw so that the missing groups are probably found in one round.
 
-    With acceptance rate p, n prompts yield np ± sqrt(np(1-p)) informative groups. The smallest n whose yield less one
-    standard deviation reaches the m missing groups:
+    With acceptance rate p in (0, 1], n prompts yield np ± sqrt(np(1-p)) informative groups. The smallest n whose yield
+    less one standard deviation reaches the m missing groups, at most `max_prompts`, rounded up to a multiple:
 
     $$ n = \left( \frac{s + \sqrt{s^2 + 4 m}}{2} \right)^2 / p, \quad s = \sqrt{1 - p} $$
-
-    Args:
-        num_missing (`int`): informative groups still needed, m.
-        acceptance (`float`): expected share of informative groups, p in (0, 1].
-        max_prompts (`int`): bound on one round.
-        multiple_of (`int`): the result is rounded up to a multiple of this, also beyond `max_prompts`.
-
-    Returns:
-        `int`: number of prompts.
     """
     deviation = math.sqrt(1 - acceptance)
     wanted = ((deviation + math.sqrt(deviation**2 + 4 * num_missing)) / 2) ** 2 / acceptance
@@ -73,27 +59,13 @@ def round_size(num_missing: int, acceptance: float, max_prompts: int, multiple_o
 
 
 def equal_share_multiple(num_generations: int, num_processes: int) -> int:
-    """
-    Smallest number of prompts whose completions can be shared equally by all processes.
-
-    Args:
-        num_generations (`int`): G, completions per prompt.
-        num_processes (`int`): R.
-
-    Returns:
-        `int`: R / gcd(R, G).
-    """
+    """Smallest number of prompts whose G completions each can be shared equally by R processes: R / gcd(R, G)."""
     return num_processes // math.gcd(num_processes, num_generations)
 
 
 @dataclass
 class GroupPool:
-    """
-    The informative groups of one rollout, accepted in the order in which their prompts were drawn.
-
-    Args:
-        size (`int`): groups the rollout needs.
-    """
+    """The `size` informative groups of a rollout, accepted in the order in which their prompts were drawn."""
 
     size: int
     accepted: list[int] = field(default_factory=list)
@@ -146,13 +118,7 @@ class ShortageError(EndOfRun):
 
 @dataclass(frozen=True)
 class Hints:
-    """
-    What the outcomes of groups do not tell of a shortage.
-
-    Args:
-        constant (`float`, *optional*): the deciding reward of every completion that has one, if it is always the same.
-        frac_truncated (`float`): share of the completions that are cut off.
-    """
+    """What outcomes do not tell: the one value that all filter rewards have, if so, and how many are cut off."""
 
     constant: float | None = None
     frac_truncated: float = 0.0
@@ -167,23 +133,7 @@ def check_filled(
     max_rounds: int,
     num_prompts: int,
 ) -> str:
-    """
-    Decides whether a rollout can be trained on.
-
-    Args:
-        pool (`GroupPool`): the pool when no further round may or can follow.
-        hints ([`Hints`]): see [`shortage_message`].
-        is_partial_allowed (`bool`): train on fewer groups than the pool's size.
-        min_groups (`int`): groups without which some optimizer step would have no row.
-        max_rounds (`int`): the bound on rounds.
-        num_prompts (`int`): rows of the data set.
-
-    Returns:
-        `str`: a warning if the rollout is partial, else an empty string.
-
-    Raises:
-        ShortageError: if it cannot be trained on.
-    """
+    """A warning if a rollout is partial, "" if it is full; ShortageError if it cannot be trained on."""
     if pool.num_missing == 0:
         return ""
     message = shortage_message(pool, max_rounds, num_prompts, hints)
@@ -195,34 +145,19 @@ def check_filled(
 
 
 def shortage_message(pool: GroupPool, max_rounds: int, num_prompts: int, hints: Hints = Hints()) -> str:
-    """
-    Why a rollout could not be filled, and what to change.
-
-    Args:
-        pool (`GroupPool`): the pool as far as it was filled.
-        max_rounds (`int`): the bound on rounds.
-        num_prompts (`int`): rows of the data set.
-        hints ([`Hints`], *optional*): what else is known of the completions.
-
-    Returns:
-        `str`: counts by outcome, the reason, and the remedy for the most frequent outcome.
-    """
+    """Counts by outcome, why no round can follow, and the remedy for the most frequent outcome."""
     counts = Counter(pool.outcomes)
     reason = (
         f"max_rounds={max_rounds} rounds are used up"
         if pool.num_rounds >= max_rounds
         else f"this rollout has drawn the whole data set ({num_prompts} prompts)"
     )
-    dropped = {outcome: counts[outcome] for outcome in Outcome if outcome is not Outcome.INFORMATIVE}
-    remedy = (
-        _remedy(max(dropped, key=lambda outcome: dropped[outcome]), hints)
-        if any(dropped.values())
-        else "Use a larger data set."
-    )
+    dropped = [outcome for outcome in Outcome if outcome is not Outcome.INFORMATIVE and counts[outcome]]
+    remedy = _remedy(max(dropped, key=lambda outcome: counts[outcome]), hints) if dropped else "Use a larger data set."
     is_mixed = counts[Outcome.ALL_CORRECT] and counts[Outcome.ALL_WRONG] and pool.num_drawn > SEVERAL_GROUPS
     if (is_mixed or counts[Outcome.ALL_EQUAL]) and not counts[Outcome.INFORMATIVE]:
         remedy = (
-            "All completions of a prompt have the same deciding reward, whatever the prompt: check that it depends on "
+            "All completions of a prompt have the same filter reward, whatever the prompt: check that it depends on "
             "the completion, and that sampling is on (temperature)."
         )
     all_equal = f"{counts[Outcome.ALL_EQUAL]} all equal, " if counts[Outcome.ALL_EQUAL] else ""
@@ -237,8 +172,8 @@ def shortage_message(pool: GroupPool, max_rounds: int, num_prompts: int, hints: 
 def _remedy(outcome: Outcome, hints: Hints) -> str:
     if outcome is Outcome.UNSCORABLE:
         return (
-            "The deciding reward returns None: check the data set's gold answers, and that dynamic_sampling_metric "
-            "names a reward for every task."
+            "The filter reward returns None: check the data set's reference answers, and that "
+            "dynamic_sampling_metric names a reward for every task."
         )
     constant = "" if hints.constant is None else f"Every completion was judged {hints.constant:g}. "
     if outcome is Outcome.ALL_WRONG and hints.frac_truncated > MANY_TRUNCATED:
@@ -257,5 +192,5 @@ def _remedy(outcome: Outcome, hints: Hints) -> str:
             "it does, use harder prompts."
         )
     if outcome is Outcome.ALL_EQUAL:
-        return "All completions of these prompts have the same deciding reward: use a finer one, or other prompts."
+        return "All completions of these prompts have the same filter reward: use a finer one, or other prompts."
     return "The prompts are too easy for the model: use harder ones."

@@ -28,11 +28,6 @@ class DynamicSampler:
     Draws prompts and keeps the informative groups of their completions, until there are enough for a rollout.
 
     Every process draws the same prompts and takes the same decisions, from rewards that are gathered.
-
-    Args:
-        prompts (`Dataset`): rows with a `prompt` and what reward functions need.
-        args ([`DAPOConfig`]): the settings.
-        accelerator (`Accelerator`): the processes.
     """
 
     def __init__(self, prompts: Dataset, args: DAPOConfig, accelerator: Accelerator):
@@ -52,7 +47,8 @@ class DynamicSampler:
         check: Callable[[], None],
     ) -> tuple[GroupPool, Collection]:
         """
-        Generates in rounds until the rollout is full. If that is interrupted, the next call makes the very same one.
+        Generates in rounds until the rollout is full, or as full as `on_shortage` allows. If that is interrupted, the
+        next call makes the very same one.
 
         Args:
             generate (`Callable`):
@@ -60,10 +56,7 @@ class DynamicSampler:
                 `(R * B, F)`, and the `completions/*` metrics.
             judge (`Callable`): outcomes of groups, from `(P * G, F)` rewards.
             hints (`Callable`): what else is known of a rollout that cannot be filled.
-            check (`Callable`): called after every round; raises to end the run.
-
-        Returns:
-            `tuple[GroupPool, Collection]`: which groups are kept, and their rows; full, or as `on_shortage` allows.
+            check (`Callable`): called after every round; raises [`~dapo_trl.run.early_end.EndOfRun`] to end the run.
 
         Raises:
             ShortageError: if the rollout cannot be filled, see [`check_filled`].
@@ -139,7 +132,7 @@ class DynamicSampler:
         return {"prompt_stream": self.stream.state_dict(), "acceptance": self.acceptance.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on where [`DynamicSampler.state_dict`] was asked."""
+        """Goes on from a `state_dict`."""
         self.stream.load_state_dict(state["prompt_stream"])
         self.acceptance.load_state_dict(state["acceptance"])
 

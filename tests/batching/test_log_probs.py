@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dapo_trl.batching import score_in_chunks
+from dapo_trl.batching.log_probs import score_in_chunks
 
 
 # Prompts padded left to 3, completions padded right to 4; the last row's completion is masked out altogether.
@@ -33,7 +33,7 @@ def test_scores_do_not_depend_on_the_chunks(num_chunks):
     assert len(score.shapes) == num_chunks
 
 
-def test_each_piece_is_as_wide_as_its_longest_row():
+def test_each_chunk_is_as_wide_as_its_longest_row():
     score = RecordingScore()
     score_in_chunks(score, INPUT_IDS, ATTENTION_MASK, 4, num_chunks=4)
     # rows, prompt + completion columns, completion columns; the longest row first, one token of the masked row

@@ -1,11 +1,17 @@
-"""Cutting an optimizer step: every row once, equal row counts on all processes, nearly the least possible cost."""
+"""Partitions of an optimizer step: every row once, equal row counts on all processes, nearly the least cost."""
 
 import itertools
 import random
 
 import pytest
 
-from dapo_trl.batching import PADDING_ROW, Lengths, micro_batch_tokens, partition_balanced, partition_equal
+from dapo_trl.batching.micro_batches import (
+    PADDING_ROW,
+    Lengths,
+    micro_batch_tokens,
+    partition_balanced,
+    partition_equal,
+)
 
 
 def random_lengths(num_rows: int, seed: int, has_prompts: bool = True) -> list[Lengths]:
@@ -52,13 +58,13 @@ def test_balanced_over_two_processes_known_answer():
 @pytest.mark.parametrize("num_processes", [1, 2, 3])
 @pytest.mark.parametrize("num_micro_batches", [1, 2, 5])
 @pytest.mark.parametrize("num_rows", [1, 4, 7, 24])
-@pytest.mark.parametrize("cutter", ["balanced", "sorted", "in_order"])
-def test_every_row_once_and_equal_row_counts_on_all_processes(cutter, num_rows, num_micro_batches, num_processes):
+@pytest.mark.parametrize("method", ["balanced", "sorted", "in_order"])
+def test_every_row_once_and_equal_row_counts_on_all_processes(method, num_rows, num_micro_batches, num_processes):
     lengths = random_lengths(num_rows, seed=num_rows)
-    if cutter == "balanced":
+    if method == "balanced":
         partition = partition_balanced(lengths, num_processes, num_micro_batches)
     else:
-        partition = partition_equal(lengths, num_processes, num_micro_batches, is_sorted=cutter == "sorted")
+        partition = partition_equal(lengths, num_processes, num_micro_batches, is_sorted=method == "sorted")
 
     assert len(partition) == num_processes
     counts = [[len(rows) for rows in micro_batches] for micro_batches in partition]
@@ -66,11 +72,11 @@ def test_every_row_once_and_equal_row_counts_on_all_processes(cutter, num_rows, 
     assert all(count == counts[0] for count in counts)
     rows = [row for micro_batches in partition for rows in micro_batches for row in rows]
     assert sorted(row for row in rows if row != PADDING_ROW) == list(range(num_rows))
-    if cutter != "balanced":
+    if method != "balanced":
         assert len(set(counts[0])) == 1
     # No more padding rows than are needed to make the shares equal.
     slots = num_processes * num_micro_batches
-    enough = -(-num_rows // slots) * slots if cutter != "balanced" else max(slots, num_rows + num_processes - 1)
+    enough = -(-num_rows // slots) * slots if method != "balanced" else max(slots, num_rows + num_processes - 1)
     assert len(rows) <= enough
 
 
@@ -87,7 +93,7 @@ def test_costliest_micro_batch_is_within_5_percent_of_the_best_partition(num_mic
 
 @pytest.mark.parametrize("num_micro_batches", [2, 3, 4])
 @pytest.mark.parametrize("seed", range(8))
-def test_no_cut_of_the_sorted_rows_within_the_bound_has_less_padding(num_micro_batches, seed):
+def test_no_partition_of_the_sorted_rows_within_the_bound_has_less_padding(num_micro_batches, seed):
     lengths = random_lengths(9, seed)
     in_order = sorted(range(9), key=lambda row: (-sum(lengths[row]), row))
     partitions = []

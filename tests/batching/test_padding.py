@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dapo_trl.batching import loss_mask, neutral_logps, pad_rows, padding_row, unpad
+from dapo_trl.batching.padding import loss_mask, neutral_logps, pad_rows, padding_row, unpad
 
 
 PAD = 9

@@ -4,7 +4,8 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from dapo_trl.batching import PADDING_ROW, Lengths, assign_rows
+from dapo_trl.batching.micro_batches import PADDING_ROW, Lengths
+from dapo_trl.batching.optimizer_steps import assign_rows
 from dapo_trl.batching.rollout import Rollout, RolloutPlan, buffered_denominators, gather_lengths, weigh_by_group
 
 
@@ -13,7 +14,7 @@ TRAINED = [9, 4, 0, 2, 8, 1]
 STEPS = [[5, 0, 2], [3, 1, 4]]
 
 
-def build_plan(**options) -> RolloutPlan:
+def build_plan(lengths=LENGTHS, trained_tokens=TRAINED, steps=STEPS, **options) -> RolloutPlan:
     defaults = {
         "num_processes": 1,
         "num_micro_batches": 2,
@@ -22,7 +23,7 @@ def build_plan(**options) -> RolloutPlan:
         "is_balanced": True,
         "has_equal_rows": False,
     }
-    return RolloutPlan.build(LENGTHS, TRAINED, STEPS, **defaults | options)
+    return RolloutPlan.build(lengths, trained_tokens, steps, **defaults | options)
 
 
 @pytest.fixture
@@ -75,24 +76,15 @@ def test_every_row_has_one_owner_and_the_denominators_do_not_depend_on_processes
     assert plan.denominators == [10.0, 14.0]
 
 
-def test_a_deal_of_a_whole_rollout():
+def test_the_plan_of_a_whole_rollout():
     lengths = [Lengths(3, 5 + row % 7) for row in range(64)]
     steps = assign_rows(64, 4, seed=0)
-    plan = RolloutPlan.build(
-        lengths,
-        [length.completion for length in lengths],
-        steps,
-        num_processes=2,
-        num_micro_batches=3,
-        num_generations=8,
-        token_normalization="step",
-        is_balanced=True,
-        has_equal_rows=False,
-    )
-    for step, cut in enumerate(plan.partitions):
-        rows = [row for process in cut for micro_batch in process for row in micro_batch if row != PADDING_ROW]
+    trained = [length.completion for length in lengths]
+    plan = build_plan(lengths, trained, steps, num_processes=2, num_micro_batches=3, num_generations=8)
+    for step, partition in enumerate(plan.partitions):
+        rows = [row for process in partition for micro_batch in process for row in micro_batch if row != PADDING_ROW]
         assert sorted(rows) == sorted(steps[step])
-    assert sum(plan.denominators) == sum(length.completion for length in lengths)
+    assert sum(plan.denominators) == sum(trained)
 
 
 def scored_rows() -> dict[str, torch.Tensor]:
@@ -134,18 +126,8 @@ def test_buffered_denominators(accelerator):
 def test_distribute_hands_out_the_rows_of_the_plan(accelerator):
     scored = scored_rows()
     lengths, trained_tokens = gather_lengths(scored, accelerator)
-    # The fourth row is a padding row of the replay: the plan does not know it.
-    plan = RolloutPlan.build(
-        lengths[:3],
-        trained_tokens[:3],
-        [[0, 2], [1]],
-        num_processes=1,
-        num_micro_batches=2,
-        num_generations=2,
-        token_normalization="step",
-        is_balanced=True,
-        has_equal_rows=False,
-    )
+    # The fourth row is a padding row of the collected batch: the plan does not know it.
+    plan = build_plan(lengths[:3], trained_tokens[:3], [[0, 2], [1]])
     rollout = Rollout.distribute(scored, plan, accelerator, pad_token_id=7)
     assert sorted(rollout.rows) == [0, 1, 2]
     (first,), (second,) = rollout.micro_batch(0, 0, 0), rollout.micro_batch(0, 0, 1)

@@ -11,7 +11,7 @@ from transformers import Qwen2MoeConfig, Qwen2MoeForCausalLM
 from trl import GRPOConfig
 
 from dapo_trl import DAPOConfig, DAPOTrainer
-from dapo_trl.checks.rewards import deciding_rewards
+from dapo_trl.checks.rewards import filter_columns
 
 from ..helpers import BASE_CONFIG, EOS, VOCABULARY, build, correct, prompt_dataset, tiny_model
 
@@ -146,18 +146,18 @@ def test_the_punishment_alone_may_have_a_weight():
     build(DAPOTrainer, {"reward_weights": [0.0], "soft_punish_cache": 4})
 
 
-# The deciding reward
+# The filter reward
 
 
 def metric_config(metric: str | list[str] | None) -> DAPOConfig:
     return DAPOConfig(**BASE_CONFIG | {"warmup_rollouts": 0, "dynamic_sampling_metric": metric})
 
 
-def test_deciding_reward():
-    assert deciding_rewards(metric_config(None), ["correct"], 1) == [0]
-    assert deciding_rewards(metric_config("correct"), ["brevity", "correct"], 2) == [1]
-    assert deciding_rewards(metric_config(["correct"]), ["brevity", "correct"], 2) == [1]
-    assert deciding_rewards(metric_config(["code", "math"]), ["math", "brevity", "code"], 3) == [2, 0]  # as listed
+def test_filter_columns():
+    assert filter_columns(metric_config(None), ["correct"], 1) == [0]
+    assert filter_columns(metric_config("correct"), ["brevity", "correct"], 2) == [1]
+    assert filter_columns(metric_config(["correct"]), ["brevity", "correct"], 2) == [1]
+    assert filter_columns(metric_config(["code", "math"]), ["math", "brevity", "code"], 3) == [2, 0]  # as listed
 
 
 @pytest.mark.parametrize(
@@ -180,9 +180,9 @@ def test_deciding_reward():
         ("correct", ["correct", "correct"], r"names \['correct', 'correct'\], one of them more than once"),
     ],
 )
-def test_the_deciding_reward_must_be_named(metric, names, message):
+def test_the_filter_reward_must_be_named(metric, names, message):
     with pytest.raises(ValueError, match=message):
-        deciding_rewards(metric_config(metric), names, len(names))
+        filter_columns(metric_config(metric), names, len(names))
 
 
 @pytest.mark.parametrize("metric", [None, "right", "soft_overlong_punishment"])
@@ -197,7 +197,7 @@ def test_the_punishment_is_no_task_reward():
     assert trainer.filter_rewards.columns == [0]
 
 
-def test_no_deciding_reward_is_needed_without_dynamic_sampling():
+def test_no_filter_reward_is_needed_without_dynamic_sampling():
     trainer = build(DAPOTrainer, {"dynamic_sampling": False}, reward_funcs=[correct, brevity])
     assert trainer.filter_rewards.columns == []
 

@@ -343,19 +343,18 @@ def test_help_and_comparing_need_no_model(command):
 # What is refused
 
 
-def test_completions_longer_than_the_models_context(arguments):
-    with pytest.raises(
-        ValueError, match="max_completion_length=2045 and the longest prompt, 4 tokens, exceed the mod"
-    ):
-        main(arguments(max_completion_length=2045))
-
-
-def test_a_prompt_that_fills_the_models_context(arguments, tmp_path):
+@pytest.mark.parametrize(
+    ("num_chars", "max_completion_length", "rest"), [(4, 2045, 2044), (2048, 1, 0)], ids=["completion", "prompt"]
+)
+def test_what_exceeds_the_models_context(arguments, tmp_path, num_chars, max_completion_length, rest):
     data = tmp_path / "long.jsonl"
-    data.write_text(json.dumps({"problem": "1" * 2048, "answer": "1"}) + "\n")
-    message = "The longest prompt alone has 2048 tokens and does not fit into the model's context of 2048 .*Leave that"
+    data.write_text(json.dumps({"problem": "1" * num_chars, "answer": "1"}) + "\n")
+    message = (
+        f"max_completion_length={max_completion_length} and the longest prompt, {num_chars} tokens, exceed the "
+        f"model's context of 2048. Give --max_completion_length {rest} or less"
+    )
     with pytest.raises(ValueError, match=message):
-        main(arguments(data=str(data), max_completion_length=1))
+        main(arguments(data=str(data), max_completion_length=max_completion_length))
 
 
 def test_vllm_that_is_not_installed(arguments, monkeypatch):

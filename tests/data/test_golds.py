@@ -1,6 +1,6 @@
 import pytest
 
-from dapo_trl.data.golds import read_gold
+from dapo_trl.data.rows import read_gold
 from dapo_trl.rewards import AccuracyReward, verifier
 
 

@@ -171,7 +171,7 @@ def test_unreachable_hub_id_says_both_readings(monkeypatch):
     [
         ("rows.jsonl", '{"problem": "Q?", "answer": "1"}\n{"problem":\n', "cannot be read: line 2 is not JSON"),
         ("rows.parquet", "no parquet at all", "cannot be read: Parquet magic bytes not found"),
-        ("rows.jsonl", "", "is empty"),
+        ("rows.jsonl", "", "no rows|split 'train': .*no data"),
         ("rows.json", "[]", "no rows|split 'train': .*no data"),
     ],
 )

@@ -59,12 +59,8 @@ def directory(tmp_path):
         (["a.csv", "b.parquet", "c.parquet"], r"a.csv would not be read, .* \(here b.parquet, c.parquet\)"),
         (["a.jsonl", "b.jsonl.gz"], "the files in it must end in"),
         (["train.jsonl", "test.parquet"], "the same data file format for all splits.*Leave files of one kind"),
-        (
-            ["train.jsonl", "more.jsonl"],
-            r"more.jsonl would not be read, .* say the split if some do \(train\)",
-        ),
+        (["train.jsonl", "more.jsonl"], r"more.jsonl would not be read, .* the splits in their names \(train\)"),
         (["train/a.jsonl", "b.jsonl"], "b.jsonl would not be read"),
-        (["mathtrain.jsonl", "mathtest.jsonl"], "mathtest.jsonl, mathtrain.jsonl would be read as one split"),
     ],
 )
 def test_rows_that_would_be_lost_are_refused(directory, names, message):
@@ -106,11 +102,8 @@ def test_directories_that_are_read_whole(directory, names, num_rows):
 def test_data_that_is_loaded_already(kind, read):
     rows = Dataset.from_dict({"prompt": ["Q?"], "solution": ["1"]})
     dataset = rows if kind is Dataset else kind(train=rows, test=rows)
-    with pytest.raises(
-        TypeError, match=f"is a {kind.__name__}.* must be a .*path.* needs the columns `prompt`"
-    ) as error:
+    with pytest.raises(TypeError, match=f"is a {kind.__name__}.* must be a .*path.* than the columns `prompt`"):
         read(dataset)
-    assert ("['train', 'test']" in str(error.value)) == (kind is not Dataset)
 
 
 @pytest.mark.parametrize("kind", [Dataset, DatasetDict])

@@ -14,7 +14,7 @@ from dapo_trl import DAPOTrainer
 from dapo_trl.checks.returned_rewards import RewardValueError
 from dapo_trl.distributed.all_to_all import DisagreementError
 from dapo_trl.monitoring.alarms import Alarm
-from dapo_trl.sampling import AcceptanceRate
+from dapo_trl.sampling.refill import AcceptanceRate
 from tests.distributed.scenarios import (
     PLAIN,
     RESUMED,

@@ -8,7 +8,7 @@ import pytest
 from accelerate.utils import gather_object
 
 from dapo_trl import DAPOTrainer
-from dapo_trl.monitoring import NonFiniteWeightsError
+from dapo_trl.monitoring.finite import NonFiniteWeightsError
 from dapo_trl.run.checkpoint import last_complete_checkpoint
 from tests.distributed.recording import RecordingTrainer, lopsided_for
 from tests.distributed.spread import DDP

@@ -125,6 +125,8 @@ def test_offloading_is_told_to_be_slower(capsys):
         ([*FULL, "--gradient_checkpointing", "false"], "Training", "activations", "gradient_checkpointing: true"),
         ([*MATH_7B, "--dtype", "float32"], "Training", "optimizer", "accelerate config: zero3.yaml"),
         ([*MATH_7B, "--gpu-memory", "16"], "Training", "optimizer", "accelerate config: zero3_offload.yaml"),
+        # vLLM's share has to be lowered on the way, and not in the end
+        ([*FULL[:2], "--gpu-memory", "24"], "Training", "optimizer", "accelerate config: zero3_offload.yaml"),
         ([*SMALL, "--gpu-memory", "12", "--vllm_enable_sleep_mode", "false"], "Training", "vLLM", "sleep_mode: true"),
         ([*FULL, "--vllm_gpu_memory_utilization", "0.9"], "Generation (trainer)", "vLLM", "utilization: 0.65"),
         (

@@ -74,8 +74,17 @@ ADAPTED = SIZE._replace(num_trained=10**7, weight_bytes=2)
         (ADAPTED, Sharding("none"), States(2e9 + 4e7 + 2e7, 4e7, 8e7, 0)),
         # those of a quantized model in bfloat16; its embeddings and norms keep two bytes
         (ADAPTED._replace(projection_bytes=0.6), Sharding("none"), States(0.6 * 8e8 + 2 * 2e8 + 2e7, 2e7, 4e7, 0)),
+        # DeepSpeed leaves the quantized weights of the base whole
+        (
+            ADAPTED._replace(projection_bytes=0.6),
+            Sharding("zero", 2),
+            States(0.6 * 8e8 + 2 * 2e8, 2e7 / 8, 12e7 / 8, 2 * 1e7),
+        ),
     ],
-    ids=["autocast", "DDP", "ZeRO-2", "ZeRO-3", "float32", "ZeRO-2 offload", "offload", "FSDP", "LoRA", "quantized"],
+    ids=[
+        *("autocast", "DDP", "ZeRO-2", "ZeRO-3", "float32", "ZeRO-2 offload", "offload", "FSDP", "LoRA", "quantized"),
+        "quantized under ZeRO-2",
+    ],
 )
 def test_states_by_hand(size, sharding, expected):
     assert model_states(size, sharding, 1 if sharding.kind == "none" else 8) == pytest.approx(expected)

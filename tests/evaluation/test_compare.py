@@ -4,8 +4,7 @@ import copy
 
 import pytest
 
-from dapo_trl.evaluation.compare import NotComparableError, compare
-from dapo_trl.evaluation.tables import describe_comparison
+from dapo_trl.evaluation.compare import NotComparableError, compare, describe_comparison
 
 
 def prompts(form: str | list | None, sent: str = "?", **kwargs) -> dict:

@@ -48,8 +48,8 @@ def test_json_fields():
         ),
         ({"thinking_tags": []}, r"`thinking_tags` is \[\], but it must be two texts, the beginning"),
         ({"prompt_template": "x"}, "prompt_template='x' is neither the name of a template"),
-        ({"chat_template_kwargs": "{"}, "chat_template_kwargs='{' is not JSON"),
-        ({"server_extra": "[1]"}, r"server_extra='\[1\]' is a list. Write it as"),
+        ({"chat_template_kwargs": "{"}, "chat_template_kwargs='{' is not a JSON object"),
+        ({"server_extra": "[1]"}, r"server_extra='\[1\]' is not a JSON object. Write it as"),
     ],
 )
 def test_what_is_refused(fields, message):

@@ -2,7 +2,6 @@
 
 import json
 
-import httpx
 import pytest
 
 from dapo_trl.evaluation.config import PRESETS, DataSource
@@ -121,33 +120,15 @@ def test_a_misspelt_preset_is_told_the_presets(tmp_path, monkeypatch):
     assert find_source("aime42") == DataSource("aime42", "aime42", "train")
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_without_the_hub_names_the_way_out(name, monkeypatch):
+def test_data_without_the_hub(monkeypatch, tmp_path):
     def refuse(*args, **kwargs):
         raise ConnectionError("offline")
 
     monkeypatch.setattr("dapo_trl.data.sources.load_dataset_builder", refuse)
-    with pytest.raises(FileNotFoundError, match=rf"data='{name}' is a preset, .*\(offline\).* --data,") as error:
-        load_problems(find_source(name), conversational=False)
-    assert "Correct the path or the id" not in str(error.value)
-
-
-def test_a_connection_that_is_lost_in_a_file_of_a_preset(monkeypatch):
-    def lost(*args):
-        yield {"problem": "Q?", "answer": "1"}
-        raise httpx.ReadError("connection lost")
-
-    monkeypatch.setattr("dapo_trl.data.records.stream_rows", lost)
-    with pytest.raises(FileNotFoundError, match=r"data='aime25' is a preset, .*\(connection lost\).* --data,"):
-        load_problems(find_source("aime25"), conversational=False)
-
-
-def test_other_data_without_the_hub(monkeypatch, tmp_path):
-    def refuse(*args, **kwargs):
-        raise ConnectionError("offline")
-
-    monkeypatch.setattr("dapo_trl.data.sources.load_dataset_builder", refuse)
-    with pytest.raises(FileNotFoundError, match=r"'own/data' is neither a local file .*Correct the path or the id"):
-        load_problems(find_source("own/data"), conversational=False)
+    for data, source in (("own/data", "own/data"), ("aime25", "math-ai/aime25")):
+        with pytest.raises(
+            FileNotFoundError, match=rf"'{source}' is neither a local file .*Correct the path or the id"
+        ):
+            load_problems(find_source(data), conversational=False)
     with pytest.raises(FileNotFoundError, match="copy.jsonl' looks like a local path"):
         load_problems(find_source(str(tmp_path / "copy.jsonl")), conversational=False)

@@ -160,10 +160,9 @@ def test_difference_of_two_problems():
     assert paired_difference([0.0, 0.0], [0.0, 1.0]) == Estimate(0.5, 0.0, 1.0)
 
 
-def test_equal_seeds_give_equal_differences_and_others_others():
+def test_comparisons_can_be_repeated():
     first, second = np.random.default_rng(0).random((2, 30))
-    assert paired_difference(first, second, seed=3) == paired_difference(first, second, seed=3)
-    assert paired_difference(first, second, seed=3) != paired_difference(first, second, seed=4)
+    assert paired_difference(first, second) == paired_difference(first, second)
 
 
 @pytest.mark.parametrize("values", [[0.5], [0.5, 0.5, 0.5]])
@@ -180,24 +179,3 @@ def test_a_paired_difference_is_sharper_than_two_intervals():
     assert 0 < difference.low < difference.mean < difference.high
     assert estimate(second).low < estimate(first).high  # side by side they overlap
     assert paired_difference(second, first).mean == pytest.approx(-0.025)
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: average_at_k([1, 0]), r"correct has shape \(2,\), but it must be \(P, K\)"),
-        (lambda: average_at_k(np.zeros((0, 4))), r"correct has shape \(0, 4\)"),
-        (lambda: average_at_k([[1, math.nan]]), "correct holds nan, .* Leave out problems that cannot be scored"),
-        (lambda: average_at_k([[1, -1]]), "correct holds -1.0, but it must be 1"),
-        (lambda: majority_at_k([[1, 0]], [[1]]), r"classes has shape \(1, 1\), but it must be .* \(1, 2\)"),
-        (lambda: pass_at_j([[1, 0]], 3), "j=3 must be from 1 to the number of samples per problem, 2"),
-        (lambda: pass_at_j([[1, 0]], 0), "j=0 must be from 1"),
-        (lambda: estimate([]), r"values has shape \(0,\)"),
-        (lambda: estimate([0.5, 1.5]), "values holds 1.5, but each must be in \\[0, 1\\]"),
-        (lambda: estimate([math.nan, 0.5]), "values holds nan, .* Leave out problems that cannot be scored"),
-        (lambda: paired_difference([1, 0], [1]), r"shapes \(2,\) and \(1,\): not the same problems"),
-    ],
-)
-def test_what_is_refused(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()

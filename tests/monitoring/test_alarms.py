@@ -8,7 +8,8 @@ from accelerate import Accelerator
 from transformers import TrainerControl, TrainerState
 
 from dapo_trl import DAPOTrainer
-from dapo_trl.monitoring import AlarmCallback, AlarmError, alarms, default_alarms
+from dapo_trl.monitoring import alarms
+from dapo_trl.monitoring.alarms import AlarmCallback, AlarmError, default_alarms
 from tests.helpers import build, train, weights
 
 
@@ -104,7 +105,7 @@ def test_with_one_optimizer_step_nothing_is_ever_clipped():
         ),
         (
             [{"dynamic_sampling/frac_unscorable": 0.5}],
-            "50% of the generated groups are unscorable: the deciding reward of some completion is None",
+            "50% of the generated groups are unscorable: the filter reward of some completion is None",
             "name them in dynamic_sampling_metric too",
         ),
         ([{"completions/clipped_ratio": 0.4}], "40% of the completions are cut off", "raise max_completion_length"),

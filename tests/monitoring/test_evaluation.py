@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from dapo_trl import DAPOConfig, DAPOTrainer
-from dapo_trl.monitoring import EvaluationRecord, FilterRewards, accuracy_metrics, read_metrics
+from dapo_trl.monitoring import read_metrics
+from dapo_trl.monitoring.evaluation import EvaluationRecord, accuracy_metrics
+from dapo_trl.monitoring.filter_rewards import FilterRewards
 from tests.helpers import build, correct, is_correct, prompt_dataset, train, weights
 
 
@@ -147,7 +149,7 @@ def test_the_best_checkpoint_is_the_one_with_the_best_accuracy():
     assert Path(trainer.state.best_model_checkpoint).name == f"checkpoint-{best}"
 
 
-def test_without_a_deciding_reward_there_is_no_accuracy():
+def test_without_a_filter_reward_there_is_no_accuracy():
     def length(completion_ids, **kwargs):
         return [float(len(ids)) for ids in completion_ids]
 

@@ -9,6 +9,7 @@ from transformers import TrainerCallback
 from transformers.integrations.integration_utils import rewrite_logs
 
 from dapo_trl import DAPOTrainer
+from dapo_trl.monitoring.timer import PHASES
 from tests.helpers import prompt_dataset, train
 
 
@@ -22,33 +23,13 @@ CONFIG = {
 }
 
 TRAINING = {
-    "train/reward",
-    "train/frac_correct",
-    "train/entropy",
-    "train/mean_probability",
-    "train/clip_ratio/low_mean",
-    "train/clip_ratio/high_mean",
-    "train/completions/mean_length",
-    "train/completions/mean_accepted_length",
-    "train/completions/mean_correct_length",
+    *(f"train/{name}" for name in ("reward", "frac_correct", "entropy", "mean_probability")),
+    *(f"train/clip_ratio/{side}_mean" for side in ("low", "high")),
+    *(f"train/completions/mean_{which}length" for which in ("", "accepted_", "correct_")),
     "train/completions/clipped_ratio",
-    "train/dynamic_sampling/acceptance_rate",
-    "train/dynamic_sampling/frac_all_correct",
-    "train/dynamic_sampling/frac_all_wrong",
-    "train/dynamic_sampling/rounds",
-    "train/dynamic_sampling/generated_per_trained",
-    *(
-        f"train/time/{phase}"
-        for phase in (
-            "generation",
-            "scoring",
-            "exchange",
-            "log_probs",
-            "training",
-            "weight_sync",
-            "rollout",
-        )
-    ),
+    *(f"train/dynamic_sampling/{name}" for name in ("acceptance_rate", "frac_all_correct", "frac_all_wrong")),
+    *(f"train/dynamic_sampling/{name}" for name in ("rounds", "generated_per_trained")),
+    *(f"train/time/{phase}" for phase in (*PHASES, "rollout")),
     *(f"train/tokens_per_second/{what}" for what in ("generation", "training", "rollout")),
 }
 EVALUATION = {"eval/avg@2", "eval/avg@2_low", "eval/avg@2_high", "eval/num_unscorable", "eval/reward"}

@@ -39,7 +39,7 @@ def starts_with_a_letter(completion_ids: list[list[int]], **kwargs) -> list[floa
 
 
 class Hard:
-    """A deciding reward that is right for one completion in eight or so: many groups are all wrong."""
+    """A filter reward that is right for one completion in eight or so: many groups are all wrong."""
 
     __name__ = "hard"
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from dapo_trl.sampling import PromptStream
+from dapo_trl.sampling.prompts import PromptStream
 
 
 @dataclass

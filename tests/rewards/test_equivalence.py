@@ -2,9 +2,8 @@ from fractions import Fraction
 
 import pytest
 
-from dapo_trl.rewards.equivalence import compare, read
+from dapo_trl.rewards.equivalence import compare, read, read_number
 from dapo_trl.rewards.outcome import Reason
-from dapo_trl.rewards.plain_numbers import read_number
 from dapo_trl.rewards.spelling import neutral
 
 
@@ -76,6 +75,8 @@ from dapo_trl.rewards.spelling import neutral
         ("√x", "\\sqrt x"),
         ("6+9*i", "6 + 9i"),
         ("6 + 9 \\cdot i", "6+9i"),
+        ("2112_{\\text{6}}", "2112_6"),
+        ("\\sqrt{x^{9}y}", "\\sqrt{x^9y}"),
     ],
 )
 def test_equal(answer, gold):
@@ -114,6 +115,42 @@ def test_equal(answer, gold):
 )
 def test_different(answer, gold):
     assert compare(answer, gold).is_correct is False
+
+
+UNITS = [
+    ["5\\text{ cm}", "5 centimeters", "5\\,\\mathrm{centimetres}"],
+    ["5\\text{ m}", "5 meters"],
+    ["5\\text{ cm}^2", "5\\text{ square centimeters}", "5\\text{ sq. cm}", "5 cm squared", "5cm^{2}"],
+    ["5\\text{ cm}^3", "5 cubic centimeters", "5 cc", "5\\text{ ml}"],
+    ["5\\text{ h}", "5 hr", "5 hours"],
+    ["5\\text{ mi}/\\text{h}", "5 mph", "5 miles per hour"],
+    ["5\\text{ m/s}^2", "5 meters per second squared", "5\\text{ m}\\cdot\\text{s}^{-2}"],
+    ["\\$5", "5\\text{ dollars}"],
+    ["5^\\circ", "5°", "5 degrees"],
+    ["5\\%", "5\\text{ percent}"],
+    ["5_6", "5_{\\text{6}}"],
+]
+
+
+@pytest.mark.parametrize("spellings", UNITS)
+def test_units_have_to_be_the_same_if_both_are_stated(spellings):
+    others = [other for unit in UNITS if unit is not spellings for other in unit]
+    for gold in spellings:
+        assert all(compare(answer, gold).is_correct for answer in (*spellings, "5", "5 units", "5\\text{ of them}"))
+        assert [answer for answer in others if compare(answer, gold).is_correct is not False] == []
+
+
+def test_square_units_are_of_any_area():
+    answers = ["100 cm^2", "100\\text{ square feet}", "100 units", "100\\%", "100\\text{ cm}", "100^\\circ"]
+    verdicts = [compare(answer, "100\\text{ square units}").is_correct for answer in answers]
+    assert verdicts == [True, True, True, False, False, False]
+
+
+def test_units_of_what_is_left_to_algebra():
+    gold = "2\\sqrt{3}\\text{ cm}"
+    assert compare("\\sqrt{12}\\text{ m}", gold).is_correct is False
+    assert compare("\\sqrt{12}\\text{ centimeters}", gold) is None
+    assert compare("x^{9}2", "x^{92}") is None
 
 
 @pytest.mark.parametrize(
@@ -194,7 +231,7 @@ def test_left_to_algebra(answer, gold):
 
 def test_read_number():
     assert read_number("-1,024.50").value == Fraction(-2049, 2)
-    assert read_number("50%").is_percent
+    assert read_number("50%").unit == "%"
     assert read_number("no number") is None
     assert read_number("2 1/2").value == Fraction(5, 2)
 

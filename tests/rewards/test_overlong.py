@@ -4,7 +4,6 @@ import pytest
 from trl.rewards import get_soft_overlong_punishment
 
 from dapo_trl.rewards import SoftOverlongPunishment
-from dapo_trl.rewards.overlong import soft_overlong_punishment
 
 
 @pytest.mark.parametrize(
@@ -12,7 +11,8 @@ from dapo_trl.rewards.overlong import soft_overlong_punishment
     [(0, 0.0), (80, 0.0), (81, -0.05), (90, -0.5), (99, -0.95), (100, -1.0), (101, -1.0), (500, -1.0)],
 )
 def test_known_values(length, punishment):
-    assert soft_overlong_punishment(length, max_completion_length=100, soft_punish_cache=20) == punishment
+    reward = SoftOverlongPunishment(max_completion_length=100, soft_punish_cache=20)
+    assert reward(completion_ids=[[1] * length]) == [punishment]
 
 
 @pytest.mark.parametrize("max_length, cache", [(100, 20), (7, 3), (16, 16), (1, 1)])

@@ -1,4 +1,5 @@
 import pickle
+from collections import UserList
 
 import pytest
 
@@ -62,9 +63,10 @@ def test_identical_pairs_are_verified_once():
     assert pool.asked == [("2y", "x"), ("3y", "x")]
 
 
-def test_cache_is_bounded_and_drops_the_oldest():
+def test_cache_is_bounded_and_drops_the_oldest(monkeypatch):
+    monkeypatch.setattr("dapo_trl.rewards.verifier.CACHE_SIZE", 2)
     pool = CountingPool()
-    verifier = Verifier(cache_size=2, pool=pool)
+    verifier = Verifier(pool=pool)
     for exponent in (1, 2, 1, 3, 1, 2):
         verifier([f"Answer: {exponent}y"], ["x"])
     assert [answer for answer, _ in pool.asked] == ["1y", "2y", "3y", "2y"]
@@ -158,7 +160,7 @@ def test_only_what_follows_the_thinking_is_read():
     assert [outcome.answer for outcome in Verifier()(texts, ["6"] * 4)] == ["5", None, None, None]
     verifier = Verifier(thinking_tags=("[THINK]", "[/THINK]"))
     assert [outcome.answer for outcome in verifier(["[THINK]\\boxed{6}[/THINK]\\boxed{5}"], ["6"])] == ["5"]
-    verifier = Verifier(thinking_tags=("", "</think>"))
+    verifier = Verifier(thinking_tags=UserList(["", "</think>"]))
     assert [outcome.answer for outcome in verifier(["\\boxed{6}", "</think>\\boxed{5}"], ["6"] * 2)] == [None, "5"]
 
 
@@ -196,7 +198,7 @@ def test_read_gold(gold, read):
 def test_rejects_bad_arguments():
     with pytest.raises(ValueError, match="`timeout` is 0"):
         Verifier(timeout=0)
-    for tags in ("</think>", ("<think>", ""), ("</think>",)):
+    for tags in ("</think>", ("<think>", ""), ("</think>",), "ab", ("<think>", 1), None):
         with pytest.raises(ValueError, match="`thinking_tags` is .*two texts, the beginning .* and the end"):
             Verifier(thinking_tags=tags)
     with pytest.raises(ValueError, match="shorter"):

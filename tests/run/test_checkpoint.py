@@ -8,10 +8,13 @@ import pytest
 import torch
 
 import dapo_trl
-from dapo_trl.batching import Lengths, Row
-from dapo_trl.batching.rollout import Rollout, RolloutPlan, gather_lengths
-from dapo_trl.batching.rollout_state import (
+from dapo_trl.batching.micro_batches import Lengths
+from dapo_trl.batching.padding import Row
+from dapo_trl.batching.rollout import (
+    Rollout,
+    RolloutPlan,
     check_same_rollouts,
+    gather_lengths,
     plan_inputs_from_state,
     restore_rollout,
     rollout_state,
@@ -49,12 +52,11 @@ def scored_batch(num_rows: int, num_prompt: int, num_completion: int) -> dict[st
     }
 
 
-def build_plan(scored: dict[str, torch.Tensor], steps: list[list[int]], num_processes: int = 1) -> RolloutPlan:
-    lengths, trained_tokens = gather_lengths(scored, ALONE)
-    return replan(lengths, trained_tokens, steps, num_processes)
+def plan_of(scored: dict[str, torch.Tensor], steps: list[list[int]], num_processes: int = 1) -> RolloutPlan:
+    return build_plan(*gather_lengths(scored, ALONE), steps, num_processes)
 
 
-def replan(
+def build_plan(
     lengths: list[Lengths], trained_tokens: list[int], steps: list[list[int]], num_processes: int = 1
 ) -> RolloutPlan:
     return RolloutPlan.build(
@@ -72,7 +74,7 @@ def replan(
 
 def small_rollout() -> Rollout:
     scored = scored_batch(num_rows=4, num_prompt=3, num_completion=6)
-    return Rollout.distribute(scored, build_plan(scored, [[3, 0], [1, 2]]), ALONE, PAD)
+    return Rollout.distribute(scored, plan_of(scored, [[3, 0], [1, 2]]), ALONE, PAD)
 
 
 def assert_same_rows(rows: dict[int, Row], expected: dict[int, Row]) -> None:
@@ -148,7 +150,7 @@ def test_a_rollout_comes_back_as_it_was(tmp_path):
     state = load_state(str(tmp_path), process=0)
     assert_same_rows(rows_from_state(state["rollout"]), rollout.rows)
 
-    plan = replan(*plan_inputs_from_state(state["rollout"]))
+    plan = build_plan(*plan_inputs_from_state(state["rollout"]))
     assert plan == rollout.plan
     restored = restore_rollout(str(tmp_path), state, plan, process=0)
     assert_same_rows(restored.rows, rollout.rows)
@@ -157,7 +159,7 @@ def test_a_rollout_comes_back_as_it_was(tmp_path):
 
 def test_the_file_is_compact_and_loads_without_pickled_objects(tmp_path):
     scored = scored_batch(num_rows=64, num_prompt=100, num_completion=800)
-    rollout = Rollout.distribute(scored, build_plan(scored, [list(range(64))]), ALONE, PAD)
+    rollout = Rollout.distribute(scored, plan_of(scored, [list(range(64))]), ALONE, PAD)
     save_state({"rollout": rollout_state(rollout)}, str(tmp_path), process=0)
     num_tokens = 64 * 100 + 32 * 800 + 32 * 400
     path = state_path(str(tmp_path), process=0)
@@ -169,15 +171,15 @@ def test_the_file_is_compact_and_loads_without_pickled_objects(tmp_path):
 def test_rows_are_found_in_the_files_of_another_number_of_processes(tmp_path):
     scored = scored_batch(num_rows=6, num_prompt=3, num_completion=6)
     steps = [[5, 0, 2], [1, 4, 3]]
-    whole = Rollout.distribute(scored, build_plan(scored, steps), ALONE, PAD)
-    of_three = build_plan(scored, steps, num_processes=3)
+    whole = Rollout.distribute(scored, plan_of(scored, steps), ALONE, PAD)
+    of_three = plan_of(scored, steps, num_processes=3)
     for process in range(3):
         mine = {row: whole.rows[row] for row, owner in of_three.owners().items() if owner == process}
         part = Rollout(of_three, mine, whole.padding_row)
         save_state({"num_processes": 3, "rollout": rollout_state(part)}, str(tmp_path), process)
 
     state = load_state(str(tmp_path), process=0)
-    of_two = replan(*plan_inputs_from_state(state["rollout"]), num_processes=2)
+    of_two = build_plan(*plan_inputs_from_state(state["rollout"]), num_processes=2)
     for process in range(2):
         restored = restore_rollout(str(tmp_path), state, of_two, process)
         mine = {row for row, owner in of_two.owners().items() if owner == process}
@@ -185,7 +187,7 @@ def test_rows_are_found_in_the_files_of_another_number_of_processes(tmp_path):
 
     state_path(str(tmp_path), process=2).unlink()
     with pytest.raises(CheckpointError, match=r"lacks \d rows of the rollout in use: .* its 3 processes are missing"):
-        restore_rollout(str(tmp_path), state, build_plan(scored, steps), process=0)
+        restore_rollout(str(tmp_path), state, plan_of(scored, steps), process=0)
 
 
 # Which checkpoint

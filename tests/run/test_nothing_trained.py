@@ -10,7 +10,7 @@ from huggingface_hub import HfApi
 from dapo_trl import DAPOTrainer
 from dapo_trl import train as train_module
 from dapo_trl.run.checkpoint import last_complete_checkpoint
-from dapo_trl.run.exit_codes import NOTHING_TRAINED
+from dapo_trl.run.early_end import NOTHING_TRAINED
 from dapo_trl.train import main
 
 from ..command import save_base, starts_low, write_recipe
@@ -53,9 +53,9 @@ def opposite(completion_ids, **kwargs):
     [
         (always_half, {}, "Every completion was judged 0.5. Check that the reward depends"),
         (always_wrong, {}, "Every completion was judged -1. The prompts are too hard, or"),
-        (always_none, {}, "The deciding reward returns None"),
-        (always_nan, {}, "The deciding reward returns None"),
-        (by_prompt, {}, "All completions of a prompt have the same deciding reward, whatever the prompt"),
+        (always_none, {}, "The filter reward returns None"),
+        (always_nan, {}, "The filter reward returns None"),
+        (by_prompt, {}, "All completions of a prompt have the same filter reward, whatever the prompt"),
         (always_half, OFF, "In the last rollout every reward is 0.5, so that no completion is better"),
         (always_none, OFF, "In the last rollout no reward function scored any completion"),
         (always_nan, OFF, "In the last rollout no reward function scored any completion"),
@@ -146,7 +146,7 @@ def recipe(base, tmp_path):
     ("reward", "fields", "reason"),
     [
         ("always_half", {}, "Every completion was judged 0.5."),
-        ("always_none", {}, "The deciding reward returns None"),
+        ("always_none", {}, "The filter reward returns None"),
         ("always_half", OFF, "In the last rollout every reward is 0.5"),
         ("always_wrong", {"save_strategy": "no"}, "Every completion was judged -1."),
     ],

@@ -12,7 +12,8 @@ import psutil
 import pytest
 import torch
 
-from dapo_trl.run.preemption import EXIT_CODE, MARKER
+from dapo_trl.run.early_end import PREEMPTED
+from dapo_trl.run.preemption import MARKER
 from tests.command import save_model, write_problems, write_recipe
 from tests.distributed.launcher import ENVIRONMENT, ROOT, assert_success, run
 
@@ -51,7 +52,7 @@ def outcomes(tmp_path_factory):
 @pytest.mark.parametrize("name", POINTS)
 def test_same_weights_after_sigterm(name, outcomes):
     outcome = outcomes[name]
-    assert outcome["exit_codes"] == [EXIT_CODE, 0]
+    assert outcome["exit_codes"] == [PREEMPTED, 0]
     assert outcome["checkpoints"] == [f"checkpoint-{CHECKPOINTS[name]}", "checkpoint-7"]
     assert torch.equal(outcome["weights"], outcomes["in peace"]["weights"])
 

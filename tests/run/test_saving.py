@@ -34,7 +34,7 @@ def weights_of(checkpoint: Path) -> dict[str, torch.Tensor]:
 
 
 class Scores:
-    """The deciding reward; evaluations get [`REWARDS_OF_EVALUATION`] in turn."""
+    """The filter reward; evaluations get [`REWARDS_OF_EVALUATION`] in turn."""
 
     __name__ = "scores"
 

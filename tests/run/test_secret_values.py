@@ -26,7 +26,7 @@ from dapo_trl.commands import model_card, report
 from dapo_trl.commands.command_line import errors_in_one_line
 from dapo_trl.commands.recipe_parser import RecipeParser
 from dapo_trl.hub.recipe import save_recipe
-from dapo_trl.monitoring import MetricsFileCallback
+from dapo_trl.monitoring.logs import MetricsFileCallback
 from dapo_trl.run import secret_values
 from dapo_trl.run.secret_values import (
     NOT_PUBLISHED,

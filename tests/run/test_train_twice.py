@@ -1,4 +1,4 @@
-"""`train()` begins afresh: the second one is the first one of a new trainer with these weights."""
+"""`train()` begins from scratch: the second one is the first one of a new trainer with these weights."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ from transformers import TrainerCallback
 
 from dapo_trl import DAPOTrainer
 from dapo_trl.monitoring import read_metrics
-from dapo_trl.sampling import ShortageError
+from dapo_trl.sampling.refill import ShortageError
 
 from ..helpers import build, correct, prompt_dataset, tiny_model, weights
 
@@ -179,7 +179,7 @@ def test_resuming_after_a_train(step, tmp_path):
 
 
 def test_preempted_at_the_step_at_which_the_run_before_saved(tmp_path):
-    """Its checkpoint is of the other run: it is written anew."""
+    """Its checkpoint is of the other run: it is written again."""
     config = {"output_dir": str(tmp_path), "save_strategy": "steps", "save_steps": 3, "max_steps": 3}
     callback = After(3, preempt)
     trainer = new_trainer(config, callbacks=[callback])

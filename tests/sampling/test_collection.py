@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from dapo_trl.sampling import GroupPool, Outcome
 from dapo_trl.sampling.collection import (
     Collection,
     GeneratedRow,
@@ -16,6 +15,8 @@ from dapo_trl.sampling.collection import (
     padding_completion,
     rows_to_columns,
 )
+from dapo_trl.sampling.groups import Outcome
+from dapo_trl.sampling.refill import GroupPool
 
 
 ONE_PROCESS = SimpleNamespace(process_index=0, num_processes=1)
@@ -61,10 +62,6 @@ def test_rejected_rows_are_let_go_unless_the_table_wants_them():
         (2, {"dynamic_sampling": "all_wrong"}),
         (3, {"dynamic_sampling": "all_wrong"}),
     ]
-
-
-def test_completion_metrics_cover_all_calls():
-    assert collect()[0].completion_metrics() == {"completions/max_length": 3, "completions/clipped_ratio": 0}
 
 
 def test_collected_batch_holds_the_kept_rows_in_draw_order():
@@ -115,15 +112,10 @@ def test_generated_rows():
     assert second == GeneratedRow({"prompt": "q"}, [2], [4], "b", None, [-2.0], {"answer": 5})
 
 
-def test_columns_to_rows():
-    assert columns_to_rows({"answer": [1, 2], "unit": ["m", None]}, 2) == [
-        {"answer": 1, "unit": "m"},
-        {"answer": 2, "unit": None},
-    ]
+def test_columns_and_rows():
+    rows = [{"answer": 1, "unit": "m"}, {"answer": 2, "unit": None}]
+    assert columns_to_rows({"answer": [1, 2], "unit": ["m", None]}, 2) == rows
     assert columns_to_rows({}, 2) == [{}, {}]
-
-
-def test_rows_to_columns_fills_gaps():
     assert rows_to_columns([{"a": 1}, {"b": 2}, {"a": 3}]) == {"a": [1, None, 3], "b": [None, 2, None]}
 
 

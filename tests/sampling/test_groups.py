@@ -1,11 +1,11 @@
-"""Outcomes of groups, judged by the deciding reward (DAPO Eq. 11)."""
+"""Outcomes of groups, judged by the filter reward (DAPO Eq. 11)."""
 
 import math
 
 import pytest
 import torch
 
-from dapo_trl.sampling import Outcome, group_outcomes, informative_groups, is_graded, outcome_shares
+from dapo_trl.sampling.groups import Outcome, group_outcomes, is_graded, outcome_shares
 
 
 NAN = math.nan
@@ -82,12 +82,11 @@ def test_shares_without_a_threshold():
 
 
 def test_groups_are_judged_one_by_one():
-    deciding = torch.tensor([[1.0, -1.0], [1.0, 1.0], [-1.0, -1.0], [NAN, 1.0], [-1.0, 1.0]])
-    assert group_outcomes(deciding) == ["informative", "all_correct", "all_wrong", "unscorable", "informative"]
-    assert informative_groups(deciding).tolist() == [True, False, False, False, True]
+    values = torch.tensor([[1.0, -1.0], [1.0, 1.0], [-1.0, -1.0], [NAN, 1.0], [-1.0, 1.0]])
+    assert group_outcomes(values) == ["informative", "all_correct", "all_wrong", "unscorable", "informative"]
 
 
 @pytest.mark.parametrize("shape", [(4,), (2, 2, 2), (3, 1)])
 def test_a_group_needs_two_completions(shape):
-    with pytest.raises(ValueError, match=r"deciding has shape .*\(P, G\) with G >= 2"):
+    with pytest.raises(ValueError, match=r"values has shape .*\(P, G\) with G >= 2"):
         group_outcomes(torch.zeros(shape))

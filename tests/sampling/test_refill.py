@@ -4,17 +4,17 @@ import math
 
 import pytest
 
-from dapo_trl.sampling import (
+from dapo_trl.sampling.groups import Outcome
+from dapo_trl.sampling.refill import (
     AcceptanceRate,
     GroupPool,
     Hints,
-    Outcome,
     ShortageError,
     check_filled,
     equal_share_multiple,
     round_size,
+    shortage_message,
 )
-from dapo_trl.sampling.refill import shortage_message
 
 
 GOOD, RIGHT, WRONG, NONE = Outcome.INFORMATIVE, Outcome.ALL_CORRECT, Outcome.ALL_WRONG, Outcome.UNSCORABLE
@@ -79,11 +79,15 @@ def test_equal_share_multiple(num_generations, num_processes, expected):
     assert equal_share_multiple(num_generations, num_processes) == expected
 
 
-def filled_pool() -> GroupPool:
-    pool = GroupPool(size=3)
-    pool.add_round([GOOD, WRONG, GOOD, RIGHT])
-    pool.add_round([NONE, GOOD, GOOD])
+def pool_of(size: int, *rounds: list[Outcome]) -> GroupPool:
+    pool = GroupPool(size)
+    for outcomes in rounds:
+        pool.add_round(outcomes)
     return pool
+
+
+def filled_pool() -> GroupPool:
+    return pool_of(3, [GOOD, WRONG, GOOD, RIGHT], [NONE, GOOD, GOOD])
 
 
 def test_pool_accepts_in_draw_order_while_there_is_room():
@@ -123,10 +127,7 @@ def check(pool: GroupPool, is_partial_allowed: bool = True, min_groups: int = 1)
 
 
 def partial_pool() -> GroupPool:
-    pool = GroupPool(size=5)
-    pool.add_round([GOOD, WRONG, WRONG])
-    pool.add_round([GOOD, RIGHT, NONE, WRONG])
-    return pool
+    return pool_of(5, [GOOD, WRONG, WRONG], [GOOD, RIGHT, NONE, WRONG])
 
 
 @pytest.mark.parametrize("is_partial_allowed", [True, False])
@@ -154,53 +155,32 @@ def test_every_optimizer_step_needs_a_row():
         check(partial_pool(), min_groups=3)
 
 
-@pytest.mark.parametrize(
-    ("outcomes", "remedy"),
-    [
-        ([RIGHT, RIGHT, WRONG], "too easy for the model: use harder ones"),
-        ([WRONG, WRONG, RIGHT], "too hard, or the reward cannot read the answers"),
-        ([NONE, NONE, RIGHT], "returns None: check the data set's gold answers"),
-        ([GOOD, GOOD], "Use a larger data set"),
-    ],
-)
-def test_a_shortage_names_the_remedy(outcomes, remedy):
-    pool = GroupPool(size=4)
-    pool.add_round(outcomes)
-    assert remedy in shortage_message(pool, max_rounds=1, num_prompts=9)
+NO_HINTS = Hints()
 
 
 @pytest.mark.parametrize(
-    ("outcome", "hints", "remedy", "not_said"),
+    ("outcomes", "hints", "remedy", "not_said"),
     [
-        (RIGHT, Hints(constant=0.5), "Every completion was judged 0.5. Check that the reward depends", "too"),
-        (RIGHT, Hints(frac_truncated=0.9), "too easy for the model", "cut off"),
-        (
-            WRONG,
-            Hints(constant=-1.0),
-            "judged -1. The prompts are too hard, or the reward cannot",
-            "raise max",
-        ),
-        (
-            WRONG,
-            Hints(frac_truncated=0.6),
-            "60% of the completions are cut off before they reach an answer",
-            "too hard",
-        ),
-        (WRONG, Hints(constant=0.0, frac_truncated=1.0), "judged 0. 100% of the completions", "too"),
-        (WRONG, Hints(frac_truncated=0.5), "too hard, or the reward", "cut off"),
-        (NONE, Hints(constant=1.0), "names a reward for every task", "too"),
+        ([RIGHT, RIGHT, WRONG], NO_HINTS, "too easy for the model: use harder ones", "too hard"),
+        ([WRONG, WRONG, RIGHT], NO_HINTS, "too hard, or the reward cannot read the answers", "too easy"),
+        ([NONE, NONE, RIGHT], NO_HINTS, "returns None: check the data set's reference answers", "too"),
+        ([GOOD, GOOD], NO_HINTS, "Use a larger data set", "too"),
+        ([RIGHT] * 2, Hints(constant=0.5), "Every completion was judged 0.5. Check that the reward depends", "too"),
+        ([RIGHT] * 2, Hints(frac_truncated=0.9), "too easy for the model", "cut off"),
+        ([WRONG] * 2, Hints(constant=-1.0), "judged -1. The prompts are too hard, or the reward cannot", "raise max"),
+        ([WRONG] * 2, Hints(frac_truncated=0.6), "60% of the completions are cut off before they reach", "too hard"),
+        ([WRONG] * 2, Hints(0.0, frac_truncated=1.0), "judged 0. 100% of the completions", "too"),
+        ([WRONG] * 2, Hints(frac_truncated=0.5), "too hard, or the reward", "cut off"),
+        ([NONE] * 2, Hints(constant=1.0), "names a reward for every task", "too"),
     ],
 )
-def test_a_shortage_tells_its_causes_apart(outcome, hints, remedy, not_said):
-    pool = GroupPool(size=4)
-    pool.add_round([outcome, outcome])
-    message = shortage_message(pool, max_rounds=1, num_prompts=9, hints=hints)
+def test_a_shortage_tells_its_causes_apart(outcomes, hints, remedy, not_said):
+    message = shortage_message(pool_of(4, outcomes), max_rounds=1, num_prompts=9, hints=hints)
     assert remedy in message
     assert not_said not in message.split("are used up.")[1].split("Raising max_rounds")[0]
 
 
 def test_a_shortage_names_its_reason():
-    pool = GroupPool(size=4)
-    pool.add_round([GOOD, WRONG])
+    pool = pool_of(4, [GOOD, WRONG])
     assert "max_rounds=1 rounds are used up" in shortage_message(pool, max_rounds=1, num_prompts=2)
     assert "has drawn the whole data set (2 prompts)" in shortage_message(pool, max_rounds=2, num_prompts=2)

@@ -48,7 +48,7 @@ def kept_prompts(trainer: DAPOTrainer, step: int = 1) -> list[str]:
     ],
 )
 def test_only_informative_groups_are_trained_on(dropped, reason):
-    second = ["3", "33", "3", "1"]  # differs in the deciding reward, all above zero
+    second = ["3", "33", "3", "1"]  # differs in the filter reward, all above zero
     config = {"log_completions": True, "correct_threshold": 0.0}
     trainer = train_on([dropped, MIXED, second, dropped, dropped], config)
     assert kept_prompts(trainer) == ["p01"] * 4 + ["p02"] * 4
@@ -138,7 +138,7 @@ def test_evaluation_has_a_place_in_the_table():
     assert "evaluation" in fates
 
 
-def test_the_deciding_reward_filters_although_the_shaped_reward_varies():
+def test_the_filter_reward_decides_although_the_shaped_reward_varies():
     # Completions of 8 and more tokens are punished: the wrong ones differ in their total reward, but teach nothing.
     shaped = {"soft_punish_cache": 12, "log_completions": True}
     varying = ["W", "W" * 8, "W" * 12, "W" * 15]
@@ -274,14 +274,14 @@ def test_overlong_fraction_without_dynamic_sampling():
 
 
 def alarms(caplog) -> list[str]:
-    return [record.message for record in caplog.records if "deciding reward" in record.message]
+    return [record.message for record in caplog.records if "filter reward" in record.message]
 
 
-def test_a_constant_deciding_reward_raises_the_alarm(caplog):
+def test_a_constant_filter_reward_raises_the_alarm(caplog):
     groups = [["W", "WW", "W" * 9, "W"]] * 4
     train_on(groups, {"soft_punish_cache": 12, "max_rounds": 1})
     (alarm,) = alarms(caplog)
-    assert "The deciding reward 'deciding' is -1.0 for all completions of this rollout" in alarm
+    assert "The filter reward 'deciding' is -1.0 for all completions of this rollout" in alarm
     assert "dynamic_sampling_metric" in alarm
 
 

@@ -64,7 +64,7 @@ def test_without_a_threshold_no_accuracy_is_shown(off, caplog, capsys):
     assert "dynamic_sampling/frac_all_equal" in logs and "dynamic_sampling/acceptance_rate" in logs
     assert "accuracy" not in capsys.readouterr().out
     (warning,) = warnings_of(caplog)
-    assert "The deciding reward 'deciding' is graded (0.2, 0.7, " in warning and "Set correct_threshold" in warning
+    assert "The filter reward 'deciding' is graded (0.2, 0.7, " in warning and "Set correct_threshold" in warning
     if not off:
         assert fates(trainer)["p00"] == "all_equal"
 

@@ -5,7 +5,7 @@ import torch
 from datasets import Dataset
 
 from dapo_trl import DAPOTrainer
-from dapo_trl.batching import loss_mask
+from dapo_trl.batching.padding import loss_mask
 from tests.helpers import ScriptedRollouts, largest_difference, tiny_model, train, weights
 
 

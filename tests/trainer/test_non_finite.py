@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 from trl import GRPOTrainer
 
 from dapo_trl import DAPOTrainer
-from dapo_trl.monitoring import NonFiniteWeightsError, non_finite_parameters, non_finite_step
+from dapo_trl.monitoring.finite import NonFiniteWeightsError, non_finite_parameters, non_finite_step
 from tests.helpers import ScriptedRollouts, build, spare_garbage_collection, tiny_model, train, weights
 from tests.non_finite import NonFiniteLoss, SpoiltWeights
 

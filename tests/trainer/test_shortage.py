@@ -9,7 +9,7 @@ from transformers import TrainerCallback
 
 from dapo_trl import DAPOTrainer
 from dapo_trl.run.checkpoint import last_complete_checkpoint, load_state
-from dapo_trl.sampling import ShortageError
+from dapo_trl.sampling.refill import ShortageError
 
 from ..helpers import build, largest_difference, tiny_model, train, weights
 from ..scripted_groups import (

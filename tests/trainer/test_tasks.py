@@ -12,7 +12,7 @@ from dapo_trl import DAPOConfig, DAPOTrainer
 from dapo_trl.checks.returned_rewards import RewardValueError
 from dapo_trl.commands.recipe_parser import RecipeParser
 from dapo_trl.reporting.samples import disagreements
-from dapo_trl.sampling import deciding_values
+from dapo_trl.sampling.groups import filter_values
 
 from ..helpers import train, weights
 from ..scripted_groups import ALL_RIGHT, ALL_WRONG, MIXED, ScriptedGroups, deciding, prompts_of, read_table
@@ -54,15 +54,15 @@ def warnings_with(caplog, text: str) -> list[str]:
     return [record.message for record in caplog.records if text in record.message]
 
 
-# The deciding value of a row
+# The filter value of a row
 
 
 def test_the_first_listed_reward_that_scores_a_row_decides():
     rewards = torch.tensor([[1.0, NAN, 5.0], [NAN, -1.0, 5.0], [0.5, 0.25, 5.0], [NAN, NAN, 5.0]])
-    assert deciding_values(rewards, [0, 1]).tolist()[:3] == [1.0, -1.0, 0.5]
-    assert deciding_values(rewards, [1, 0]).tolist()[:3] == [1.0, -1.0, 0.25]
-    assert deciding_values(rewards, [0, 1])[3].isnan()
-    assert deciding_values(rewards, [2]).tolist() == [5.0] * 4
+    assert filter_values(rewards, [0, 1]).tolist()[:3] == [1.0, -1.0, 0.5]
+    assert filter_values(rewards, [1, 0]).tolist()[:3] == [1.0, -1.0, 0.25]
+    assert filter_values(rewards, [0, 1])[3].isnan()
+    assert filter_values(rewards, [2]).tolist() == [5.0] * 4
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_groups_of_both_tasks_are_trained_on(caplog):
     assert record["frac_correct"] == 0.5  # 4 * 0 + 2 + 2 + 4 of 16
     assert record["rewards/math_task/mean"] == -0.5  # -1 * 4 and 0
     assert record["rewards/code_task/mean"] == 0.5
-    assert not warnings_with(caplog, "deciding rewards") and not warnings_with(caplog, "unscorable")
+    assert not warnings_with(caplog, "filter rewards") and not warnings_with(caplog, "unscorable")
 
     # The same as one function that scores everything.
     alone = train_on([ALL_WRONG, MIXED, MIXED, ALL_RIGHT], reward_funcs=deciding)
@@ -128,8 +128,8 @@ def test_a_missing_name_is_told_in_the_first_rollout(caplog):
     config = {"dynamic_sampling_metric": "math_task", "max_steps": 2, "soft_punish_cache": 4}
     trainer = train_on([MIXED] * 12, config)
     assert Counter(fates(trainer).values())["unscorable"] > 0
-    (warning,) = warnings_with(caplog, "The deciding rewards")
-    assert "The deciding rewards ['math_task'] return None for " in warning
+    (warning,) = warnings_with(caplog, "The filter rewards")
+    assert "The filter rewards ['math_task'] return None for " in warning
     assert "['code_task'] score them" in warning
     assert "(dynamic_sampling_metric: [math_task, code_task])" in warning
     (alarm,) = warnings_with(caplog, "groups are unscorable")
@@ -145,7 +145,7 @@ def test_it_is_told_without_dynamic_sampling_too(caplog):
 
 def test_what_no_function_scores_is_the_alarms_affair(caplog):
     train_on([MIXED] * 4, {"dynamic_sampling_metric": "math_task"}, reward_funcs=[math_task])
-    assert not warnings_with(caplog, "The deciding rewards")
+    assert not warnings_with(caplog, "The filter rewards")
     assert len(warnings_with(caplog, "groups are unscorable")) == 1
 
 
@@ -176,7 +176,7 @@ def test_the_best_of_nothing_is_an_error():
     config = {"eval_strategy": "steps", "eval_steps": 1, "num_generations_eval": 4}
     config |= {"save_strategy": "steps", "save_steps": 1, "load_best_model_at_end": True}
     config |= {"dynamic_sampling_metric": "code_task"}
-    message = r"metric_for_best_model='eval_avg@4' is unknown: the deciding rewards \['code_task'\] return None"
+    message = r"metric_for_best_model='eval_avg@4' is unknown: the filter rewards \['code_task'\] return None"
     with pytest.raises(RewardValueError, match=message):
         train_on([MIXED] * 8, config, eval_dataset=prompts_of({4: MIXED, 6: MIXED}))
 

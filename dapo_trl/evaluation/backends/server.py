@@ -17,13 +17,7 @@ _MAX_DELAY = 60.0
 
 
 def sample_from_server(config: EvaluateConfig, requests: Sequence[Request], save: Save) -> None:
-    """
-    Samples a completion for every request. `OPENAI_API_KEY` of the environment is sent if it is set.
-
-    Raises:
-        ConnectionError: if a request fails for good, with the server's answer; what is done is saved.
-        ServerInUseError: if a run trains with the server.
-    """
+    """Samples all requests, with `OPENAI_API_KEY`; a ConnectionError if one fails for good."""
     assert config.server_url is not None  # checked with the settings
     check_unused(config.server_url.rstrip("/").removesuffix("/v1"))
     try:

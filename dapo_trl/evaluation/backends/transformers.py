@@ -25,15 +25,9 @@ from ..model import ModelFiles
 
 class SeededSampling(LogitsProcessor):
     r"""
-    Makes the most likely token of every row a sample, by the Gumbel-max trick (https://huggingface.co/papers/1611.01144):
+    Gumbel-max sampling (https://huggingface.co/papers/1611.01144), where every row draws from its own generator:
 
     $$ \arg\max_v (z_v - \log E_v) \sim \mathrm{softmax}(z), \qquad E_v \sim \mathrm{Exp}(1) $$
-
-    Every row draws from a generator of its own, so that a completion does not depend on the rows beside it.
-
-    Args:
-        seeds (`list[int]` of length B): of the rows.
-        device (`torch.device`): where the scores are.
     """
 
     def __init__(self, seeds: Sequence[int], device: torch.device):
@@ -71,7 +65,6 @@ class TransformersSampler:
         )
 
     def sample(self, requests: Sequence[Request], save: Save) -> None:
-        """Samples a completion for every request."""
         for batch in batches(requests, self.config.batch_size):
             for request, completion in zip(batch, self._generate(batch), strict=True):
                 save(request, completion)

@@ -15,12 +15,7 @@ _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 def sample_with_vllm(
     config: EvaluateConfig, files: ModelFiles, tokenizer: str, requests: Sequence[Request], save: Save
 ) -> None:
-    """
-    Samples a completion for every request.
-
-    Raises:
-        ImportError: if vLLM, which is not among the requirements of this package, is not installed.
-    """
+    """Samples a completion for every request; an ImportError if vLLM is not installed."""
     try:
         from vllm import LLM, SamplingParams
         from vllm.lora.request import LoRARequest
