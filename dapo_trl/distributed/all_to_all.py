@@ -29,9 +29,7 @@ def assert_agreement(values: dict[str, int], accelerator: Accelerator) -> None:
 
 
 def all_to_all(outgoing: list[list[Any]], accelerator: Accelerator) -> list[Any]:
-    """
-    Sends `outgoing[r]`, objects with tensors on the CPU, to each process r; returns those for this one, by sender.
-    """
+    """A collective: sends `outgoing[r]`, with tensors on the CPU, to process r; returns what is for this one."""
     if accelerator.num_processes == 1:
         return list(outgoing[0])
     rank, device = accelerator.process_index, accelerator.device

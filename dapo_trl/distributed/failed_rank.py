@@ -37,10 +37,9 @@ def _is_alive_with_rank(process: psutil.Process) -> bool:
 @contextlib.contextmanager
 def failing_after_other_ranks() -> Iterator[None]:
     """
-    Holds back an error that is there because another process of this machine is gone. A launcher reports what it sees
-    first: the process that waited in a collective fails at once when the other one dies, and the cause would be hidden
-    behind its consequence. The launcher ends this process while it waits. An error of this process's own is passed on
-    after [`NOTICE_SECONDS`].
+    Holds back an error that is there because another process of this machine is gone: a launcher reports what it sees
+    first, and the cause would be hidden behind its consequence. The launcher ends this process while it waits. An
+    error of its own is passed on after [`NOTICE_SECONDS`].
     """
     try:
         yield
@@ -56,9 +55,8 @@ def failing_after_other_ranks() -> Iterator[None]:
 
 def follow_launcher() -> None:
     """
-    From here on, this process ends as on SIGTERM when the `accelerate launch` that started it is gone, which passes no
-    signal on with one process and neither DeepSpeed nor FSDP: the process would be left behind, and keep its GPU. A
-    parent of another kind may end as it likes, such as the shell of `nohup python -m dapo_trl.train ... &`.
+    This process ends as on SIGTERM when the `accelerate launch` that started it is gone, which passes no signal on
+    with one process and neither DeepSpeed nor FSDP. Another parent may end as it likes, such as a shell after `nohup`.
     """
     parent = psutil.Process().parent()
     if parent is not None and is_accelerate(parent.cmdline()):

@@ -69,10 +69,9 @@ def sample_without_ended_rows(
     **model_kwargs,
 ) -> torch.Tensor:
     """
-    A `custom_generate` of `generate`: Transformers' sampling, interrupted whenever enough rows have ended, and
-    continued with the others. Takes prompts `(B, T)`, padded on the left; returns `(B, T + L)`, padded on the right.
-    Every row meets the same processors, criteria and past as in the whole batch: the distribution of its tokens is the
-    same, up to rounding. The random numbers are others, since fewer are drawn.
+    A `custom_generate` of `generate`: prompts `(B, T)`, padded on the left, become `(B, T + L)`, padded on the right.
+    Transformers' sampling is interrupted whenever enough rows have ended, and continued with the others. The
+    distribution of a row's tokens is that of the whole batch, up to rounding; the random numbers are others.
     """
     sample = functools.partial(model._sample, logits_processor=logits_processor, generation_config=generation_config)
     if not can_drop_rows(model, input_ids, generation_config, model_kwargs):
@@ -113,10 +112,7 @@ def keep_rows_of_processors(processors: LogitsProcessorList, kept: torch.Tensor)
 
 
 def can_drop_rows(
-    model: Any,
-    input_ids: torch.Tensor,
-    generation_config: GenerationConfig,
-    model_kwargs: dict[str, Any],
+    model: Any, input_ids: torch.Tensor, generation_config: GenerationConfig, model_kwargs: dict[str, Any]
 ) -> bool:
     """Whether everything that holds an entry for each row is known, and rows can be taken out of it."""
     cache = model_kwargs.get("past_key_values")

@@ -50,7 +50,6 @@ REFUSED = {
         "do_sample": (True, "all completions of a prompt would be the same, so that no group carries a gradient"),
         "num_beams": (1, "completions would be searched for instead of sampled from the policy"),
         "num_return_sequences": (1, "TRL repeats every prompt itself, num_generations times"),
-        "return_dict_in_generate": (False, "TRL expects tokens"),
         "max_length": (None, "max_completion_length bounds completions"),
         "max_time": (None, "the clock would cut completions off before max_completion_length, which rewards go by"),
         "forced_eos_token_id": (None, "a completion that is cut off would look like one that has ended"),
@@ -58,13 +57,11 @@ REFUSED = {
     },
     "vllm": {
         "stop": (None, f"{BY_TEXT}stop_token_ids takes them"),
-        "stop_strings": (None, f"{BY_TEXT}stop_token_ids takes them"),
         "eos_token_id": (None, "this is Transformers' name. vLLM calls further end tokens stop_token_ids"),
         "ignore_eos": (False, "completions would go on behind their end, and be trained on there"),
         "n": (None, "TRL asks for num_generations completions itself"),
         "seed": (None, "equal prompts would get equal completions. Groups of a server get theirs from the field seed"),
         "logprobs": (0, "TRL takes the first value for that of the sampled token"),
-        "echo": (False, "the prompt would be trained on as if it were generated"),
     },
 }
 

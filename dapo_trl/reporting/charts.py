@@ -21,20 +21,15 @@ SMOOTHED_FROM = 400  # rollouts from which on curves are smoothed
 
 # Settings of Matplotlib, for `matplotlib.rc_context`.
 STYLE: dict[Any, Any] = {
-    "axes.axisbelow": True,
-    "axes.formatter.limits": (-3, 6),
     "axes.grid": True,
     "axes.grid.axis": "y",
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlelocation": "left",
-    "axes.titlesize": 10,
     "axes.titleweight": "bold",
     "font.size": 8.5,
     "grid.color": "#e3e6ea",
-    "legend.columnspacing": 1.2,
     "legend.frameon": False,
-    "lines.linewidth": 1.3,
     "text.parse_math": False,  # runs may have a $ in their names
 }
 
@@ -63,27 +58,23 @@ def charts(panel: Panel, groups: dict[str, list[Run]]) -> list[Chart]:
 
 def curve(runs: list[Run], metric: str) -> pd.DataFrame:
     """
-    A metric's `mean`, `low` and `high` over the seeds that have it, by rollout. The band of a training metric
-    reaches from the smallest to the largest seed; that of an evaluation is its 95% interval over problems, the mean
-    over seeds; NaN where an evaluation has none, such as one of a single problem.
+    Columns `mean`, `low` and `high` of a metric by rollout, over the seeds that have it. The band of a training metric
+    reaches from the smallest to the largest seed, that of an evaluation is its 95% interval over problems: NaN where a
+    seed has none.
     """
     columns = ["rollout", metric, f"{metric}_low", f"{metric}_high"]
     is_evaluation = metric.startswith("eval_")
     tables = [run.evaluations if is_evaluation else run.training for run in runs]
     tables = [table.reindex(columns=columns).dropna(subset=metric) for table in tables]
-    if not is_evaluation:
-        tables = [table.assign(**{metric: _smooth(table[metric])}) for table in tables]
+    for table in tables:
+        if len(table) >= SMOOTHED_FROM and not is_evaluation:  # noise would hide where the curve goes
+            table[metric] = table[metric].rolling(len(table) // 100, min_periods=1).mean()
     by_rollout = pd.concat(tables).groupby("rollout")
     if is_evaluation:
         values = by_rollout.mean().where(by_rollout.count().eq(by_rollout.size(), axis="index"))
     else:
         values = by_rollout[metric].agg(["mean", "min", "max"])
     return values.set_axis(["mean", "low", "high"], axis="columns")
-
-
-def _smooth(values: pd.Series) -> pd.Series:
-    """A long curve as its rolling mean, because the noise of single rollouts would hide where it goes."""
-    return values if len(values) < SMOOTHED_FROM else values.rolling(len(values) // 100, min_periods=1).mean()
 
 
 def to_png(chart: Chart) -> bytes:
@@ -102,12 +93,10 @@ def to_png(chart: Chart) -> bytes:
 def draw(axes: Axes, chart: Chart) -> None:
     for number, (name, values) in enumerate(chart.curves.items()):
         if len(values):
-            marker = "o" if len(values) <= 12 else ""
+            color, marker = COLORS[number], "o" if len(values) <= 12 else ""
             label = name.lstrip("_")  # Matplotlib leaves names that begin so out of legends
-            axes.plot(values.index, values["mean"], color=COLORS[number], marker=marker, markersize=3, label=label)
-            axes.fill_between(
-                values.index, values["low"], values["high"], color=COLORS[number], alpha=0.16, linewidth=0
-            )
+            axes.plot(values.index, values["mean"], color=color, marker=marker, markersize=3, label=label)
+            axes.fill_between(values.index, values["low"], values["high"], color=color, alpha=0.16, linewidth=0)
     axes.set_title(chart.title)
     axes.set_xlabel("Rollout")
     axes.set_ylabel(chart.unit)

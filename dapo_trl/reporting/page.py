@@ -29,7 +29,6 @@ def write_report(groups: dict[str, list[Run]], output_dir: Path, title: str, eva
             f"{len(groups)} runs ({', '.join(groups)}) are more than can be told apart in one chart, {len(COLORS)}. "
             "Make several reports, or name the directories of seeds of one run <name>-seed<number>."
         )
-    tables = evaluation_tables(find_summaries(groups, evaluations))
     environment = Environment(
         loader=PackageLoader(__package__, "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -41,7 +40,7 @@ def write_report(groups: dict[str, list[Run]], output_dir: Path, title: str, eva
         figures=pd.DataFrame.from_dict({name: _figures(runs) for name, runs in groups.items()}, orient="index"),
         sections=_sections(groups, output_dir / PLOTS),
         smoothed_from=SMOOTHED_FROM,
-        tables=tables,
+        tables=evaluation_tables(find_summaries(groups, evaluations)),
         settings=settings_table(groups),
         samples=_samples(groups),
         plots=PLOTS,

@@ -1,6 +1,5 @@
 """Reads what runs have left in their output directories, and groups runs that are seeds of one setting."""
 
-import logging
 import os
 import re
 from dataclasses import dataclass
@@ -14,8 +13,6 @@ from ..monitoring import METRICS_FILE, read_metrics
 from ..monitoring.logs import is_training_log
 from ..run.settings_file import read_settings
 
-
-logger = logging.getLogger(__name__)
 
 _SEED = re.compile(r"[-_./ ]*seed[-_=]?\d+$", re.IGNORECASE)
 
@@ -48,10 +45,7 @@ def load_runs(paths: list[Path]) -> dict[str, list[Run]]:
     run_names, group_names = _short_names(paths), _short_names(parents)
     groups: dict[str, list[Run]] = {}
     for path, parent in zip(paths, parents, strict=True):
-        run = load_run(path, run_names[path])
-        if not run.settings:
-            logger.warning("%s has no settings.json, so its settings are unknown.", path)
-        groups.setdefault(group_names[parent], []).append(run)
+        groups.setdefault(group_names[parent], []).append(load_run(path, run_names[path]))
     return groups
 
 
@@ -65,7 +59,6 @@ def _short_names(paths: list[Path]) -> dict[Path, str]:
 
 
 def load_run(path: Path, name: str) -> Run:
-    """Reads one run."""
     if not (path / METRICS_FILE).is_file():
         raise ReportError(f"{path} has no {METRICS_FILE}. Give the output_dir of a run that has logged something.")
     logs = read_metrics(path)

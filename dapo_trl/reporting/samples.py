@@ -55,7 +55,6 @@ def last_table(folder: Path) -> pd.DataFrame | None:
 
 
 def _kinds(table: pd.DataFrame, settings: dict[str, Any]) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Kinds of samples, rare ones first, with their rows, the most telling one first."""
     yield "Verifier and text disagree", disagreements(table, settings)
     if "is_truncated" in table:
         yield "Truncated", table[table["is_truncated"].eq(True)]

@@ -79,7 +79,6 @@ def _texts(name: str, runs: list[Run]) -> str:
 
 
 def _text(value: Any) -> str:
-    """About as it would stand in a recipe."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
@@ -98,14 +97,11 @@ def find_summaries(groups: dict[str, list[Run]], given: list[Path]) -> list[tupl
     for path in given:
         summary = read_summary(path)
         summaries.append((Path(summary["model"]["name"]).name, summary))
-    known = {path.resolve() for path in given}
     for run in (run for runs in groups.values() for run in runs):
         paths = sorted(
             run.path.glob("checkpoint-*/evaluation/summary-*.json"), key=lambda path: (len(str(path)), path)
         )
         for path in [*paths, *sorted(run.path.glob("evaluation/summary-*.json"))]:
-            if path in known:
-                continue
             checkpoint = path.parent.parent.name if path in paths else ""
             try:
                 summaries.append((f"{run.name} {checkpoint}".strip(), read_summary(path)))

@@ -2,10 +2,9 @@
 Keeps access tokens, keys and passwords out of everything that a run writes.
 
 Secrets are known by their *values*: those of settings and environment variables whose name says so, at any depth; user
-and password in an address; the stored login of the Hub. A value is masked wherever it stands, as it is or as JSON,
-Python, HTML and addresses spell it: from 8 characters on anywhere, from 4 on as a word of its own. Shorter and
-ordinary ones (see `_ORDINARY`), and paths of files that exist, are masked only as the value of a setting with such a
-name: elsewhere they tell nothing, and masking them would make a text unreadable.
+and password in an address; the login of the Hub. A value is masked as it is or as JSON, Python, HTML and addresses
+spell it: from 8 characters on anywhere, from 4 on as a word of its own. Shorter and ordinary ones (see `_ORDINARY`),
+and paths that exist, only under such a name: masking them elsewhere would make a text unreadable.
 """
 
 import base64
@@ -139,17 +138,11 @@ def _map_texts(value: Any, change: Callable[[str, bool], str], is_secret: bool =
     if isinstance(value, dict):
         return {name: _map_texts(item, change, is_secret or is_secret_name(str(name))) for name, item in value.items()}
     if type(value) in (list, tuple):
-        before = ["", *value]
-        return type(value)(
-            _map_texts(item, change, is_secret or _is_secret_flag(before[i])) for i, item in enumerate(value)
-        )
+        is_flag = [isinstance(word, str) and word.startswith("--") and is_secret_name(word) for word in ("", *value)]
+        return type(value)(_map_texts(item, change, is_secret or is_flag[i]) for i, item in enumerate(value))
     if type(value) is str or (type(value) is int and is_secret):  # not the members of an enumeration
         return change(str(value), is_secret)
     return value
-
-
-def _is_secret_flag(word: Any) -> bool:
-    return isinstance(word, str) and word.startswith("--") and is_secret_name(word)
 
 
 def _parse_dict(text: str) -> dict | None:

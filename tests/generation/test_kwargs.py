@@ -218,7 +218,6 @@ REFUSED = {
         "do_sample": (False, "would be the same"),
         "num_beams": (4, "searched for instead of sampled"),
         "num_return_sequences": (2, "TRL repeats every prompt"),
-        "return_dict_in_generate": (True, "TRL expects tokens"),
         "max_new_tokens": (5, "contradicts max_completion_length=16.*Set max_completion_length to 5"),
         "max_length": (50, "max_completion_length bounds"),
         "max_time": (1.0, "the clock"),
@@ -236,7 +235,6 @@ REFUSED = {
     },
     "vllm": {
         "stop": (["a"], "no end token.*stop_token_ids takes them"),
-        "stop_strings": (["a"], "no end token.*stop_token_ids takes them"),
         "eos_token_id": (5, "Transformers' name.*stop_token_ids"),
         "stop_token_ids": ([True], "given by number"),
         "ignore_eos": (True, "behind their end"),
@@ -244,7 +242,6 @@ REFUSED = {
         "max_tokens": (5, "contradicts max_completion_length=16"),
         "temperature": (0.5, "contradicts temperature=0.8"),
         "logprobs": (5, "the first value for that of the sampled token"),
-        "echo": (True, "as if it were generated"),
         "prompt_logprobs": (1, "is unknown, or not made for training.*stop_token_ids"),
         "stream": (True, "is unknown, or not made for training"),
         "pad_token_id": (0, "is unknown, or not made for training"),
@@ -276,7 +273,7 @@ def test_what_changes_nothing_is_taken():
     same = {"temperature": 0.8, "top_p": 0.9, "max_new_tokens": 16, "num_beams": 1, "do_sample": True}
     assert config(**same).generation_kwargs == same
     config(use_vllm=True, temperature=0.8, max_tokens=16, ignore_eos=False, stop=[], logprobs=0)
-    config(min_p=0.0, return_dict_in_generate=False)
+    config(min_p=0.0, num_return_sequences=1)
     config(use_vllm=True, min_p=0.0)
     assert config(suppress_tokens=[5], min_new_tokens=2).generation_kwargs["suppress_tokens"] == [5]
 

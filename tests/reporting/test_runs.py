@@ -26,12 +26,6 @@ def test_directories_named_as_seeds_are_one_group(tmp_path, paths, expected):
     assert {name: [run.name for run in runs] for name, runs in groups.items()} == expected
 
 
-def test_unknown_settings_are_warned_of(tmp_path, caplog):
-    load_runs([rising_run(tmp_path / "known", [0.1]), write_run(tmp_path / "other", [training_log(1, reward=0.1)])])
-    (record,) = caplog.records
-    assert record.getMessage() == f"{tmp_path / 'other'} has no settings.json, so its settings are unknown."
-
-
 def test_logs_of_a_rollout_become_their_mean(tmp_path):
     logs = [
         {"step": 1, "rollout": 1, "loss": 0.1, "entropy": 0.2, "reward": 1.0, "note": "text"},

@@ -24,10 +24,10 @@ def merged_params(
 ) -> Iterator[tuple[str, torch.Tensor]]:
     r"""
     Names and values of the parameters that base model and adapters amount to, $W' = W + \frac{\alpha}{r} B A$.
-    Merging into the model, sending and unmerging would round the base weights twice at every call: in bfloat16 they
-    drift away. Here every weight is merged on the side, so that $W$ never changes and no more than one layer is held
-    twice; quantized weights are sent dequantized. `gather` makes parameters whole, on every process. A value never
-    changes once it is handed out: vLLM copies nothing before it has collected 1 GiB or everything.
+    Merging and unmerging the model would round the base weights twice at every call: in bfloat16 they drift away. Here
+    every weight is merged on the side: $W$ never changes, and no more than one layer is held twice. Quantized weights
+    are sent dequantized. `gather` makes parameters whole, on every process. A value never changes once it is handed
+    out: vLLM copies nothing before it has collected 1 GiB or everything.
     """
     sent = set()
     for name, module, layers in base_modules(model.get_base_model()):
@@ -47,9 +47,7 @@ def merged_params(
 def base_modules(
     module: Any, name: str = "", layers: tuple[AdapterLayer, ...] = ()
 ) -> Iterator[tuple[str, nn.Module, tuple[AdapterLayer, ...]]]:
-    """
-    Modules as without adapters or replaced by trained copies: base name, module, adapter layers around (outer first).
-    """
+    """Name in the base model, module, and its adapter layers (outermost first); trained copies replace originals."""
     adapter: Any = module
     if isinstance(module, BaseTunerLayer):
         yield from base_modules(adapter.base_layer, name, (*layers, module))
@@ -92,7 +90,8 @@ def check_adapters(model: nn.Module, mode: str) -> None:
     if not isinstance(model, PeftModel):
         return
     around = {module: layers for _, module, layers in base_modules(model) if layers}
-    without_merge = {type(layer).__name__ for layers in around.values() for layer in layers if not _can_merge(layer)}
+    adapter_types = {type(layer) for layers in around.values() for layer in layers}
+    without_merge = {kind.__name__ for kind in adapter_types if kind.merge is BaseTunerLayer.merge}
     if model.active_peft_config.is_prompt_learning or not around:
         without_merge.add(type(model.active_peft_config).__name__)
     if without_merge:
@@ -141,10 +140,6 @@ def restored_base_weights(model: nn.Module) -> Iterator[None]:
         with torch.no_grad():
             for parameter, kept in zip(parameters, copies, strict=True):
                 parameter.copy_(kept)
-
-
-def _can_merge(layer: BaseTunerLayer) -> bool:
-    return type(layer).merge is not BaseTunerLayer.merge
 
 
 def _kinds_besides_summands(layer: BaseTunerLayer) -> list[str]:

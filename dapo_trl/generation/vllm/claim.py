@@ -83,9 +83,7 @@ class Claim:
             atexit.register(self.release)
 
     def refuse_if_used(self, mark: str | None) -> None:
-        """
-        Refuses another run's mark if it is renewed while watched: nothing is compared with another machine's clock.
-        """
+        """Refuses another run's mark if it is renewed while watched: no other machine's clock is looked at."""
         if not self._is_of_another(mark):
             return
         logger.warning(
@@ -124,7 +122,6 @@ class Claim:
             logger.debug("The server at %s is gone before its mark is released.", self.url)
 
     def hold(self) -> None:
-        """Takes the server again if it was released."""
         if self.is_marked and not self.is_taken:
             self.take()
 

@@ -40,7 +40,6 @@ class GuardedClient:
         return getattr(self._client, name)
 
     def generate(self, **kwargs) -> dict[str, Any]:
-
         def generate():
             if self.group_seed is None:
                 output = self._client.generate(**kwargs)
@@ -72,9 +71,7 @@ class GuardedClient:
         self.attempt("Marking weights", self._claim.mark_weights)
 
     def score(self, ids: list[int]) -> tuple[list[int], list[list[float]]] | None:
-        """
-        The tokens that the server takes, and each engine's log-probabilities (nats) of all but the first, if it tells.
-        """
+        """The tokens that the server takes, and each engine's log-probabilities (nats) of all but the first."""
 
         def score():
             info = self._client.get_server_info()
@@ -117,7 +114,6 @@ class GuardedClient:
         self.attempt("Connecting", connect)
 
     def take_fault(self) -> str | None:
-        """What failed since the last call, if anything."""
         fault, self._fault = self._fault, None
         return fault
 
@@ -143,9 +139,7 @@ class GuardedClient:
 
 
 def limit_requests(session: Any, seconds: float) -> None:
-    """
-    Ends requests after a time, questions sooner, without TRL's own retries: they repeat half of a weight transfer.
-    """
+    """Ends requests after a time, questions sooner; TRL's own retries would repeat half of a weight transfer."""
     for prefix, adapter in list(session.adapters.items()):
         session.mount(prefix, type(adapter)(pool_maxsize=MAX_REQUESTS))
     request = session.request

@@ -31,10 +31,7 @@ EIGHT_BIT = 0.5  # Either for a model in 8 bits, whose layers round what goes in
 
 
 def tolerance(model: nn.Module, mixed_precision: str, by_dtype: dict[torch.dtype, float] = TOLERANCES) -> float:
-    """
-    How far the log-probabilities of server and trainer may be apart on average, in nats per token: by the type of the
-    fewest bits of those in which the model keeps its weights and computes.
-    """
+    """Allowed mean difference in nats per token: by the coarsest type that the model keeps weights or computes in."""
     parameters = list(model.parameters())
     if any(type(parameter).__name__ == "Int8Params" for parameter in parameters):
         return EIGHT_BIT

@@ -25,7 +25,6 @@ from .preflight import (
     ServerMismatchError,
     UnreachableError,
     check_server,
-    server_url,
     trainer_gpus,
     wait_for_server,
 )
@@ -54,17 +53,16 @@ class ServerError(EndOfRun):
 
 class Generation(VLLMGeneration):
     """
-    [`~trl.generation.vllm_generation.VLLMGeneration`] for runs of days.
+    TRL's generation with vLLM for runs of days.
 
-    In server mode the server is checked before TRL connects to it. A request that fails is repeated a bounded number
-    of times with growing pauses; before, the server is waited for, checked again, and gets the weights again, because
-    it may have been restarted. A restart is noticed even if no request fails: the weights that are sent carry a mark,
-    and an answer counts only if the server still bears it. The same mark keeps other runs away (see [`Claim`]). Every
-    group of completions is a request with a seed of its own (see [`group_seed`]). Every process takes part in
+    In server mode, the server is checked before TRL connects to it. A request that fails is repeated a bounded number
+    of times with growing pauses; before, the server is waited for, checked again, and gets the weights again. A
+    restart is noticed even if no request fails: the weights that are sent carry a mark, and an answer counts only if
+    the server still bears it. The same mark keeps other runs away (see [`Claim`]). Every process takes part in
     everything and learns of every fault, because sending weights gathers them.
 
-    `score` takes token ids and returns the trainer's log-probabilities from the second on, at temperature 1. With it,
-    what the server computes is compared after the first weights, and after every fault.
+    `score` gives the trainer's log-probabilities of token ids from the second on, at temperature 1, which the server's
+    are compared with after the first weights, and after every fault.
     """
 
     score: Callable[[list[int]], torch.Tensor] | None = None
@@ -74,7 +72,7 @@ class Generation(VLLMGeneration):
         self._args = args
         self._datasets = datasets
         self._global_step = global_step
-        self._url = server_url(args)
+        self._url = args.vllm_server_base_url or f"http://{args.vllm_server_host}:{args.vllm_server_port}"
         self._claim = Claim(self._url)
         self._requirements: Requirements | None = None
         self._is_connected = False
@@ -118,7 +116,6 @@ class Generation(VLLMGeneration):
             return self._repeated(partial(super().generate, *args, **kwargs))
 
     def release(self) -> None:
-        """Lets the next run have the server; what is sent later takes it again."""
         self._claim.release()
 
     @contextlib.contextmanager
@@ -154,9 +151,7 @@ class Generation(VLLMGeneration):
         self._is_compared = True
 
     def _repeated(self, operation: Callable[[], Result]) -> Result:
-        """
-        The result of an operation on the server, which is repeated; [`ServerError`] on every process if all fail.
-        """
+        """The result of an operation on the server, after retries; [`ServerError`] on every process if all fail."""
         num_retries = self._args.vllm_max_retries
         result = operation()
         for attempt in range(num_retries):
@@ -174,9 +169,7 @@ class Generation(VLLMGeneration):
         return result
 
     def _recover(self) -> None:
-        """
-        Waits for the server, checks it, sends the weights; if it is gone or another one, [`ServerError`] everywhere.
-        """
+        """Waits for the server, checks it, sends the weights; [`ServerError`] everywhere if it is another one."""
 
         def check_and_connect() -> Exception | None:
             error = self.vllm_client.attempt("Checking the server", self._find_mismatch)
@@ -223,7 +216,6 @@ class Generation(VLLMGeneration):
         )
 
     def _take_fault(self) -> str | None:
-        """What went wrong since the last call, on all processes."""
         return self._from_main_process(lambda: self.vllm_client.take_fault())
 
     def _from_main_process(self, function: Callable[[], Result]) -> Result:

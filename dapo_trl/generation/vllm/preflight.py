@@ -24,10 +24,6 @@ logger = logging.getLogger(__name__)
 PROBE_TIMEOUT = 30  # seconds that one question to the server may take
 NEWS_SECONDS = 30  # between two messages that the server is still waited for
 
-NO_ENDPOINTS = (
-    "It does not offer the endpoints that take new weights. Start it with VLLM_SERVER_DEV_MODE=1 in its environment."
-)
-
 BAD_ANSWERS = (httpx.HTTPError, json.JSONDecodeError)  # if there is no server, or no proper answer
 
 HINT = "`dapo-trl vllm-command --config <recipe>` prints a command that does all of it."
@@ -57,10 +53,6 @@ class Requirements:
 def http() -> httpx.Client:
     """For questions: made once, because it reads certificates; without connections that a restart would break."""
     return httpx.Client(timeout=PROBE_TIMEOUT, limits=httpx.Limits(max_keepalive_connections=0))
-
-
-def server_url(args: DAPOConfig) -> str:
-    return args.vllm_server_base_url or f"http://{args.vllm_server_host}:{args.vllm_server_port}"
 
 
 def check_weight_transfer(args: DAPOConfig) -> None:
@@ -116,7 +108,9 @@ def check_server(url: str, needed: Requirements) -> None:
     problems = _model_problems(served, needed)
     response = http().get(f"{url}/server_info?config_format=json")
     if response.status_code == 404:
-        problems.append(NO_ENDPOINTS)
+        problems.append(
+            "It offers no endpoints for new weights. Start it with VLLM_SERVER_DEV_MODE=1 in its environment."
+        )
     else:
         problems += _configuration_problems(url, response.raise_for_status().json(), needed)
     if problems:
@@ -172,7 +166,6 @@ def _configuration_problems(url: str, info: dict, needed: Requirements) -> list[
 
 
 def _shared_gpus(url: str, info: dict, gpus: tuple[str, ...]) -> list[str]:
-    """GPUs of this machine that both the server and the trainer use."""
     config = info["vllm_config"]
     host = urlparse(url).hostname or ""
     is_local = host in ("localhost", "0.0.0.0", "::1", socket.gethostname()) or host.startswith("127.")
