@@ -9,6 +9,7 @@ import transformers
 from accelerate.logging import get_logger
 from accelerate.utils import is_peft_model
 from peft import PeftModel, PromptLearningConfig
+from peft.tuners.tuners_utils import BaseTuner
 from torch import nn
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.integrations import is_deepspeed_zero3_enabled
@@ -21,14 +22,17 @@ from ..config import DAPOConfig
 
 logger = get_logger(__name__)
 
-# Learning rate below which adapters hardly learn: they need about ten times that of all weights.
 LEAST_ADAPTER_RATE = 5e-6
+"""Learning rate below which adapters hardly learn: they need about ten times that of all weights."""
 
-# Learning rate above which training all weights of a language model with a reward usually destroys it.
 LARGEST_FULL_RATE = 2e-5
+"""Learning rate above which training all weights of a language model with a reward usually destroys it."""
 
-LARGE_MODEL = 10**8  # parameters from which the usual rates hold
-USUAL_WEIGHT = 0.02  # size of a weight in a layer some thousand wide
+LARGE_MODEL = 10**8
+"""Parameters from which the usual rates hold."""
+
+USUAL_WEIGHT = 0.02
+"""Size of a weight in a layer some thousand wide."""
 
 
 WHY_OFF = (
@@ -40,16 +44,20 @@ WHY_OFF = (
 # Before anything is loaded
 
 
-def check_model(model: Any, trust_remote_code: bool = False) -> None:
-    """Refuses a model, as given to the trainer, that is not a causal language model, or lacks its weights."""
+def check_model(model: Any, processing_class: Any, trust_remote_code: bool = False) -> None:
+    """
+    Refuses a model, as given to the trainer, that is not a causal language model, or lacks what the trainer reads.
+    """
     if isinstance(model, str):
         _check_architecture(model, trust_remote_code)
         return
     base: Any = getattr(model, "_orig_mod", model)  # of torch.compile
+    if isinstance(base, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        raise TypeError(f"model is a {type(base).__name__}, but the trainer wraps models itself. Pass model.module.")
     if not isinstance(base, PreTrainedModel | PeftModel):
         raise TypeError(
-            f"model is {'None' if model is None else f'a {type(model).__name__}'}, but it must be the name or path of "
-            "a model, a PreTrainedModel, or a PeftModel of one."
+            f"model is {_described(model)}, but it must be the name or path of a model, a PreTrainedModel, or a "
+            "PeftModel of one."
         )
     base = base.get_base_model() if isinstance(base, PeftModel) else base
     if not base.can_generate() or base.config.is_encoder_decoder:
@@ -57,11 +65,21 @@ def check_model(model: Any, trust_remote_code: bool = False) -> None:
             f"model is a {type(base).__name__}, which is no causal language model. Load one with "
             "AutoModelForCausalLM.from_pretrained(...)."
         )
+    if base.generation_config is None:
+        raise ValueError(
+            "model.generation_config is None, but the trainer reads the end tokens there. Set it to "
+            "GenerationConfig.from_model_config(model.config)."
+        )
     # With FSDP, all processes but the first may begin without data.
     if any(parameter.is_meta for parameter in base.parameters()) and not is_fsdp_enabled():
         raise ValueError(
-            "model has parameters without data (on the meta device, or offloaded). Load it whole: from_pretrained "
-            "without device_map, or with one that keeps every layer on a GPU."
+            "model has parameters without data (on the meta device, or offloaded to disk or memory). Load it whole: "
+            "from_pretrained without device_map, or with one that keeps every layer on a GPU."
+        )
+    if processing_class is None and not base.config._name_or_path:
+        raise ValueError(
+            "processing_class is not given, and model.config names no directory or repository to load it from. Pass "
+            "the model's tokenizer as processing_class."
         )
 
 
@@ -70,10 +88,49 @@ def _check_architecture(name: str, trust_remote_code: bool) -> None:
         config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
     except (OSError, ValueError):
         return  # no such model: the error of loading it says more
-    architecture = (config.architectures or [""])[0]
+    architecture = (config.architectures or [None])[0]
+    if architecture is None:
+        raise ValueError(
+            f"model={name!r}: its config.json names no architecture, so it is not known which class to load. Add "
+            '"architectures" to it (save_pretrained of a model does), or pass a loaded model.'
+        )
     cls = getattr(transformers, architecture, None)
     if cls is not None and (not cls.can_generate() or config.is_encoder_decoder):
         raise ValueError(f"model={name!r} is a {architecture}, which is no causal language model. Choose another one.")
+
+
+def check_reference(model: Any, peft_config: Any, beta: float) -> None:
+    """Refuses a model of which TRL could not make the reference of the KL term."""
+    if beta == 0 or isinstance(model, str):
+        return
+    if isinstance(model, PeftModel):
+        names = list(model.peft_config)
+        if "default" not in names or "ref" in names:
+            raise ValueError(
+                f"beta={beta}: the reference is a copy of the adapter 'default' by the name of 'ref', but the model "
+                f"has the adapters {names}. Load the one to train with adapter_name='default' and none as 'ref', or "
+                "set beta to 0 (the paper's value)."
+            )
+    elif peft_config is None and not model.config._name_or_path:
+        raise ValueError(
+            f"beta={beta}: the reference model is loaded by the name of the model, but model.config names no "
+            "directory or repository. Save the model and pass its directory, or set beta to 0 (the paper's value)."
+        )
+
+
+def check_optimizers(optimizers: Any) -> None:
+    """Refuses what is not a pair of an optimizer and its scheduler."""
+    if not isinstance(optimizers, tuple | list) or len(optimizers) != 2:
+        raise TypeError(
+            f"optimizers is {_described(optimizers)}, but it must be a pair (optimizer, scheduler), each of which may "
+            "be None."
+        )
+    optimizer, scheduler = optimizers
+    if scheduler is not None and getattr(scheduler, "optimizer", optimizer) is not optimizer:
+        raise ValueError(
+            "optimizers=(optimizer, scheduler): the scheduler belongs to another optimizer. Build it on that one, or "
+            "pass None for it."
+        )
 
 
 def check_quantization(args: DAPOConfig, model_args: ModelConfig) -> None:
@@ -118,6 +175,10 @@ def check_quantization(args: DAPOConfig, model_args: ModelConfig) -> None:
             )
 
 
+def _described(value: Any) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
 # When the trainer has been built
 
 
@@ -125,22 +186,11 @@ def check_policy(
     model: nn.Module, tokenizer: PreTrainedTokenizerBase, optimizer: torch.optim.Optimizer | None, args: DAPOConfig
 ) -> None:
     """Refuses a policy (with its adapters) that would not be trained, or that does not fit its tokenizer."""
-    adapter = getattr(model, "active_peft_config", None)
-    if isinstance(adapter, PromptLearningConfig) and args.owns_batches:
-        raise ValueError(
-            f"The adapter is a {type(adapter).__name__}, whose virtual tokens stand before the padding, so that "
-            f"log-probabilities depend on how a row is padded: dynamic_sampling={args.dynamic_sampling} and "
-            f"balance_micro_batches={args.balance_micro_batches} change it. Train another adapter, such as LoRA, or "
-            "set both to false."
-        )
+    if is_peft_model(model):
+        _check_adapters(model, args)
     check_trainable(model, args.fp16)
-    # DeepSpeed's placeholder has no groups.
-    optimized = {id(parameter) for group in getattr(optimizer, "param_groups", []) for parameter in group["params"]}
-    if optimized and not any(weight.requires_grad and id(weight) in optimized for weight in model.parameters()):
-        raise ValueError(
-            "optimizers: the optimizer has none of the parameters that are trained. Build it with this model's "
-            "parameters, after get_peft_model if there are adapters, or leave it out."
-        )
+    if optimizer is not None and hasattr(optimizer, "param_groups"):  # DeepSpeed's placeholder has none
+        _check_optimized(model, optimizer)
     if tokenizer.eos_token_id is None:
         raise ValueError(
             "processing_class has no eos_token, so that it is not known where a completion ends. Set "
@@ -150,19 +200,72 @@ def check_policy(
         check_token_id(getattr(tokenizer, f"{name}_id"), f"processing_class.{name}", tokenizer, model)
 
 
+def _check_adapters(model: Any, args: DAPOConfig) -> None:
+    name = type(model.active_peft_config).__name__
+    if not isinstance(model.active_peft_config, PromptLearningConfig):
+        if not isinstance(model.base_model, BaseTuner):
+            raise ValueError(
+                f"The adapter is a {name}, under which TRL does not find the model whose log-probabilities it needs. "
+                "Train another adapter, such as LoRA."
+            )
+        _check_active_adapters(model)
+    elif args.use_vllm:
+        raise ValueError(
+            f"The adapter is a {name}, whose virtual tokens vLLM does not know (use_vllm=True). Set use_vllm to "
+            "false, or train another adapter, such as LoRA."
+        )
+    elif args.owns_batches:
+        raise ValueError(
+            f"The adapter is a {name}, whose virtual tokens stand before the padding, so that log-probabilities "
+            f"depend on how a row is padded: dynamic_sampling={args.dynamic_sampling} and balance_micro_batches="
+            f"{args.balance_micro_batches} change it. Train another adapter, such as LoRA, or set both to false."
+        )
+
+
+def _check_active_adapters(model: Any) -> None:
+    status = model.get_model_status()
+    if status.enabled is False:
+        raise ValueError(
+            f"model has adapters ({status.available_adapters}), but they are disabled, so that they would not be "
+            "trained. Call model.base_model.enable_adapter_layers()."
+        )
+    active = status.active_adapters
+    if isinstance(active, list) and not any(status.requires_grad.get(name) for name in active):
+        raise ValueError(
+            f"The active adapters of the model, {active}, are frozen (requires_grad is False); there are "
+            f"{status.available_adapters}. Load the one to train with PeftModel.from_pretrained(..., is_trainable="
+            "True), make it the active one (model.set_adapter), and leave inference_mode false in its configuration."
+        )
+
+
 def check_trainable(model: nn.Module, fp16: bool) -> None:
     """Refuses a model that no optimizer step would change, or not in mixed precision with float16."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trained:
         raise ValueError(
             f"model is a {type(model).__name__} with nothing to train: requires_grad is False for all of its "
-            "parameters. Call model.requires_grad_(True), pass a peft_config without inference_mode to train an "
-            "adapter, or load one with PeftModel.from_pretrained(..., is_trainable=True)."
+            "parameters. Call model.requires_grad_(True), or pass a peft_config to train an adapter."
         )
     if fp16 and any(parameter.dtype == torch.float16 for parameter in trained):
         raise ValueError(
             "fp16=True needs trained weights in float32, but the model has some in float16, whose gradients cannot be "
             "unscaled. Load it with dtype 'float32', or set bf16 to true instead."
+        )
+
+
+def _check_optimized(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    optimized = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    missing = [name for name, parameter in trained.items() if id(parameter) not in optimized]
+    if len(missing) == len(trained):
+        raise ValueError(
+            "optimizers: the optimizer has none of the parameters that are trained. Build it with this model's "
+            "parameters, after get_peft_model if there are adapters, or leave it out."
+        )
+    if missing:
+        logger.warning(
+            f"optimizers: the optimizer lacks {len(missing)} of the {len(trained)} parameters with requires_grad, "
+            f"such as {missing[0]}: they stay as they are. Freeze them, or add them to the optimizer."
         )
 
 
@@ -189,10 +292,7 @@ def num_embeddings(model: Any) -> int:
 
 
 def max_positions(model: Any) -> tuple[int | None, bool]:
-    """
-    `max_position_embeddings` in tokens, None without such a bound, and whether positions beyond it are an error,
-    because each has an embedding of its own.
-    """
+    """How long a sequence may be."""
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if limit is None:
         return None, False
@@ -219,8 +319,8 @@ def warn_of_other_reference(model: Any, reference: nn.Module, beta: float) -> No
     if others:
         logger.warning(
             f"beta={beta}: the reference model, loaded from {model.config._name_or_path!r}, differs from the model in "
-            f"{len(others)} of {len(weights)} weights, such as {others[0]}: the KL term pulls to that model. If the "
-            "one that training begins with is meant, save it and pass its directory."
+            f"{len(others)} of {len(weights)} weights, such as {others[0]}: the KL term pulls to that model, not to "
+            "the one that training begins with. If the latter is meant, save the model and pass its directory."
         )
 
 
@@ -281,8 +381,7 @@ def check_dropout(model: torch.nn.Module, is_off: bool) -> None:
     configured = configured_dropout(model)
     listed = ", ".join(f"{name}={value:g}" for name, value in configured.items())
     if is_off:
-        for holder, name in _probabilities(model):
-            holder[name] = 0.0
+        disable_dropout(model)
         if configured:
             logger.warning(
                 f"Dropout is switched off, against {listed}: {WHY_OFF}. Set {' and '.join(configured)} to 0 to do "
@@ -293,6 +392,12 @@ def check_dropout(model: torch.nn.Module, is_off: bool) -> None:
             f"disable_dropout=False, and the model has dropout{f' ({listed})' if listed else ''}: {WHY_OFF}. Set "
             "disable_dropout to true (the default)."
         )
+
+
+def disable_dropout(model: torch.nn.Module) -> None:
+    """Sets every dropout probability of the model's modules to 0."""
+    for holder, name in _probabilities(model):
+        holder[name] = 0.0
 
 
 def configured_dropout(model: Any) -> dict[str, float]:

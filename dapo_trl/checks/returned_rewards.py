@@ -17,10 +17,14 @@ from ..run.early_end import EndOfRun
 
 logger = get_logger(__name__)
 
-# Largest size of a reward, weighted or not. Deviations are squared and summed in float32, which ends at 3.4e38.
 LARGEST = 1e15
+"""Largest size of a reward, weighted or not. Deviations are squared and summed in float32, which ends at 3.4e38."""
 
-SHOWN_CHARS = 60  # characters of a prompt or a completion in a message
+LEAST_SPREAD = 1e-4
+"""What TRL adds to a group's standard deviation: smaller differences hardly count."""
+
+SHOWN_CHARS = 60
+"""Characters of a prompt or a completion in a message."""
 
 
 class RewardValueError(EndOfRun, ValueError):
@@ -36,12 +40,20 @@ class ReturnedValues:
 
     Values that training cannot use become infinite, so that every process finds them among the gathered rewards, and
     are remembered as they were.
+
+    Attributes:
+        first_row (`int`): number of this process's first row among those of all processes.
+        num_rows (`int`): rows of this process, B.
+        num_generations (`int`): completions per prompt.
+        unusable (`dict[tuple[int, int], str]`): what was returned, by row (of all processes) and function.
+        with_nan (`set[int]`): functions that returned NaN.
     """
 
-    first_row: int  # number of this process's first row among those of all processes
-    num_rows: int  # of this process, B
-    unusable: dict[tuple[int, int], str] = field(default_factory=dict)  # what was returned, by row (of all), function
-    with_nan: set[int] = field(default_factory=set)  # functions that returned NaN
+    first_row: int
+    num_rows: int
+    num_generations: int
+    unusable: dict[tuple[int, int], str] = field(default_factory=dict)
+    with_nan: set[int] = field(default_factory=set)
 
     @contextlib.contextmanager
     def watch(self, trainer: GRPOTrainer) -> Iterator[None]:
@@ -100,18 +112,26 @@ def check_rewards(
     names: list[str],
     rows: list[tuple[Any, Any]],
 ) -> None:
-    """
-    Refuses rewards that make the advantages of a group zero or NaN, naming function, row and value.
-
-    All processes must call it together. `rewards_per_func` has the shape (R * B, F), of all processes' rows; `weights`
-    (F,), or None if TRL does not add the rewards; `rows` are prompt and completion of this process's B rows.
-    """
+    """Refuses rewards that make the advantages of a group zero or NaN. All processes must call it together."""
     rewards = rewards_per_func.detach().cpu()
     weight_of = torch.ones(len(names)) if weights is None else weights.detach().cpu()
     is_unusable = (rewards.abs() > LARGEST) | ((rewards * weight_of).abs() > LARGEST)
-    if not is_unusable.any():
+    if is_unusable.any():
+        row, index = is_unusable.nonzero()[0].tolist()
+        rule = (
+            f"A reward must be None or one number, of at most {LARGEST:g} in size and with its weight, or the "
+            "advantages of its whole group are zero or NaN. Return None for a completion that cannot be scored, and "
+            "scale or clip what is too large."
+        )
+    elif weights is not None and (lost := find_lost(rewards, weight_of, returned.num_generations)) is not None:
+        row, index = lost
+        rule = (
+            "Beside a number of this size the differences between the other rewards of this prompt's completions "
+            "vanish: rewards are added in float32, which holds 7 digits. Scale it to the size of the others, or lower "
+            "its weight (reward_weights)."
+        )
+    else:
         return
-    row, index = is_unusable.nonzero()[0].tolist()
     local = row - returned.first_row
     mine = None
     if 0 <= local < len(rows):
@@ -120,21 +140,35 @@ def check_rewards(
     weight = weight_of[index].item()
     raise RewardValueError(
         f"The reward function {names[index]!r} returned {text}{f' (weight {weight:g})' if weight != 1 else ''} for "
-        f"row {row} of {len(rewards)} completions, prompt {prompt}, completion {completion}. A reward must be None "
-        f"or one number, of at most {LARGEST:g} in size and with its weight, or the advantages of its whole group are "
-        "zero or NaN. Return None for a completion that cannot be scored, and scale or clip what is too large."
+        f"row {row} of {len(rewards)} completions, prompt {prompt}, completion {completion}. {rule}"
     )
+
+
+def find_lost(rewards: torch.Tensor, weights: torch.Tensor, num_generations: int) -> tuple[int, int] | None:
+    """Finds a group whose rewards differ, but hardly any more once they are added in float32."""
+    weighted = (rewards.nan_to_num() * weights).view(-1, num_generations, rewards.size(1))
+    added = weighted.sum(dim=2).double()
+    # Each function's differences on their own, in which a large constant plays no part.
+    exact = (weighted.double() - weighted[:, :1].double()).sum(dim=2)
+    error = (added - added[:, :1] - exact).abs().amax(dim=1)
+    spread = exact.amax(dim=1) - exact.amin(dim=1)
+    is_lost = (spread > LEAST_SPREAD) & (error > spread / 2)
+    if not is_lost.any():
+        return None
+    group = int(is_lost.nonzero()[0])
+    member, index = divmod(int(weighted[group].abs().argmax()), rewards.size(1))
+    return group * num_generations + member, index
 
 
 @contextlib.contextmanager
 def watched_rewards(
     trainer: GRPOTrainer, prompts: list, completions: list, warned_of_nan: set[int]
 ) -> Iterator[Callable[[torch.Tensor], None]]:
-    """
-    Inside, the trainer's reward functions are watched; yields what all processes must call with all their rewards
-    (R * B, F). `prompts` and `completions` are this process's B rows; `warned_of_nan` is extended.
-    """
-    returned = ReturnedValues(trainer.accelerator.process_index * len(prompts), len(prompts))
+    """Inside, the trainer's reward functions are watched."""
+    is_training = trainer.model is not None and trainer.model.training
+    num_generations = trainer.num_generations if is_training else trainer.num_generations_eval
+    assert num_generations is not None  # set by the configuration
+    returned = ReturnedValues(trainer.accelerator.process_index * len(prompts), len(prompts), num_generations)
     names = trainer.reward_func_names
 
     def check(rewards: torch.Tensor) -> None:

@@ -1,5 +1,7 @@
 """Rewards: what would fail only when one is first called, after a rollout, or train on another one than meant."""
 
+import difflib
+import functools
 import inspect
 import os
 import re
@@ -7,6 +9,7 @@ from collections.abc import Callable
 from numbers import Real
 from typing import Any
 
+from accelerate.logging import get_logger
 from torch import nn
 from trl.trainer.utils import get_callable_name
 
@@ -15,13 +18,16 @@ from .data import columns_of
 from .returned_rewards import LARGEST
 
 
-# Arguments by which TRL calls every reward function, beside the columns of the data set.
+logger = get_logger(__name__)
+
 ALWAYS_GIVEN = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
+"""Arguments by which TRL calls every reward function, beside the columns of the data set."""
 
-NOT_GIVEN = ("prompt", "completion")  # columns that TRL does not hand on
+NOT_GIVEN = ("prompt", "completion")
+"""Columns that TRL does not hand on."""
 
-# What the names of TRL's and this project's further metrics begin with.
 METRIC_FAMILIES = ("completions/", "clip_ratio/", "sampling/", "verifier/")
+"""What the names of TRL's and this project's further metrics begin with."""
 
 
 # What can be called
@@ -37,11 +43,11 @@ def check_rewards(
     columns = {name: columns_of(dataset) for name, dataset in datasets.items()} if functions else {}
     if args.remove_unused_columns:
         columns = {name: available & {"prompt", "image", "images"} for name, available in columns.items()}
+    everywhere = set().union(*columns.values())
     for reward in functions:
         for name, available in columns.items():
             _check_columns(reward, name, available)
-            if not is_generated_elsewhere:  # which may add arguments
-                _check_signature(reward, name, available)
+            _check_signature(reward, name, available, everywhere if is_generated_elsewhere else None)
 
 
 def _check_kind(place: str, reward: Any) -> None:
@@ -56,6 +62,16 @@ def _check_kind(place: str, reward: Any) -> None:
             f"{place} is {reward!r:.60} ({type(reward).__name__}), but a reward is a function, a reward model, or the "
             "name of one. Pass one of them, or a list."
         )
+    elif inspect.isasyncgenfunction(_unwrapped(reward)):
+        raise TypeError(
+            f"{place}, {get_callable_name(reward)}, is an async generator. Return a list of rewards instead."
+        )
+
+
+def _unwrapped(function: Callable) -> Callable:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function if inspect.isroutine(function) else type(function).__call__
 
 
 def _check_name(place: str, name: str) -> None:
@@ -71,7 +87,8 @@ def _check_name(place: str, name: str) -> None:
 
 
 def _check_reward_model(place: str, model: Any) -> None:
-    if getattr(model, "config", None) is None:
+    config = getattr(model, "config", None)
+    if config is None:
         raise TypeError(
             f"{place} is a {type(model).__name__}, a module that is no model of Transformers. Pass a sequence "
             "classification model, or a function that calls the module."
@@ -80,6 +97,11 @@ def _check_reward_model(place: str, model: Any) -> None:
         raise TypeError(
             f"{place} is a {type(model).__name__}, but a reward model gives one number to a text. Load it with "
             "AutoModelForSequenceClassification.from_pretrained(..., num_labels=1)."
+        )
+    if getattr(config, "num_labels", 1) != 1:
+        logger.warning(
+            f"{place} is a {type(model).__name__} with num_labels={config.num_labels}: the reward is the logit of its "
+            "first label alone. Load it with num_labels=1, or pass a function that makes a reward of its logits."
         )
 
 
@@ -99,21 +121,31 @@ def _check_columns(reward: Callable, name: str, available: set[str]) -> None:
         )
 
 
-def _check_signature(reward: Callable, name: str, available: set[str]) -> None:
+def _check_signature(reward: Callable, name: str, available: set[str], elsewhere: set[str] | None) -> None:
+    """`elsewhere`: None, or the columns of all data sets, if what is in none of them may come with the completions."""
     try:
         # What is called: a decorator may take arguments that the function inside of it does not, and the reverse.
         signature = inspect.signature(reward, follow_wrapped=False)
     except (TypeError, ValueError):
         return  # of a function in C, which tells nothing
     columns = sorted(available - {*NOT_GIVEN, *ALWAYS_GIVEN})
+    given: dict[str, Any] = dict.fromkeys([*ALWAYS_GIVEN, *columns])
+    if elsewhere is not None:
+        required = {name for name, parameter in signature.parameters.items() if _is_required(parameter)}
+        given |= dict.fromkeys(required - elsewhere)
     try:
-        signature.bind(**dict.fromkeys([*ALWAYS_GIVEN, *columns]))
+        signature.bind(**given)
     except TypeError as error:
         raise TypeError(
             f"The reward function {get_callable_name(reward)}{signature} cannot be called: {error}. It is called with "
             f"the keyword arguments {list(ALWAYS_GIVEN)} and the other columns of {name}, {columns}. Add **kwargs to "
             "its arguments for those it does not use, and name the others as the columns are named."
         ) from None
+
+
+def _is_required(parameter: inspect.Parameter) -> bool:
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return parameter.kind in by_name and parameter.default is inspect.Parameter.empty
 
 
 # Which reward counts, and for how much
@@ -225,11 +257,20 @@ def check_best_metric(
     tails = [name.removeprefix(prefix) for prefix in prefixes if name.startswith(prefix)]
     is_free = any(map(_logs_metrics, reward_funcs))
     if any(is_free or tail in known or tail.startswith(METRIC_FAMILIES) for tail in tails):
+        if args.greater_is_better is False and ("avg@" in name or name.endswith("_reward")):
+            logger.warning(
+                f"greater_is_better=False with metric_for_best_model={metric!r}: the worst model counts as the best. "
+                "Leave out greater_is_better."
+            )
         return
+    sets = f" of the {len(prefixes)} named sets, each with metrics of its own" if prefixes != ["eval_"] else ""
+    own = [prefix + name.removeprefix("eval_") for prefix in prefixes if name.removeprefix("eval_") in known]
+    every = [prefix + tail for prefix in prefixes for tail in known]
+    likely = own or difflib.get_close_matches(name, every, n=1)
+    advice = f"Did you mean {' or '.join(map(repr, likely))}? " if likely else ""
     raise ValueError(
-        f"metric_for_best_model={metric!r} is no metric of the evaluation. Set it to one of "
-        f"{[prefix + tail for prefix in prefixes for tail in known]}, or to another metric of the log (a reward "
-        "function that logs it must have log_metric among its arguments)."
+        f"metric_for_best_model={metric!r} is no metric of the evaluation{sets}. {advice}Set it to one of {every}, or "
+        "to another metric of the log (a reward function that logs it must have log_metric among its arguments)."
     )
 
 

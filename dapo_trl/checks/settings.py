@@ -11,27 +11,32 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from typing import Any
+from urllib.parse import urlparse
 
 
-TOKEN_LOSS_TYPES = ("dapo", "cispo")  # losses that sum over tokens and divide by a count of them
-ROW_LOSS_TYPES = ("grpo", "dr_grpo")  # losses that average over completions
+TOKEN_LOSS_TYPES = ("dapo", "cispo")
+"""Losses that sum over tokens and divide by a count of them."""
 
-# Losses whose micro-batches this project can partition without changing the gradient.
+ROW_LOSS_TYPES = ("grpo", "dr_grpo")
+"""Losses that average over completions."""
+
 OWN_LOSS_TYPES = (*TOKEN_LOSS_TYPES, *ROW_LOSS_TYPES)
+"""Losses whose micro-batches this project can partition without changing the gradient."""
 
-# Losses whose ratio is held between 1 - epsilon and 1 + epsilon_high.
 CLIPPED_LOSS_TYPES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo")
+"""Losses whose ratio is held between 1 - epsilon and 1 + epsilon_high."""
 
-CISPO_BOUND = 5.0  # upper bound of the importance weight in the ScaleRL paper, which TRL recommends
+CISPO_BOUND = 5.0
+"""Upper bound of the importance weight in the ScaleRL paper, which TRL recommends."""
 
-# Ratios of sequences are means over many tokens. The GSPO paper clips them at 3e-4 and 4e-4.
 LARGEST_SEQUENCE_BOUND = 0.01
+"""Ratios of sequences are means over many tokens. The GSPO paper clips them at 3e-4 and 4e-4."""
 
-# Tokens from which correcting the sampler's mismatch by whole sequences masks a sizeable share of them.
 LONG_COMPLETION = 1024
+"""Tokens from which correcting the sampler's mismatch by whole sequences masks a sizeable share of them."""
 
-# Seconds that the main process may need, beside the time it waits for the server, to find the server gone.
 LATE_ANSWERS = 60
+"""Seconds that the main process may need, beside the time it waits for the server, to find the server gone."""
 
 
 # Single fields
@@ -65,17 +70,15 @@ class Range:
         return None
 
 
-# Fields of numbers. What Trainer reads from texts, such as `learning_rate`, and checks itself is left to it.
 RANGES = {
     Range(0): ("epsilon", "beta", "max_grad_norm", "num_train_epochs"),
     Range(0, optional=True): ("epsilon_high",),
     Range(0, 1): ("top_entropy_quantile", "ref_model_mixup_alpha"),
     Range(0, 1, above=True): ("top_p",),
     Range(0, 1, optional=True): ("min_p",),
-    Range(0, above=True): ("repetition_penalty", "temperature"),
-    Range(0, above=True, optional=True): ("off_policy_mask_threshold",),
-    Range(1, above=True, optional=True): ("delta",),
+    Range(0, above=True): ("repetition_penalty",),
     Range(1): ("max_oversampling", "vllm_request_timeout"),
+    Range(): ("temperature",),
     Range(-1, whole=True): ("max_steps",),
     Range(0, whole=True): ("warmup_rollouts", "vllm_max_retries", "seed"),
     Range(1, whole=True): (
@@ -87,8 +90,8 @@ RANGES = {
     Range(whole=True, optional=True): ("soft_punish_cache",),
     Range(optional=True): ("correct_threshold",),
 }
+"""Fields of numbers. What Trainer reads from texts, such as `learning_rate`, and checks itself is left to it."""
 
-# Fields with a few values. TRL finds an unknown one when it first computes with it, after a rollout.
 CHOICES: dict[str, tuple[Any, ...]] = {
     "on_shortage": ("train_partial", "raise"),
     "token_normalization": ("step", "group"),
@@ -99,6 +102,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "importance_sampling_level": ("token", "sequence"),
     "vllm_importance_sampling_mode": ("token_truncate", "token_mask", "sequence_truncate", "sequence_mask"),
 }
+"""Fields with a few values. TRL finds an unknown one when it first computes with it, after a rollout."""
 
 
 def check_values(config: Any) -> None:
@@ -123,12 +127,22 @@ def check_values(config: Any) -> None:
                 f"{field.name}={value!r} is a text, and every text but an empty one counts as true. Set {field.name} "
                 "to True or False."
             )
-    cache, length = config.soft_punish_cache, config.max_completion_length
-    if cache is not None and not 0 < cache <= (length or 0):
-        raise ValueError(
-            f"soft_punish_cache={cache} tokens must be above 0 and at most max_completion_length={length} tokens. "
-            "Set it accordingly (a fifth in the paper), or to null for no soft overlong punishment."
-        )
+    _refuse(_wrong_values(config))
+
+
+def _wrong_values(config: Any) -> Iterator[tuple[Any, str]]:
+    cache = config.soft_punish_cache
+    yield (
+        config.push_to_hub and config.hub_token is not None and not config.hub_token.strip(),
+        "hub_token is empty, and push_to_hub needs one. Set hub_token to a token (is the variable that it comes from "
+        "set?), or leave it out: then it is HF_TOKEN, or the login of this machine.",
+    )
+    yield (
+        cache is not None and not 0 < cache <= (config.max_completion_length or 0),
+        f"soft_punish_cache={cache} tokens must be above 0 and at most max_completion_length="
+        f"{config.max_completion_length} tokens, the end of the interval in which the punishment grows. Set "
+        "soft_punish_cache accordingly (a fifth in the paper), or to null for no soft overlong punishment.",
+    )
 
 
 def _refuse(cases: Iterable[tuple[Any, str]]) -> None:
@@ -199,45 +213,81 @@ def _wrong_losses(config: Any) -> Iterator[tuple[Any, str]]:
 
 
 def _wrong_bounds(config: Any) -> Iterator[tuple[Any, str]]:
-    """Bounds of ratios, which are 1 where nothing has changed."""
-    upper = _upper_bound(config)
+    """Bounds of ratios, which are 1 where nothing has changed, and other numbers that would make the loss constant."""
+    upper, delta = _upper_bound(config), config.delta
     yield (
         config.loss_type == "cispo" and upper < 1,
         f"epsilon_high={config.epsilon_high} cannot be combined with loss_type='cispo': there it bounds the "
         f"importance weight itself, so that nearly every weight would be the constant {upper}. Set epsilon_high to "
         f"{CISPO_BOUND}, or loss_type to 'dapo'.",
     )
+    yield (
+        delta is not None and delta <= 1 and config.loss_type in CLIPPED_LOSS_TYPES,
+        f"delta={delta} must be above 1: it bounds the ratio from above, and a bound below 1 leaves tokens with a "
+        f"positive advantage without gradient. Set delta above 1 + epsilon_high={1 + upper}, or to null.",
+    )
     lower, upper = config.vllm_importance_sampling_clip_min, config.vllm_importance_sampling_clip_max
     yield (
         _is_corrected(config) and ((upper is not None and upper < 1) or (lower is not None and lower > 1)),
         f"vllm_importance_sampling_clip_min={lower} and vllm_importance_sampling_clip_max={upper} do not enclose 1, "
-        "the ratio of equal policies: all tokens would be truncated to a constant, or masked. Set them below and "
-        "above 1 (null and 2.0 by default).",
+        "the ratio of a server that computes what the trainer computes: all tokens would be truncated to a constant, "
+        "or masked. Set them below and above 1 (null and 2.0 by default).",
+    )
+    yield (
+        config.temperature <= 0,
+        f"temperature={config.temperature} must be above 0: log-probabilities are those of the logits divided by it, "
+        "and without sampling all completions of a prompt are equal. Set temperature to 1.0 (the paper's value).",
+    )
+    threshold = config.off_policy_mask_threshold
+    yield (
+        threshold is not None and threshold <= 0,
+        f"off_policy_mask_threshold={threshold} must be above 0: completions with a negative advantage are masked "
+        "where the divergence is larger. Set it to 0.5, say, or to null.",
     )
 
 
 def _wrong_trainer_fields(config: Any) -> Iterator[tuple[Any, str]]:
-    """Fields of Trainer that contradict how TRL distributes prompts."""
-    for name, neutral in {"split_batches": "false", "dispatch_batches": "null"}.items():
-        yield (
-            getattr(config.accelerator_config, name),
-            f"accelerator_config.{name}=True is not supported: every process draws whole groups of its own. Set "
-            f"accelerator_config.{name} to {neutral}.",
-        )
+    """Fields of Trainer that would be ignored, or contradict how TRL distributes prompts."""
+    batches = config.accelerator_config
+    yield (
+        config.label_smoothing_factor,
+        f"label_smoothing_factor={config.label_smoothing_factor} is not supported: there are no labels to smooth, and "
+        "it would have no effect. Set label_smoothing_factor to 0.",
+    )
+    yield (
+        batches.split_batches,
+        "accelerator_config.split_batches=True is not supported: every process would get a part of its groups. "
+        "Set accelerator_config.split_batches to false.",
+    )
+    yield (
+        batches.dispatch_batches,
+        "accelerator_config.dispatch_batches=True is not supported: prompts are texts, and the main process can send "
+        "tensors only. Set accelerator_config.dispatch_batches to null.",
+    )
 
 
 def _wrong_addresses(config: Any) -> Iterator[tuple[Any, str]]:
-    host, url = config.vllm_server_host, config.vllm_server_base_url
+    host, port, url = config.vllm_server_host, config.vllm_server_port, config.vllm_server_base_url
     yield (
-        url is None and not re.fullmatch(r"[\w.-]+", host),
-        f"vllm_server_host={host!r} must be the name or IPv4 address of a machine. Correct it, or set "
-        "vllm_server_base_url to the whole address, such as http://localhost:8000.",
+        url is None and not (re.fullmatch(r"[\w.-]+", host) and 0 < port < 2**16),
+        f"vllm_server_host={host!r} and vllm_server_port={port} must be the name or IPv4 address of a machine and the "
+        "number of a port. Correct them, or set vllm_server_base_url to the address, such as http://localhost:8000.",
     )
     yield (
-        url is not None and (not re.fullmatch(r"https?://[^/?#\s]+(/[^?#\s]+)?", url) or url.endswith(("/", "/v1"))),
+        url is not None and not _is_root(url),
         f"vllm_server_base_url={url!r} must be the root of the server, such as http://localhost:8000, with its scheme "
         "and without /v1 or a slash at its end. Correct it, or set vllm_server_host and vllm_server_port.",
     )
+
+
+def _is_root(url: str) -> bool:
+    try:
+        parts = urlparse(url)
+        has_port = parts.port != 0
+    except ValueError:  # no number, too large a number, or half an IPv6 address
+        return False
+    is_bare = not (parts.path.endswith(("/", "/v1")) or parts.query or parts.fragment)
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and has_port and is_bare
 
 
 def check_waits(config: Any, seconds: float) -> None:
@@ -257,7 +307,8 @@ def check_waits(config: Any, seconds: float) -> None:
         if value > longest:
             raise ValueError(
                 f"{name}={value:g} is too long for {limit}: while the main one of {config.world_size} processes waits "
-                f"for the vLLM server, the others would end the run. Lower {name} to {longest:g} or less"
+                "for the vLLM server, the others wait for it, and would end the run before it tries again. The rule "
+                f"is {name} + {LATE_ANSWERS} <= ddp_timeout: lower {name} to {longest:g} or less"
                 f"{remedy.format(f'{value + LATE_ANSWERS:g}')}."
             )
 
@@ -296,6 +347,10 @@ def _odd_settings(config: Any) -> Iterator[tuple[Any, str]]:
         "ratio is 1. Raise updates_per_rollout (16 in the paper).",
     )
     yield (
+        config.learning_rate == 0,
+        ("learning_rate=0: nothing is trained. Set learning_rate to 1e-6 (the paper's value), say."),
+    )
+    yield (
         config.mask_truncated_completions and cache is not None,
         "mask_truncated_completions=True takes truncated completions out of the loss, so that the largest punishment "
         f"of soft_punish_cache={cache} never trains them. Set mask_truncated_completions to false.",
@@ -311,6 +366,11 @@ def _odd_settings(config: Any) -> Iterator[tuple[Any, str]]:
         config.balance_micro_batches and config.gradient_accumulation_steps == 1,
         "balance_micro_batches=True with gradient_accumulation_steps=1: an optimizer step is one micro-batch, and "
         "there is nothing to balance. Lower per_device_train_batch_size and raise gradient_accumulation_steps.",
+    )
+    yield (
+        config.multi_objective_aggregation == "normalize_then_sum" and cache is not None,
+        f"multi_objective_aggregation='normalize_then_sum' with soft_punish_cache={cache}: a slight punishment would "
+        "weigh as much as a full one. Set multi_objective_aggregation to 'sum_then_normalize'.",
     )
     neutral = {"top_p": (1.0,), "top_k": (0,), "min_p": (0.0, None), "repetition_penalty": (1.0,)}
     narrowed = [f"{name}={getattr(config, name)}" for name in neutral if getattr(config, name) not in neutral[name]]
@@ -335,6 +395,11 @@ def _odd_bounds(config: Any) -> Iterator[tuple[Any, str]]:
         upper < lower,
         f"epsilon_high={upper} is below epsilon={lower}: the reverse of clip-higher, which holds back unlikely tokens "
         "even more than GRPO does. Set epsilon_high above epsilon (0.28 and 0.2 in the paper).",
+    )
+    yield (
+        lower >= 1,
+        f"epsilon={lower}: the ratio is never below 1 - epsilon, so that nothing is clipped there. Set epsilon to 0.2 "
+        "(the paper's value).",
     )
     yield (
         config.importance_sampling_level == "sequence" and max(upper, lower) > LARGEST_SEQUENCE_BOUND,
@@ -367,7 +432,6 @@ def _without_effect(config: Any) -> list[str]:
         ),
         ("data_seed train_sampling_strategy", True, "rollouts, whose prompts are drawn at random by seed"),
         ("include_num_input_tokens_seen", True, "TRL, which counts tokens itself (num_tokens)"),
-        ("label_smoothing_factor", True, "TRL, which has no labels"),
     ]
     return [
         f"{name}={getattr(config, name)} has no effect with {reason}. Leave out {name}, or change the other."

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from datasets import IterableDataset
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, TrainerCallback
 from trl.trainer.utils import get_config_model_id
 
 from ..config import DAPOConfig
@@ -14,7 +14,9 @@ from .data import check_dataset_size, check_datasets, check_prompts
 from .model import (
     check_dropout,
     check_model,
+    check_optimizers,
     check_policy,
+    check_reference,
     warn_if_updates_vanish,
     warn_of_other_reference,
     warn_of_rate,
@@ -31,15 +33,26 @@ from .rewards import (
 
 @dataclass
 class CheckedArguments:
-    """Arguments of a trainer as it goes on with them: TRL changes some in place, and the caller's stay as they are."""
+    """
+    Arguments of a trainer as it goes on with them: TRL changes some in place, and the caller's stay as they are.
 
-    args: DAPOConfig  # a copy
-    reward_funcs: list  # with the soft overlong punishment at the end, if there is one
-    reward_processing_classes: list | None  # one for each of these
-    num_task_rewards: int  # how many of them are the user's
-    datasets: Any  # by the words that name them: looked at once the tokenizer is there
-    makes_optimizer: bool  # the caller has given none
-    is_generated_elsewhere: bool  # by a `rollout_func` or environments
+    Attributes:
+        args ([`DAPOConfig`]): a copy.
+        reward_funcs (`list`): with the soft overlong punishment at the end, if there is one.
+        reward_processing_classes (`list`, *optional*): one for each of these.
+        num_task_rewards (`int`): how many of them are the user's.
+        datasets (`dict`): those that are looked at once the tokenizer is there.
+        makes_optimizer (`bool`): the caller has given none.
+        is_generated_elsewhere (`bool`): by a `rollout_func` or environments.
+    """
+
+    args: DAPOConfig
+    reward_funcs: list
+    reward_processing_classes: list | None
+    num_task_rewards: int
+    datasets: Any
+    makes_optimizer: bool
+    is_generated_elsewhere: bool
 
     def replacements(self) -> dict[str, Any]:
         """What is handed to TRL in place of the caller's arguments."""
@@ -56,8 +69,9 @@ def check_before_loading(arguments: dict[str, Any]) -> CheckedArguments:
     """Refuses what cannot be trained, before anything is loaded."""
     model, train_dataset = arguments["model"], arguments["train_dataset"]
     args = arguments["args"]
-    check_model(model, getattr(args, "trust_remote_code", False))
+    check_model(model, arguments["processing_class"], getattr(args, "trust_remote_code", False))
     args, reward_funcs = own_args(args, model), as_list(arguments["reward_funcs"])
+    check_reference(model, arguments["peft_config"], args.beta)
     if args.use_vllm:
         from ..generation.vllm.preflight import check_weight_transfer  # others do not load vLLM's part
 
@@ -66,6 +80,8 @@ def check_before_loading(arguments: dict[str, Any]) -> CheckedArguments:
     check_supported(args, train_dataset, arguments["tools"], arguments["environment_factory"])
     datasets = check_datasets(args, train_dataset, arguments["eval_dataset"])
     check_rewards(reward_funcs, args, datasets, is_generated_elsewhere)
+    check_callbacks(arguments["callbacks"])
+    check_optimizers(arguments["optimizers"])
     check_dataset_size(args, train_dataset)
     check_reward_weights(args, len(reward_funcs))
     num_task_rewards = len(reward_funcs)
@@ -79,10 +95,7 @@ def check_before_loading(arguments: dict[str, Any]) -> CheckedArguments:
 
 
 def check_loaded(trainer: Any, given: CheckedArguments, model: Any, eval_dataset: Any) -> list[int]:
-    """
-    Refuses, or warns of, what only shows once TRL has built the trainer, and turns off dropout; returns the columns of
-    the filter rewards. `model` and `eval_dataset` are as the caller gave them.
-    """
+    """Refuses, or warns of, what only shows with the model and the tokenizer at hand; dropout is turned off."""
     args = given.args
     if args.balance_micro_batches and trainer.aux_loss_enabled:
         raise ValueError(
@@ -132,4 +145,18 @@ def check_supported(args: DAPOConfig, train_dataset: Any, tools: list | None, en
                 f"{name} cannot be combined with dynamic_sampling={args.dynamic_sampling} or "
                 f"balance_micro_batches={args.balance_micro_batches}. Set both to false to train as GRPOTrainer does"
                 + (", or load the data set without streaming." if "iterable" in name else ".")
+            )
+
+
+def check_callbacks(callbacks: Any) -> None:
+    """Refuses callbacks that lack the methods that are called."""
+    if not isinstance(callbacks, list | None):
+        raise TypeError(f"callbacks is a {type(callbacks).__name__}, but it must be a list of callbacks: [...].")
+    events = [name for name in dir(TrainerCallback) if name.startswith("on_")]
+    for i, callback in enumerate(callbacks or []):
+        missing = [event for event in events if not hasattr(callback, event)]
+        if missing:
+            raise TypeError(
+                f"callbacks[{i}] is {callback!r:.60}, which has no {missing[0]}. Make it a subclass of "
+                "transformers.TrainerCallback."
             )

@@ -153,7 +153,7 @@ def metric_config(metric: str | list[str] | None) -> DAPOConfig:
     return DAPOConfig(**BASE_CONFIG | {"warmup_rollouts": 0, "dynamic_sampling_metric": metric})
 
 
-def test_filter_columns():
+def test_deciding_reward():
     assert filter_columns(metric_config(None), ["correct"], 1) == [0]
     assert filter_columns(metric_config("correct"), ["brevity", "correct"], 2) == [1]
     assert filter_columns(metric_config(["correct"]), ["brevity", "correct"], 2) == [1]
@@ -180,7 +180,7 @@ def test_filter_columns():
         ("correct", ["correct", "correct"], r"names \['correct', 'correct'\], one of them more than once"),
     ],
 )
-def test_the_filter_reward_must_be_named(metric, names, message):
+def test_the_deciding_reward_must_be_named(metric, names, message):
     with pytest.raises(ValueError, match=message):
         filter_columns(metric_config(metric), names, len(names))
 
@@ -197,7 +197,7 @@ def test_the_punishment_is_no_task_reward():
     assert trainer.filter_rewards.columns == [0]
 
 
-def test_no_filter_reward_is_needed_without_dynamic_sampling():
+def test_no_deciding_reward_is_needed_without_dynamic_sampling():
     trainer = build(DAPOTrainer, {"dynamic_sampling": False}, reward_funcs=[correct, brevity])
     assert trainer.filter_rewards.columns == []
 

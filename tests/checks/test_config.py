@@ -191,6 +191,7 @@ def test_a_given_num_generations_eval_must_fit():
         ({"dynamic_sampling": "false"}, "dynamic_sampling='false' is a text, and every text but an empty one counts"),
         ({"disable_dropout": "no"}, "disable_dropout='no' is a text, .* Set disable_dropout to True or False"),
         ({"token_normalization": "batch"}, r"token_normalization='batch' is unknown. Set .* \['step', 'group'\]"),
+        ({"push_to_hub": True, "hub_token": ""}, "hub_token is empty, and push_to_hub needs one. Set hub_token to"),
         ({"soft_punish_cache": 0}, "soft_punish_cache=0 tokens must be above 0 .* or to null"),
         ({"soft_punish_cache": -4}, "soft_punish_cache=-4 tokens must be above 0"),
         (
@@ -245,7 +246,7 @@ def test_a_given_num_generations_eval_must_fit():
         ),
         ({"loss_type": "cispo", "epsilon_high": None}, "epsilon_high=None .* constant 0.2. Set epsilon_high to 5.0"),
         ({"loss_type": "cispo", "dynamic_sampling": False, "balance_micro_batches": False}, "epsilon_high=0.28 "),
-        ({"delta": 1.0}, "delta=1.0 is not above 1. Set delta to more than 1, or to null"),
+        ({"delta": 1.0}, "delta=1.0 must be above 1: .* Set delta above 1 \\+ epsilon_high=1.28, or to null"),
         (
             {"use_vllm": True, "vllm_importance_sampling_clip_max": 0.28},
             "clip_min=None and vllm_importance_sampling_clip_max=0.28 do not enclose 1.* Set them below and above 1",
@@ -258,12 +259,13 @@ def test_a_given_num_generations_eval_must_fit():
             },
             "vllm_importance_sampling_clip_min=1.5 and vllm_importance_sampling_clip_max=2.0 do not enclose 1",
         ),
-        ({"temperature": 0.0}, "temperature=0.0 is not above 0. Set temperature to more than 0"),
-        ({"off_policy_mask_threshold": 0.0}, "off_policy_mask_threshold=0.0 is not above 0"),
+        ({"temperature": 0.0}, "temperature=0.0 must be above 0: .* Set temperature to 1.0"),
+        ({"off_policy_mask_threshold": 0.0}, "off_policy_mask_threshold=0.0 must be above 0: .* Set it to 0.5"),
         (
             {"loss_type": "dr_grpo", "max_completion_length": None},
             "loss_type='dr_grpo' divides by max_completion_length, which is None. Set max_completion_length to a",
         ),
+        ({"label_smoothing_factor": 0.1}, "label_smoothing_factor=0.1 is not supported: .* Set label_smoothing_facto"),
         (
             {"accelerator_config": {"split_batches": True}},
             "accelerator_config.split_batches=True is not supported: .* Set accelerator_config.split_batches to false",
@@ -307,6 +309,7 @@ def test_other_losses_are_refused(loss_type, own):
         {"use_vllm": True, "top_p": 0.9},
         {"temperature": 0.6},
         {"ignore_data_skip": True},
+        {"multi_objective_aggregation": "normalize_then_sum"},
         {"loss_type": "dr_grpo"},
         {"loss_type": "grpo", "beta": 0.1, "on_shortage": "raise"},
         {"loss_type": "grpo", "beta": 0.1, "dynamic_sampling": False},
@@ -339,6 +342,7 @@ def test_what_can_be_combined_without_a_warning(fields):
     ("fields", "message"),
     [
         ({"updates_per_rollout": 1}, "Clip-higher (epsilon_high=0.28) has no effect"),
+        ({"learning_rate": 0.0}, "learning_rate=0: nothing is trained"),
         (
             {"mask_truncated_completions": True, "soft_punish_cache": 8},
             "mask_truncated_completions=True takes truncated completions out of the loss",
@@ -352,18 +356,23 @@ def test_what_can_be_combined_without_a_warning(fields):
             "balance_micro_batches=True with gradient_accumulation_steps=1: an optimizer step is one micro-batch",
         ),
         ({"epsilon_high": 0.1}, "epsilon_high=0.1 is below epsilon=0.2: the reverse of clip-higher"),
+        ({"epsilon_high": 5.0, "epsilon": 3.0}, "epsilon=3.0: the ratio is never below 1 - epsilon"),
         (
             {"importance_sampling_level": "sequence"},
             "epsilon=0.2 and epsilon_high=0.28 with importance_sampling_level='sequence': the ratio of a sequence",
         ),
         ({"delta": 1.28}, "delta=1.28 is not above 1 + epsilon_high=1.28: it takes the place of epsilon_high"),
+        (
+            {"multi_objective_aggregation": "normalize_then_sum", "soft_punish_cache": 8},
+            "multi_objective_aggregation='normalize_then_sum' with soft_punish_cache=8",
+        ),
         ({"top_p": 0.9, "top_k": 50}, "top_p=0.9, top_k=50: completions are drawn from another distribution"),
         ({"repetition_penalty": 1.1}, "repetition_penalty=1.1: completions are drawn from another distribution"),
         ({"min_p": 0.1}, "min_p=0.1: completions are drawn from another distribution"),
         ({"use_vllm": True, "vllm_importance_sampling_correction": False, "top_k": 9}, "top_k=9: completions are dr"),
         ({"logging_strategy": "epoch"}, "logging_strategy='epoch': rollouts are not logged one by one"),
         ({"loss_type": "cispo", "epsilon_high": 5.0, "epsilon": 0.1}, "epsilon=0.1 has no effect with loss_type='ci"),
-        ({"loss_type": "cispo", "epsilon_high": 5.0, "delta": 1.5}, "delta=1.5 has no effect with loss_type='cispo'"),
+        ({"loss_type": "cispo", "epsilon_high": 5.0, "delta": 0.5}, "delta=0.5 has no effect with loss_type='cispo'"),
         ({"vespo_k_pos": 1.0}, "vespo_k_pos=1.0 has no effect with loss_type='dapo'. Leave out vespo_k_pos"),
         ({"overlong_weight": 0.5}, "overlong_weight=0.5 has no effect with soft_punish_cache=None"),
         ({"dynamic_sampling": False, "max_rounds": 3}, "max_rounds=3 has no effect with dynamic_sampling=False"),
@@ -373,7 +382,6 @@ def test_what_can_be_combined_without_a_warning(fields):
             "off_policy_mask_threshold=0.5 has no effect with one optimizer step per rollout",
         ),
         ({"data_seed": 3}, "data_seed=3 has no effect"),
-        ({"label_smoothing_factor": 0.1}, "label_smoothing_factor=0.1 has no effect with TRL, which has no labels"),
         ({"include_num_input_tokens_seen": "all"}, "include_num_input_tokens_seen=all has no effect with TRL"),
     ],
 )
@@ -440,7 +448,7 @@ def test_several_processes_and_a_server_need_no_other_settings(two_processes):
         (
             {"vllm_request_timeout": 1800},
             "vllm_request_timeout=1800 is too long for ddp_timeout=1800: while the main one of 2 processes waits.*"
-            "Lower vllm_request_timeout to 1740 or less, or raise ddp_timeout to 1860 or more",
+            "lower vllm_request_timeout to 1740 or less, or raise ddp_timeout to 1860 or more",
         ),
         ({"vllm_server_timeout": 900, "vllm_request_timeout": 60, "ddp_timeout": 600}, "vllm_server_timeout=900 is"),
     ],
@@ -466,8 +474,8 @@ def test_on_a_cpu_processes_wait_half_an_hour_whatever_is_set(two_processes):
 @pytest.mark.parametrize(
     "url",
     [
-        *("localhost:8000", "http://node:8000/", "http://node:8000/v1", "ftp://node", "", "http://node:8000?a=1"),
-        *("http://node:8000/proxy/", "http://node 8000"),
+        *("localhost:8000", "http://node:8000/", "http://node:8000/v1", "ftp://node", "", "http://node:80000"),
+        *("http://node:8000x", "http://node:0", "http://node:8000?a=1", "http://[::1:8000"),
     ],
 )
 def test_an_address_that_is_no_servers(url):
@@ -475,10 +483,13 @@ def test_an_address_that_is_no_servers(url):
         config(**SERVER, vllm_server_base_url=url)
 
 
-@pytest.mark.parametrize("host", ["http://node", "node:8000", "", "::1"])
-def test_a_host_that_is_none(host):
-    with pytest.raises(ValueError, match=f"vllm_server_host={host!r} must be the name or IPv4 address of a machine"):
-        config(**SERVER, vllm_server_host=host)
+@pytest.mark.parametrize(
+    ("host", "port"), [("http://node", 8000), ("node:8000", 8000), ("", 8000), ("::1", 8000), ("node", 0)]
+)
+def test_a_host_that_is_none(host, port):
+    message = f"vllm_server_host={host!r} and vllm_server_port={port} must be the name or IPv4 address of a machine"
+    with pytest.raises(ValueError, match=message):
+        config(**SERVER, vllm_server_host=host, vllm_server_port=port)
 
 
 @pytest.mark.parametrize(

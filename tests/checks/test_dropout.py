@@ -7,7 +7,7 @@ from transformers import OPTForCausalLM
 
 from dapo_trl import DAPOConfig, DAPOTrainer
 from dapo_trl.batching.padding import loss_mask
-from dapo_trl.checks.model import check_dropout, configured_dropout
+from dapo_trl.checks.model import configured_dropout, disable_dropout
 from dapo_trl.train import make_parser
 
 from ..helpers import build, exact_model, tiny_model, train, weights
@@ -101,7 +101,7 @@ def test_what_is_no_dropout_stays():
     model = tiny_model()
     model.model.layers[0].drops_nothing = True
     model.model.layers[0].pad_dropped = -1
-    check_dropout(model, is_off=True)
+    disable_dropout(model)
     assert model.model.layers[0].drops_nothing is True
     assert model.model.layers[0].pad_dropped == -1
     model.config.classifier_dropout = 0.1  # of a head that a language model does not have

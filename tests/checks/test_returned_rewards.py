@@ -10,7 +10,7 @@ import torch
 from transformers import Qwen2Config, Qwen2ForSequenceClassification
 
 from dapo_trl import DAPOTrainer
-from dapo_trl.checks.returned_rewards import ReturnedValues, RewardValueError
+from dapo_trl.checks.returned_rewards import ReturnedValues, RewardValueError, find_lost
 from dapo_trl.run.checkpoint import last_complete_checkpoint
 
 from ..helpers import CHAT_TEMPLATE, build, char_tokenizer, correct, is_correct, prompt_dataset, train, weights
@@ -21,8 +21,8 @@ OFF = {"dynamic_sampling": False}
 NAMED = {"dynamic_sampling_metric": "correct"}
 
 
-def taken(values) -> tuple[list, dict]:
-    returned = ReturnedValues(first_row=0, num_rows=4)
+def taken(values, num_generations: int = 2) -> tuple[list, dict]:
+    returned = ReturnedValues(first_row=0, num_rows=4, num_generations=num_generations)
     return returned.take(values, index=0), returned.unusable
 
 
@@ -74,6 +74,34 @@ def test_what_is_no_list_is_remembered(output, text):
     assert unusable == {(0, 0): f"{text} instead of a list of values"}
 
 
+# Rewards that vanish in the sum
+
+
+@pytest.mark.parametrize(
+    ("rewards", "expected"),
+    [
+        ([[1.0, 0.0], [-1.0, 0.0]], None),
+        ([[1.0, 1e9], [-1.0, 1e9]], (0, 1)),  # 1e9 + 1 is 1e9 in float32
+        ([[1.0, 1e5], [-1.0, 1e5]], None),
+        ([[1.0, -1e9], [-1.0, 1e9]], None),  # what is lost counts nothing beside what differs
+        ([[1.0, 1e9], [1.0, 1e9]], None),  # no difference to lose
+        ([[1.0, 1e9], [1.0 + 1e-6, 1e9]], None),  # none that counts
+        ([[1.0, -1.0], [-1.0, 1.0]], None),  # equal in truth
+        ([[NAN, NAN], [1.0, 1.0]], None),
+        ([[1.0, NAN], [-1.0, NAN]], None),
+        ([[0.5, 0.0], [0.5, 0.0], [1.0, 3e9], [-1.0, 3e9]], (2, 1)),  # the second group
+    ],
+)
+def test_find_lost(rewards, expected):
+    assert find_lost(torch.tensor(rewards), torch.ones(2), num_generations=2) == expected
+
+
+def test_find_lost_with_weights():
+    rewards = torch.tensor([[1.0, 1e9], [-1.0, 1e9]])
+    assert find_lost(rewards, torch.tensor([1.0, 1e-6]), num_generations=2) is None
+    assert find_lost(rewards, torch.tensor([1.0, -1.0]), num_generations=2) == (0, 1)
+
+
 # In a run
 
 
@@ -103,6 +131,7 @@ class Asynchronous:
         ([correct, bad(-math.inf)], NAMED, "'function' returned -inf for row"),
         ([correct, Asynchronous()], NAMED, "'asynchronous' returned -inf for row"),
         ([correct, lambda completion_ids, **kwargs: None], NAMED, "returned None instead of a list of values"),
+        ([correct, lambda completion_ids, **kwargs: [1e9] * len(completion_ids)], NAMED, "float32, which holds 7"),
         (
             [correct, bad(1e10)],
             NAMED | {"reward_weights": [1.0, 1e10]},

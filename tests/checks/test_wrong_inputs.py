@@ -14,13 +14,15 @@ import pandas as pd
 import pytest
 import torch
 from datasets import Dataset, DatasetDict, IterableDatasetDict
-from peft import LoraConfig, PeftModel, PrefixTuningConfig, PromptTuningConfig, get_peft_model
+from peft import AdaptionPromptConfig, LoraConfig, PeftModel, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from transformers import (
     BertConfig,
     BertForMaskedLM,
     EarlyStoppingCallback,
     GPT2Config,
     GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
     Qwen2ForCausalLM,
     Qwen2ForSequenceClassification,
     T5Config,
@@ -28,9 +30,9 @@ from transformers import (
     TrainerCallback,
 )
 
-from dapo_trl import DAPOTrainer, accuracy
+from dapo_trl import DAPOConfig, DAPOTrainer, accuracy
 from dapo_trl.checks.data import check_prompt_types
-from dapo_trl.checks.model import check_trainable, num_embeddings
+from dapo_trl.checks.model import check_policy, check_trainable, num_embeddings
 
 from ..helpers import CHAT_TEMPLATE, EOS, build, char_tokenizer, correct, prompt_dataset, tiny_model
 
@@ -70,9 +72,27 @@ def loaded_adapter(**options) -> PeftModel:
     return PeftModel.from_pretrained(tiny_model(), adapter_directory().name, **options)
 
 
+def adapter_beside_a_frozen_one() -> PeftModel:
+    model = loaded_adapter()
+    model.load_adapter(adapter_directory().name, "second", is_trainable=True)
+    return model
+
+
+def disabled_adapter() -> PeftModel:
+    model = get_peft_model(tiny_model(), lora())
+    model.base_model.disable_adapter_layers()
+    return model
+
+
 def two_adapters() -> PeftModel:
     model = get_peft_model(tiny_model(), lora())
     model.add_adapter("second", lora())
+    return model
+
+
+def adapter_beside_a_reference() -> PeftModel:
+    model = get_peft_model(tiny_model(), lora())
+    model.add_adapter("ref", lora())
     return model
 
 
@@ -115,6 +135,12 @@ def on_the_meta_device() -> Qwen2ForCausalLM:
         return Qwen2ForCausalLM(tiny_model().config)
 
 
+def without_generation_config() -> Qwen2ForCausalLM:
+    model = tiny_model()
+    model.generation_config = None
+    return model
+
+
 def with_an_end_token_beyond() -> Qwen2ForCausalLM:
     model = tiny_model()
     model.generation_config.eos_token_id = [EOS, 5000]
@@ -122,7 +148,7 @@ def with_an_end_token_beyond() -> Qwen2ForCausalLM:
 
 
 NOTHING_TO_TRAIN = r"model is a Qwen2ForCausalLM with nothing to train: .* Call model.requires_grad_\(True\)"
-FROZEN = r"model is a PeftModelForCausalLM with nothing to train.*from_pretrained\(..., is_trainable=True\)"
+FROZEN = r"active adapters of the model, \['default'\], are frozen .*from_pretrained\(..., is_trainable=True\)"
 NO_CAUSAL_MODEL = r"which is no causal language model. Load one with AutoModelForCausalLM"
 VIRTUAL = "virtual tokens stand before the padding.* dynamic_sampling=True .* such as LoRA, or set both to false"
 TOO_LONG = (
@@ -136,19 +162,24 @@ MODELS = {
     "None": (lambda: {"model": None}, "model is None, but it must be the name or path"),
     "other object": (lambda: {"model": torch.nn.Linear(2, 2)}, "model is a Linear, but it must be the name or path"),
     "no such name": (lambda: {"model": "/no/such/model"}, "/no/such/model"),
+    "wrapped": (lambda: {"model": torch.nn.DataParallel(tiny_model())}, r"is a DataParallel, .* Pass model.module"),
     "encoder": (lambda: {"model": encoder()}, f"model is a BertForMaskedLM, {NO_CAUSAL_MODEL}"),
     "encoder by path": (lambda: {"model": saved(encoder())}, "is a BertForMaskedLM, which is no causal language"),
     "encoder and decoder": (lambda: {"model": encoder_decoder()}, f"T5ForConditionalGeneration, {NO_CAUSAL_MODEL}"),
     "classifier": (lambda: {"model": Qwen2ForSequenceClassification(tiny_model().config)}, NO_CAUSAL_MODEL),
     "without a head": (lambda: {"model": tiny_model().model}, f"is a Qwen2Model, {NO_CAUSAL_MODEL}"),
     "without data": (lambda: {"model": on_the_meta_device()}, "parameters without data .* Load it whole"),
+    "no generation config": (lambda: {"model": without_generation_config()}, "generation_config is None.* Set it to"),
+    "no tokenizer to load": (lambda: {"processing_class": None}, "processing_class is not given.* Pass the model's"),
     "frozen": (lambda: {"model": frozen()}, NOTHING_TO_TRAIN),
     "learned positions": (lambda: {"model": gpt2(20)}, TOO_LONG),
     "small vocabulary": (lambda: {"model": tiny_model(vocab_size=50)}, rf"train_dataset\[0\]\['prompt'\] {BEYOND}"),
     # Adapters
     "frozen adapter": (lambda: {"model": loaded_adapter()}, FROZEN),
     "frozen adapter with KL": (lambda: {"model": loaded_adapter(), "config": {"beta": 0.1}}, FROZEN),
+    "the other adapter": (lambda: {"model": adapter_beside_a_frozen_one()}, FROZEN),
     "inference mode": (lambda: {"peft_config": lora(inference_mode=True)}, FROZEN),
+    "disabled": (lambda: {"model": disabled_adapter()}, r"they are disabled.* Call .*enable_adapter_layers"),
     "prefix tuning": (
         lambda: {"peft_config": PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)},
         f"adapter is a PrefixTuningConfig, whose {VIRTUAL}",
@@ -157,7 +188,26 @@ MODELS = {
         lambda: {"peft_config": PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)},
         f"adapter is a PromptTuningConfig, whose {VIRTUAL}",
     ),
+    "adaption prompt": (
+        lambda: {
+            "model": LlamaForCausalLM(LlamaConfig(**tiny_model().config.to_dict() | {"model_type": "llama"})),
+            "peft_config": AdaptionPromptConfig(adapter_layers=1, adapter_len=2, task_type="CAUSAL_LM"),
+        },
+        "adapter is a AdaptionPromptConfig, under which .* Train another adapter, such as LoRA",
+    ),
     "no target": (lambda: {"peft_config": lora(target_modules=["nope"])}, "Target modules {'nope'} not found"),
+    "other name with KL": (
+        lambda: {"model": get_peft_model(tiny_model(), lora(), adapter_name="mine"), "config": {"beta": 0.1}},
+        r"beta=0.1: the reference is a copy of the adapter 'default' .* has the adapters \['mine'\]. Load .* or set b",
+    ),
+    "a reference already": (
+        lambda: {"model": adapter_beside_a_reference(), "config": {"beta": 0.1}},
+        r"by the name of 'ref', but the model has the adapters \['default', 'ref'\]",
+    ),
+    "no reference to load": (
+        lambda: {"config": {"beta": 0.1}},
+        "beta=0.1: the reference model is loaded by the name of the model, but .* names no .* set beta to 0",
+    ),
     "LM head": (lambda: {"peft_config": lora(target_modules=["lm_head"])}, "adapter to `lm_head` is not supported"),
     "no adapter config": (lambda: {"peft_config": {"r": 4}}, "`peft_config` must be a `peft.PeftConfig` instance"),
     "adapter twice": (lambda: {"model": two_adapters(), "peft_config": lora()}, "together with a `peft_config`"),
@@ -343,25 +393,29 @@ def choosing(metric: str | None, *names: str, **config) -> dict:
 BEST_METRICS = {
     "named sets": (
         lambda: choosing(None, "easy", "hard"),
-        r"'eval_avg@4' is no metric of the evaluation. Set it to one of \['eval_easy_avg@4'.*'eval_hard_avg@4'",
+        r"metric_for_best_model='eval_avg@4' is no metric of the evaluation of the 2 named sets, each with metrics of "
+        r"its own. Did you mean 'eval_easy_avg@4' or 'eval_hard_avg@4'\? Set it to one of \['eval_easy_avg@4', ",
     ),
     "reward of which set": (
         lambda: choosing("eval_reward", "easy", "hard"),
-        "'eval_reward' is no metric of .*'eval_easy_reward'",
+        "Did you mean 'eval_easy_reward' or 'eval_hard_reward'",
     ),
-    "misspelt": (lambda: choosing("eval_rewrad"), "'eval_rewrad' is no metric .*'eval_reward'"),
-    "without its prefix": (lambda: choosing("rewrad"), "'rewrad' is no metric .*'eval_reward'"),
+    "unknown set": (lambda: choosing("eval_esay_avg@4", "easy", "hard"), "Did you mean 'eval_easy_avg@4'"),
+    "misspelt": (lambda: choosing("eval_rewrad"), r"'eval_rewrad' is no metric .* mean 'eval_reward'\? Set it to"),
+    "without its prefix": (lambda: choosing("rewrad"), r"'rewrad' is no metric .* mean 'eval_reward'\?"),
+    "other k": (lambda: choosing("eval_avg@2"), r"Did you mean 'eval_avg@4'\?"),
+    "bound": (lambda: choosing("eval_avg@4_low"), r"Did you mean 'eval_avg@4'\?"),  # not there for a single problem
     "saved if best": (
         lambda: choosing("eval_rewrad", save_strategy="best", load_best_model_at_end=False),
-        "'eval_rewrad' is no metric of the evaluation",
+        r"Did you mean 'eval_reward'\?",
     ),
     "plateau": (
         lambda: choosing(None, "easy", lr_scheduler_type="reduce_lr_on_plateau", load_best_model_at_end=False),
-        "metric_for_best_model='loss' is no metric .*'eval_easy_loss'",
+        r"metric_for_best_model='loss' .* Did you mean 'eval_easy_loss'\?",
     ),
     "early stopping": (
         lambda: choosing(None, "easy") | {"callbacks": [EarlyStoppingCallback()]},
-        "'eval_avg@4' is no metric .*'eval_easy_avg@4'",
+        "Did you mean 'eval_easy_avg@4'",
     ),
     "early stopping by nothing": (
         lambda: evaluating(prompt_dataset(2)) | {"callbacks": [EarlyStoppingCallback()]},
@@ -398,6 +452,11 @@ def by_position(completions, /, **kwargs):
 
 def generating(completion_ids, **kwargs):
     yield from correct(completion_ids)
+
+
+async def generating_later(completion_ids, **kwargs):
+    for value in correct(completion_ids):
+        yield value
 
 
 async def later(completion_ids, **kwargs):
@@ -442,6 +501,7 @@ REWARDS = {
         lambda: {"reward_funcs": tiny_model()},
         r"reward_funcs\[0\] is a Qwen2ForCausalLM, .* AutoModelForSequenceClassification.from_pretrained",
     ),
+    "async generator": (lambda: {"reward_funcs": generating_later}, "generating_later, is an async generator. Return"),
     "no kwargs": (
         lambda: {"reward_funcs": without_kwargs},
         r"without_kwargs\(prompts, completions\) cannot be called: got an unexpected keyword argument "
@@ -480,7 +540,7 @@ REWARDS = {
     ),
 }
 
-# Optimizers
+# Callbacks and optimizers
 
 
 def optimizer_of(model: torch.nn.Module) -> torch.optim.Optimizer:
@@ -492,11 +552,30 @@ def optimizer_from_before_the_adapter() -> dict:
     return {"model": model, "peft_config": lora(), "optimizers": (optimizer_of(model), None)}
 
 
+def scheduler_of_another() -> dict:
+    model = tiny_model()
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer_of(model), lambda step: 1.0)
+    return {"model": model, "optimizers": (optimizer_of(model), scheduler)}
+
+
+NO_PAIR = r"but it must be a pair \(optimizer, scheduler\)"
 NOT_OPTIMIZED = "the optimizer has none of the parameters that are trained.* Build it with this model's parameters"
 
-OPTIMIZERS = {
+CALLBACKS_AND_OPTIMIZERS = {
+    "no list": (lambda: {"callbacks": TrainerCallback()}, "callbacks is a TrainerCallback, but it must be a list"),
+    "number": (lambda: {"callbacks": [TrainerCallback, 3]}, r"callbacks\[1\] is 3, which has no on_.* subclass"),
+    "function": (lambda: {"callbacks": [print]}, r"callbacks\[0\] is <built-in function print>, which has no on_"),
+    "other class": (lambda: {"callbacks": [Reward()]}, r"callbacks\[0\] is .*Reward.* Make it a subclass of"),
+    "optimizer alone": (lambda: {"optimizers": optimizer_of(tiny_model())}, f"optimizers is a AdamW, {NO_PAIR}"),
+    "tuple of one": (lambda: {"optimizers": (None,)}, f"optimizers is a tuple, {NO_PAIR}"),
+    "None": (lambda: {"optimizers": None}, f"optimizers is None, {NO_PAIR}"),
     "of another model": (lambda: {"optimizers": (optimizer_of(tiny_model()), None)}, NOT_OPTIMIZED),
     "before the adapter": (optimizer_from_before_the_adapter, NOT_OPTIMIZED),
+    "scheduler of another": (scheduler_of_another, "the scheduler belongs to another optimizer.* Build it on that"),
+    "scheduler of none": (
+        lambda: scheduler_of_another() | {"optimizers": (None, scheduler_of_another()["optimizers"][1])},
+        "the scheduler belongs to another optimizer",
+    ),
 }
 
 WRONG = {
@@ -507,7 +586,7 @@ WRONG = {
         "data": DATA,
         "best model": BEST_METRICS,
         "rewards": REWARDS,
-        "optimizers": OPTIMIZERS,
+        "others": CALLBACKS_AND_OPTIMIZERS,
     }.items()
     for name, case in cases.items()
 }
@@ -523,6 +602,11 @@ def test_is_refused_before_anything_is_generated(name):
 
 
 # What looks wrong, and works
+
+
+def partly_optimized() -> dict:
+    model = tiny_model()
+    return {"model": model, "optimizers": (torch.optim.AdamW([model.model.embed_tokens.weight], lr=1e-3), None)}
 
 
 def own_optimizer_and_scheduler() -> dict:
@@ -588,6 +672,7 @@ WORKS: dict[str, Callable[[], dict]] = {
     "best of a named set for any k": lambda: choosing("easy_avg@k", "easy", "hard"),
     "best reward of a named set": lambda: choosing("eval_easy_rewards/correct/mean", "easy", "hard"),
     "best reward": lambda: choosing("reward"),
+    "worst model": lambda: choosing("reward", greater_is_better=False),
     "best length": lambda: choosing("eval_completions/mean_length", greater_is_better=False),
     "best by a metric of one's own": lambda: choosing("my_metric") | {"reward_funcs": logging_reward},
     "best by a metric of one's own and set": lambda: (
@@ -604,6 +689,7 @@ WORKS: dict[str, Callable[[], dict]] = {
     "decorated": lambda: {"reward_funcs": passing_on(lambda completion_ids: correct(completion_ids))},
     "callback as a class": lambda: {"callbacks": [TrainerCallback]},
     "own optimizer": own_optimizer_and_scheduler,
+    "optimizer of a part": partly_optimized,
 }
 
 
@@ -635,10 +721,15 @@ def test_works(name):
         ("answers in prompts", r"train_dataset: 4 of 4 prompts, the first in row 0, end with an assistant's turn"),
         ("model with fewer rotary positions", r"more than max_position_embeddings=16 of the model, the length it was"),
         (
+            "worst model",
+            r"greater_is_better=False with metric_for_best_model='reward': the worst model counts as the b",
+        ),
+        (
             "model that has changed, with KL",
             r"beta=0.1: the reference model, loaded from '.*', differs from the model in 1 of \d+ weights, such as "
             r"model.layers.1.mlp.up_proj.weight: the KL term pulls to that model",
         ),
+        ("optimizer of a part", r"lacks \d+ of the \d+ parameters with requires_grad, such as model.layers.0"),
     ],
 )
 def test_is_warned_of(name, message, caplog):
@@ -654,12 +745,25 @@ def test_the_same_reference_is_not_warned_of(name, caplog):
     assert "reference model" not in caplog.text
 
 
+def test_a_reward_model_of_several_labels_is_warned_of(caplog):
+    config = tiny_model().config
+    config.num_labels = 2
+    reward = {"reward_funcs": Qwen2ForSequenceClassification(config), "reward_processing_classes": char_tokenizer()}
+    build(DAPOTrainer, **reward)
+    assert (
+        "with num_labels=2: the reward is the logit of its first label alone. Load it with num_labels=1" in caplog.text
+    )
+
+
 def test_arguments_that_a_rollout_function_may_add_are_not_missed():
     def with_field(prompts, trainer):
         output = {"prompt_ids": [[5]] * len(prompts), "completion_ids": [[6, EOS]] * len(prompts), "logprobs": None}
         return output | {"answer": list(range(len(prompts)))}
 
-    build(DAPOTrainer, rollout_func=with_field, reward_funcs=by_answer).train()
+    trainer = build(DAPOTrainer, rollout_func=with_field, reward_funcs=by_answer)
+    trainer.train()
+    with pytest.raises(TypeError, match="missing a required argument: 'number'.* the other columns of eval_dataset"):
+        build(DAPOTrainer, EVALUATED, reward_funcs=by_number, eval_dataset=prompts(["p"]))  # a column, not a field
 
 
 def by_answer(completion_ids, answer, **kwargs):
@@ -695,3 +799,16 @@ def test_every_metric_that_is_offered_is_reported():
 def test_texts_and_messages_cannot_be_mixed():
     with pytest.raises(ValueError, match=r"train_dataset\[1\]\['prompt'\] is of another kind than the first one"):
         check_prompt_types("train_dataset", ["p", [USER]])
+
+
+def test_virtual_tokens_cannot_be_served():
+    model = get_peft_model(tiny_model(), PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4))
+    args = DAPOConfig(use_cpu=True, bf16=False, report_to="none", use_vllm=True, vllm_mode="server")
+    with pytest.raises(ValueError, match="PromptTuningConfig, whose virtual tokens vLLM does not know.* LoRA"):
+        check_policy(model, char_tokenizer(), None, args)
+
+
+def test_a_model_by_name_has_an_architecture(tmp_path):
+    tiny_model().config.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r'its config.json names no architecture.* Add "architectures" to it'):
+        build(DAPOTrainer, model=str(tmp_path))
