@@ -29,8 +29,9 @@ _REWRITES = tuple(
     for pattern, replacement in (
         (r"\\(?:begin|end|[hv]space\*?)\s*\{[^{}]*\}", " "),
         (r"\\(?:cdot|times)(?![a-z])|\\(?:cdot|times)(?=[a-z]\b)", "*"),
-        (r"\\l(?:e|eq|eqslant|t)(?![a-z])|<=", "<"),
-        (r"\\g(?:e|eq|eqslant|t)(?![a-z])|>=", ">"),
+        # Letters may follow at once: a copy without spaces has `\lex` for `\le x`.
+        (r"\\l(?:eqslant|eq|e(?!ft|ss)|t(?!imes))|<=", "<"),
+        (r"\\g(?:eqslant|eq|e(?!ts)|t(?!rsim))|>=", ">"),
         # Commands that only say how something looks.
         (r"\\(?:left|right|[dtc]?frac|text[a-z]{0,6}|math[a-z]{2,4}|display[a-z]+|operatorname|boxed|q?quad)", " "),
         (r"\\[()\[\]]", "|"),

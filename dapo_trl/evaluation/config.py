@@ -1,36 +1,16 @@
-"""Settings of `dapo-trl evaluate`, the checks on them, and the benchmarks by name."""
+"""Settings of `dapo-trl evaluate`, and the checks on them."""
 
 import json
 from dataclasses import MISSING, dataclass, field
 from typing import Any
+
+from .presets import PRESETS
 
 
 BACKENDS = ("transformers", "vllm", "server")
 SERVER_APIS = ("completions", "chat")
 # What a server may take from the model's own generation_config.json is sent with every request instead.
 PLAIN_SAMPLING = {"min_p": 0.0, "repetition_penalty": 1.0}
-
-
-@dataclass(frozen=True)
-class DataSource:
-    """Where problems are read from."""
-
-    name: str  # in results
-    source: str  # Hub id or local path
-    split: str
-    config: str | None = None  # of a data set on the Hub
-
-
-# Their columns are among the layouts that `load_prompts` recognises.
-PRESETS = {
-    preset.name: preset
-    for preset in (
-        DataSource("aime24", "BytedTsinghua-SIA/AIME-2024", "train"),  # of the DAPO authors: each problem 32 times
-        DataSource("aime25", "math-ai/aime25", "test"),
-        DataSource("math500", "HuggingFaceH4/MATH-500", "test"),
-        DataSource("gsm8k", "openai/gsm8k", "test", "main"),
-    )
-}
 
 
 def _option(default: Any, help: str) -> Any:
@@ -45,6 +25,7 @@ class EvaluateConfig:
     data: str = _option(MISSING, f"Preset ({', '.join(PRESETS)}), Hub id, .json(l) or .parquet file, directory.")
     k: int = _option(32, "Samples per problem.")
     output_dir: str | None = _option(None, "Default: `evaluation` in a local model, else outputs/evaluation/<model>.")
+    data_file: str | None = _option(None, "Local file to read in place of the preset's data set on the Hub.")
     data_split: str | None = _option(None, "Split to read. Default: the preset's, else train.")
     data_config: str | None = _option(None, "Configuration (subset) of a data set on the Hub.")
     prompt_column: str | None = _option(None, "Column with the prompt or problem. Default: found by name.")

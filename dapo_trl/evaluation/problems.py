@@ -4,30 +4,16 @@ import hashlib
 import json
 import logging
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from ..data.files import BUILDERS
+import httpx
+
 from ..data.prompts import PromptForm, ask, bare_problem
 from ..data.records import Counts, Record, RecordReader, deduplicate
-from .config import PRESETS, DataSource
+from .presets import PRESETS, DataSource
 
 
 logger = logging.getLogger(__name__)
-
-
-def find_source(data: str, split: str | None = None, config: str | None = None) -> DataSource:
-    """What `--data` means: a preset, a Hub id, or the path of a file or directory."""
-    if preset := PRESETS.get(data):
-        return replace(preset, split=split or preset.split, config=config or preset.config)
-    path = Path(data)
-    is_file = path.suffix.lower() in BUILDERS  # a missing one is reported, with its full path, where it is read
-    if not (is_file or "/" in data or path.exists()):
-        raise FileNotFoundError(
-            f"data={data!r} is not one of the presets ({', '.join(PRESETS)}), and there is no such file or directory. "
-            "Give a preset, the path of a file, or the id of a data set on the Hub (`owner/name`)."
-        )
-    return DataSource(path.stem if is_file else path.name, data, split or "train", config)
 
 
 @dataclass(frozen=True)
@@ -54,8 +40,17 @@ def load_problems(
 ) -> Problems:
     """Reads problems, each once; `prompt_form` replaces the data's own prompts, but for dialogues."""
     counts = Counts()
-    reader = RecordReader(source.source, counts, split=source.split, config=source.config, **columns)
-    records = list(deduplicate(reader, counts))
+    try:
+        reader = RecordReader(source.source, counts, split=source.split, config=source.config, **columns)
+        records = list(deduplicate(reader, counts))
+    except (OSError, httpx.HTTPError) as error:
+        if source.name not in PRESETS or source.source != PRESETS[source.name].source:
+            raise
+        raise FileNotFoundError(
+            f"data={source.name!r} is a preset, whose data set {source.source!r} on the Hub could not be read "
+            f"({error.__cause__ or error}). Give the path of a local copy with --data_file, or try again when the Hub "
+            "can be reached."
+        ) from error
     _report(source.name, counts, len(records))
     records = records[:num_problems]
     if not records:

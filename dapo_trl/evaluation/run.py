@@ -17,7 +17,8 @@ from .completions import Completion, CompletionsFile, Request, make_requests
 from .config import EvaluateConfig
 from .judge import judge, results
 from .model import ModelFiles, find_model, load_tokenizer, read_metadata, trained_rule, trained_tags
-from .problems import Problems, digest, find_source, load_problems
+from .presets import find_source
+from .problems import Problems, digest, load_problems
 from .prompts import PromptSettings, find_prompt_settings
 from .summary import FORMAT_VERSION, versions, write_summary
 
@@ -108,7 +109,7 @@ def prepare(config: EvaluateConfig) -> Evaluation:
             "Give --server_api completions to ask as in the training."
         )
     problems = load_problems(
-        find_source(config.data, config.data_split, config.data_config),
+        find_source(config.data, config.data_split, config.data_config, config.data_file),
         prompt_form=prompts.form,
         num_problems=config.num_problems,
         conversational=has_chat_template,

@@ -2,10 +2,11 @@
 
 import json
 
+import httpx
 import pytest
 
-from dapo_trl.evaluation.config import PRESETS, DataSource
-from dapo_trl.evaluation.problems import find_source, load_problems
+from dapo_trl.evaluation.presets import PRESETS, DataSource, find_source
+from dapo_trl.evaluation.problems import load_problems
 
 
 @pytest.fixture
@@ -120,15 +121,39 @@ def test_a_misspelt_preset_is_told_the_presets(tmp_path, monkeypatch):
     assert find_source("aime42") == DataSource("aime42", "aime42", "train")
 
 
-def test_data_without_the_hub(monkeypatch, tmp_path):
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_without_the_hub_names_the_way_out(name, monkeypatch):
     def refuse(*args, **kwargs):
         raise ConnectionError("offline")
 
     monkeypatch.setattr("dapo_trl.data.sources.load_dataset_builder", refuse)
-    for data, source in (("own/data", "own/data"), ("aime25", "math-ai/aime25")):
-        with pytest.raises(
-            FileNotFoundError, match=rf"'{source}' is neither a local file .*Correct the path or the id"
-        ):
-            load_problems(find_source(data), conversational=False)
+    with pytest.raises(FileNotFoundError, match=rf"data='{name}' is a preset, .*\(offline\).* --data_file,") as error:
+        load_problems(find_source(name), conversational=False)
+    assert "Correct the path or the id" not in str(error.value)
+
+
+def test_a_connection_that_is_lost_in_a_file_of_a_preset(monkeypatch):
+    def lost(*args):
+        yield {"problem": "Q?", "answer": "1"}
+        raise httpx.ReadError("connection lost")
+
+    monkeypatch.setattr("dapo_trl.data.records.stream_rows", lost)
+    with pytest.raises(FileNotFoundError, match=r"data='aime25' is a preset, .*\(connection lost\).* --data_file,"):
+        load_problems(find_source("aime25"), conversational=False)
+
+
+def test_a_local_copy_of_a_preset():
+    assert find_source("gsm8k", data_file="copy.jsonl") == DataSource("gsm8k", "copy.jsonl", "test", "main")
+    with pytest.raises(ValueError, match="data_file='f.jsonl' stands in for a preset, but data='mine' is not one"):
+        find_source("mine", data_file="f.jsonl")
+
+
+def test_other_data_without_the_hub(monkeypatch, tmp_path):
+    def refuse(*args, **kwargs):
+        raise ConnectionError("offline")
+
+    monkeypatch.setattr("dapo_trl.data.sources.load_dataset_builder", refuse)
+    with pytest.raises(FileNotFoundError, match=r"'own/data' is neither a local file .*Correct the path or the id"):
+        load_problems(find_source("own/data"), conversational=False)
     with pytest.raises(FileNotFoundError, match="copy.jsonl' looks like a local path"):
         load_problems(find_source(str(tmp_path / "copy.jsonl")), conversational=False)
