@@ -29,6 +29,7 @@ def test_part_of_an_evaluation_problem_is_found():
 PROBLEMS = {
     "long": r"Let $x_1 \le \frac{3}{4}$, $(y + 1,200)$ be reals, $\sin \alpha \cdot x^2 = -1{,}005$. Find $xy$.",
     "short": r"Compute $\frac{1}{2} - \sqrt{18}$.",
+    "relations": r"For which $n$ is $0 \le n \lt 18$ and $x^2 \ge n$?",
     "without numbers": r"Simplify $\frac{\sec x}{\sin x} - \cos x$.",
 }
 SPELLINGS = {
