@@ -96,7 +96,7 @@ class AccuracyReward:
         """
         if solution is None:
             raise ValueError(
-                "The `accuracy` reward needs the gold answers in a column `solution`, but the columns are: "
+                "The `accuracy` reward needs the reference answers in a column `solution`, but the columns are: "
                 f"{', '.join(sorted(kwargs)) or 'none'}. Rename the column that holds the answers."
             )
         outcomes = self.verifier([completion_text(completion) for completion in completions], solution)
