@@ -52,7 +52,7 @@ def compare(first: dict[str, Any], second: dict[str, Any]) -> Comparison:
     tags = [summary["judging"].get("thinking_tags") for summary in (first, second)]
     if None not in tags and tags[0] != tags[1]:  # each may be right for its model
         logger.warning("No answer was read between %r in the first, between %r in the second.", *tags)
-    sent = [summary["prompts"]["example"]["sent"] for summary in (first, second)]
+    sent = [summary.get("prompts", {}).get("example", {}).get("sent") for summary in (first, second)]
     if sent[0] != sent[1]:
         logger.warning("The same messages reach the models as other texts: %r in the first, %r in the second.", *sent)
     scorable = [[row for row in summary["problems"] if row["is_scorable"]] for summary in (first, second)]
@@ -80,13 +80,13 @@ def _check_comparable(first: dict[str, Any], second: dict[str, Any]) -> None:
             f"{data[1]['num_problems']} of {data[1]['name']}, and problems or reference answers are not the same. "
             "Evaluate both models on the same data, with the same --num_problems."
         )
-    prompts = [summary["prompts"] for summary in (first, second)]
-    kwargs = [summary["chat_template_kwargs"] for summary in prompts]
+    prompts = [summary.get("prompts", {}) for summary in (first, second)]  # early summaries do not tell
+    kwargs = [known.get("chat_template_kwargs") or {} for known in prompts]
     if data[0]["prompts_hash"] == data[1]["prompts_hash"] and kwargs[0] == kwargs[1]:
         return
     remedy = ", with the same --prompt_template and --chat_template_kwargs, or with --like and a trained model"
     for one, other in ((first, second), (second, first)):
-        if one["prompts"]["form_from"] == "model":
+        if one.get("prompts", {}).get("form_from") == "model":
             remedy = f": {other['model']['name']} with --like {one['model']['name']}"
             break
     raise NotComparableError(
@@ -96,8 +96,11 @@ def _check_comparable(first: dict[str, Any], second: dict[str, Any]) -> None:
 
 
 def _describe(prompts: dict[str, Any]) -> str:
-    form = f"of the form {prompts['form']!r}" if prompts["form"] else f"such as {prompts['example']['sent']!r}"
-    return f"prompts {form} and chat_template_kwargs {prompts['chat_template_kwargs']}"
+    if prompts.get("form"):
+        form = f" of the form {prompts['form']!r}"
+    else:
+        form = f" such as {prompts['example']['sent']!r}" if "example" in prompts else ""
+    return f"prompts{form} and chat_template_kwargs {prompts.get('chat_template_kwargs') or {}}"
 
 
 def _measures(problems: list[dict[str, Any]]) -> dict[str, np.ndarray]:

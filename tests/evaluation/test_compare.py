@@ -51,6 +51,14 @@ def test_differences_are_paired():
     assert differences["avg@2"].low < 0.25 < differences["avg@2"].high
 
 
+def test_summaries_that_do_not_tell_of_their_prompts():
+    """Those of early versions."""
+    first, second = ({name: value for name, value in each.items() if name != "prompts"} for each in (FIRST, SECOND))
+    assert compare(first, second).differences["avg@2"].mean == pytest.approx(0.25)
+    with pytest.raises(NotComparableError, match="The first was asked with prompts and chat_template_kwargs {}, the"):
+        compare(first, second | {"data": second["data"] | {"prompts_hash": "other"}})
+
+
 def test_gains_and_losses():
     changes = compare(FIRST, SECOND).changes
     assert [(change.id, change.first, change.second) for change in changes[:2]] == [("a", 0, 1), ("b", 0.5, 1)]
