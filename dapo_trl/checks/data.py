@@ -9,7 +9,6 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from ..config import DAPOConfig
-from ..data.tokens import prompt_ids
 from .model import check_token_id, max_positions, num_embeddings, num_tokens
 
 
@@ -177,6 +176,8 @@ def _warn_of_answers(name: str, prompts: list) -> None:
 def _check_tokens(
     name: str, prompts: list, tokenizer: PreTrainedTokenizerBase, model: nn.Module, args: DAPOConfig
 ) -> None:
+    from ..data.tokens import prompt_ids  # a trainer is not to load the folder of data
+
     limit, is_hard = max_positions(model)
     template_kwargs, num_new = args.chat_template_kwargs or {}, args.max_completion_length or 0
     rows = list(range(len(prompts)))
@@ -204,6 +205,8 @@ def _maybe_longer(
     prompts: list, max_tokens: int, tokenizer: PreTrainedTokenizerBase, template_kwargs: dict[str, Any]
 ) -> list[int]:
     """Rows that may have more tokens: no more than they have bytes, and what is added to an empty prompt."""
+    from ..data.tokens import prompt_ids
+
     first = prompts[0]
     empty = "" if isinstance(first, str) else [dict(message) | {"content": ""} for message in first]
     num_added = len(prompt_ids([empty], tokenizer, template_kwargs)[0])
