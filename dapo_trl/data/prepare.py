@@ -1,6 +1,5 @@
 """The steps of preparing a data set, one after the other, on a stream of records."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path, PurePath
@@ -12,6 +11,7 @@ import yaml
 from huggingface_hub import DatasetCardData
 from tqdm.auto import tqdm
 
+from ..run.atomic_write import atomic_file
 from ..run.secret_values import mask_text
 from .check import RewardFunc, reward_name, score
 from .decontaminate import Decontaminator, read_problems
@@ -134,16 +134,15 @@ def within_pass_rate(
 
 
 def _write_parquet(records: list[Record], path: Path) -> None:
-    """The file appears under its name only when it is complete. The same records make the same bytes."""
+    """The same records make the same bytes."""
     names = [("id", pa.string()), ("prompt", pa.string() if isinstance(records[0].prompt, str) else _MESSAGES)]
     names += [(name, pa.string()) for name in ("solution", "problem", "source")]
     if records[0].pass_rate is not None:
         names.append(("pass_rate", pa.float64()))
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".tmp")
     table = pa.Table.from_pylist([vars(record) for record in records], schema=pa.schema(names))
-    pq.write_table(table, unfinished, compression="zstd")
-    os.replace(unfinished, path)
+    with atomic_file(path) as file:
+        pq.write_table(table, file, compression="zstd")
 
 
 def _card(config: PrepareConfig, layout: str, counts: Counts, reward_func: RewardFunc | None) -> str:
