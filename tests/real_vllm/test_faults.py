@@ -93,15 +93,15 @@ def test_a_fault_that_stays_ends_the_run_with_a_checkpoint_that_resumes(proxy, m
     with pytest.raises(ServerError, match=r"500.*last of 3 attempts.*resume"):
         trainer.train()
     assert trainer.state.global_step == 2
-    drawn_before = trainer._prompt_stream.state_dict()
+    drawn_before = trainer.sampler.stream.state_dict()
 
     proxy.harms.clear()
     resumed = build(proxy.url, models["tied"], **fields)
     started_from = []
-    start_rollout = resumed._start_rollout
-    resumed._start_rollout = lambda *args: (
-        started_from.append(resumed._prompt_stream.state_dict()),
-        start_rollout(*args),
+    score = resumed._score_informative_groups
+    resumed._score_informative_groups = lambda sampler: (
+        started_from.append(sampler.stream.state_dict()),
+        score(sampler),
     )[1]
     resumed.train(resume_from_checkpoint=last_complete_checkpoint(output_dir))
     assert resumed.state.global_step == 6
