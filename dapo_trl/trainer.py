@@ -10,7 +10,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 from trl import GRPOTrainer
 
 from .batching.batcher import RolloutBatcher
-from .batching.log_probs import score_in_chunks
+from .batching.log_probs import score_in_chunks, small_lm_head_chunks
 from .batching.padding import loss_mask, neutral_logps
 from .batching.rollout import weigh_by_group
 from .checks.returned_rewards import watched_rewards
@@ -363,8 +363,10 @@ class DAPOTrainer(GRPOTrainer):
         if checkpoint is not None and kwargs["epoch"] == kwargs["epochs_trained"]:
             self._random_state_of = resume(self, checkpoint)
         self._is_ending = False
+        own = small_lm_head_chunks(self.accelerator.device) if self.args.owns_batches else contextlib.nullcontext()
         try:
-            super()._run_epoch(*args, **kwargs)
+            with own:
+                super()._run_epoch(*args, **kwargs)
         except EndOfRun as reason:
             self._end_early(reason, kwargs["model"], kwargs["trial"])
         if self.control.should_training_stop or self.state.global_step >= self.state.max_steps:

@@ -1,10 +1,16 @@
 """Log-probabilities of a whole rollout, without computing on needless padding."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import torch
+from trl.kernels import chunked_logprob
 
 from .micro_batches import Lengths, partition_balanced
+
+
+CPU_CHUNK = 256
+"""Tokens that the LM head takes at once on a CPU. TRL takes 4,096, as suits a GPU, whose kernel works in place."""
 
 
 def score_in_chunks(
@@ -50,3 +56,18 @@ def _positions(lengths: list[Lengths]) -> tuple[torch.Tensor, int]:
     width, longest = max(map(sum, lengths)), max(length.completion for length in lengths)
     num_pushed = [max(0, length.prompt - (width - longest)) for length in lengths]
     return torch.arange(longest - width, longest) - torch.tensor(num_pushed).unsqueeze(1), longest
+
+
+@contextlib.contextmanager
+def small_lm_head_chunks(device: torch.device) -> Iterator[None]:
+    """
+    Inside, on a CPU, TRL's fused LM head takes [`CPU_CHUNK`] tokens at once, in both directions: off the GPU each
+    chunk has half a dozen temporary tensors of `(tokens, vocabulary)`. Results differ by rounding.
+    """
+    usual = chunked_logprob.TOKEN_CHUNK_SIZE
+    if device.type == "cpu":
+        chunked_logprob.TOKEN_CHUNK_SIZE = min(CPU_CHUNK, usual)
+    try:
+        yield
+    finally:
+        chunked_logprob.TOKEN_CHUNK_SIZE = usual
