@@ -1,8 +1,9 @@
 """Settings of `dapo-trl prepare-data`, and the checks on them."""
 
-from dataclasses import MISSING, dataclass, field
+from dataclasses import MISSING, dataclass
 from typing import Any
 
+from ..checks.fields import option
 from .templates import resolve_template
 
 
@@ -12,49 +13,44 @@ _NEEDS = {
 }
 
 
-def _option(default: Any, help: str) -> Any:
-    return field(default=default, metadata={"help": help})
-
-
 @dataclass
 class PrepareConfig:
     """Settings of the command; a ValueError for combinations that cannot work."""
 
-    source: str = _option(MISSING, "Hub id, path of a .json, .jsonl or .parquet file, or a directory with such files.")
-    output: str | None = _option(None, "Directory to write to (as `./parent/name`), or `owner/name` on the Hub.")
-    overwrite: bool = _option(False, "Replace a data set already in the output directory.")
-    private: bool = _option(True, "Create the data set on the Hub as a private one.")
-    split: str = _option("train", "Split to read.")
-    config_name: str | None = _option(None, "Configuration of a data set on the Hub.")
-    prompt_column: str | None = _option(None, "Column or dotted path with the problem, if not found by name.")
-    solution_column: str | None = _option(None, "Column or dotted path with the answer, if not found by name.")
-    prompt_template: str | None = _option(
+    source: str = option(MISSING, "Hub id, path of a .json, .jsonl or .parquet file, or a directory with such files.")
+    output: str | None = option(None, "Directory to write to (as `./parent/name`), or `owner/name` on the Hub.")
+    overwrite: bool = option(False, "Replace a data set already in the output directory.")
+    private: bool = option(True, "Create the data set on the Hub as a private one.")
+    split: str = option("train", "Split to read.")
+    config_name: str | None = option(None, "Configuration of a data set on the Hub.")
+    prompt_column: str | None = option(None, "Column or dotted path with the problem, if not found by name.")
+    solution_column: str | None = option(None, "Column or dotted path with the answer, if not found by name.")
+    prompt_template: str | None = option(
         None,
         "`dapo`, `boxed`, `plain`, or text with `{problem}`, put in place of a known template around it. "
         "Default: prompts stay as they are, bare problems get `dapo`.",
     )
-    conversational: bool | None = _option(None, "Prompts as messages (true) or texts (false). Default: as they are.")
-    tokenizer: str | None = _option(None, "Tokenizer (Hub id or path) to count tokens with.")
-    max_prompt_tokens: int | None = _option(None, "Leave out prompts with more tokens.")
-    decontaminate: list[str] | None = _option(None, "Evaluation files or Hub ids whose problems are to be left out.")
-    decontaminate_split: str = _option("train", "Split of the evaluation sets on the Hub.")
-    pass_rate_model: str | None = _option(None, "Model to measure pass rates with: Hub id, path, name on the server.")
-    pass_rate_server: str | None = _option(None, "OpenAI-compatible server, such as http://localhost:8000/v1.")
-    num_generations: int = _option(8, "Completions per prompt for the pass rate.")
-    min_pass_rate: float = _option(0.0, "Lowest pass rate to keep.")
-    max_pass_rate: float = _option(1.0, "Highest pass rate to keep.")
-    max_completion_length: int = _option(2048, "Longest completion for it, in tokens.")
-    temperature: float = _option(1.0, "Sampling temperature for the pass rate.")
-    seed: int = _option(42, "Seed of the sampling.")
-    reward_funcs: list[str] = field(
-        default_factory=lambda: ["accuracy"],
-        metadata={"help": "Rewards that judge correctness, by name or dotted path; the first one tells pass rates."},
+    conversational: bool | None = option(None, "Prompts as messages (true) or texts (false). Default: as they are.")
+    tokenizer: str | None = option(None, "Tokenizer (Hub id or path) to count tokens with.")
+    max_prompt_tokens: int | None = option(None, "Leave out prompts with more tokens.")
+    decontaminate: list[str] | None = option(None, "Evaluation files or Hub ids whose problems are to be left out.")
+    decontaminate_split: str = option("train", "Split of the evaluation sets on the Hub.")
+    pass_rate_model: str | None = option(None, "Model to measure pass rates with: Hub id, path, name on the server.")
+    pass_rate_server: str | None = option(None, "OpenAI-compatible server, such as http://localhost:8000/v1.")
+    num_generations: int = option(8, "Completions per prompt for the pass rate.")
+    min_pass_rate: float = option(0.0, "Lowest pass rate to keep.")
+    max_pass_rate: float = option(1.0, "Highest pass rate to keep.")
+    max_completion_length: int = option(2048, "Longest completion for it, in tokens.")
+    temperature: float = option(1.0, "Sampling temperature for the pass rate.")
+    seed: int = option(42, "Seed of the sampling.")
+    reward_funcs: list[str] = option(
+        ["accuracy"], "Rewards that judge correctness, by name or dotted path; the first one tells pass rates."
     )
-    answer_rule: str | None = _option(None, "Answer rule of the `accuracy` reward: `auto`, `boxed` or `math_dapo`.")
-    thinking_tags: list[str] | None = _option(None, "Begin and end of the thinking. Default: <think> and </think>.")
-    check: bool = _option(False, "Score every reference answer as a completion; `min_frac_right` must be right.")
-    check_sample: int | None = _option(None, "Check so many rows only. Default: all.")
-    min_frac_right: float = _option(0.99, "Share of the reference answers that must score.")
+    answer_rule: str | None = option(None, "Answer rule of the `accuracy` reward: `auto`, `boxed` or `math_dapo`.")
+    thinking_tags: list[str] | None = option(None, "Begin and end of the thinking. Default: <think> and </think>.")
+    check: bool = option(False, "Score every reference answer as a completion; `min_frac_right` must be right.")
+    check_sample: int | None = option(None, "Check so many rows only. Default: all.")
+    min_frac_right: float = option(0.99, "Share of the reference answers that must score.")
 
     def __post_init__(self):
         if self.output is None and not self.check:
