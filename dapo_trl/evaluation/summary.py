@@ -25,8 +25,7 @@ from pathlib import Path
 from platform import python_version
 from typing import Any
 
-from ..run.atomic_write import write_atomically
-from ..run.secret_values import mask_values
+from ..run.atomic_write import write_json
 
 
 FORMAT_VERSION = 1
@@ -50,7 +49,7 @@ def versions() -> dict[str, str]:
 
 def write_summary(summary: dict[str, Any], path: Path) -> None:
     """There is a whole summary or none; secrets are left out."""
-    write_atomically(path, json.dumps(mask_values(summary), indent=1, ensure_ascii=False) + "\n")
+    write_json(path, summary)
 
 
 def read_summary(path: str | Path) -> dict[str, Any]:

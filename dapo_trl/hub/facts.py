@@ -17,8 +17,8 @@ from ..data.prompts import Messages, ask, find_problem
 from ..data.sources import is_hub_id
 from ..evaluation.summary import versions
 from ..rewards.functions import completion_text
-from ..run.atomic_write import write_atomically
-from ..run.secret_values import mask_text, mask_values
+from ..run.atomic_write import write_json
+from ..run.secret_values import mask_text
 
 
 FACTS_FILE = "run.json"
@@ -60,7 +60,7 @@ def write_facts(trainer: Any, model_name: str, dataset_name: str | None) -> None
         "hardware": {"device": device, "num_processes": trainer.accelerator.num_processes},
         "versions": versions(),
     }
-    write_atomically(run_dir / FACTS_FILE, json.dumps(mask_values(facts), indent=1, ensure_ascii=False) + "\n")
+    write_json(run_dir / FACTS_FILE, facts)
 
 
 def read_facts(run_dir: Path) -> dict[str, Any]:

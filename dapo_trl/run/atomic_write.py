@@ -1,10 +1,13 @@
 """Atomic file writes: whoever reads finds the whole new file, or what was there before."""
 
 import contextlib
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from .secret_values import mask_values
 
 
 @contextlib.contextmanager
@@ -22,3 +25,9 @@ def write_atomically(path: Path, text: str) -> None:
     """Writes a whole text."""
     with atomic_file(path) as file:
         file.write(text.encode())
+
+
+def write_json(path: Path, content: Any, default: Callable[[Any], Any] | None = None) -> None:
+    """Writes a record of a run without its secrets; `default` makes something of values that JSON does not know."""
+    text = json.dumps(mask_values(content), indent=1, default=default, ensure_ascii=False)
+    write_atomically(path, text + "\n")

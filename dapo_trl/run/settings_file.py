@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .atomic_write import write_atomically
-from .secret_values import mask_values, remember
+from .atomic_write import write_json
+from .secret_values import remember
 
 
 SETTINGS_FILE = "settings.json"
@@ -22,7 +22,7 @@ def write_settings(output_dir: str | Path, *parts: Any) -> None:
         content["defaults"] |= {field.name: _default(field) for field in dataclasses.fields(part)}
     path = Path(output_dir, SETTINGS_FILE)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(mask_values(content), indent=1, default=str, ensure_ascii=False) + "\n")
+    write_json(path, content, default=str)
 
 
 def read_settings(output_dir: str | Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
