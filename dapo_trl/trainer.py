@@ -201,7 +201,7 @@ class DAPOTrainer(GRPOTrainer):
     def _score_informative_groups(self, sampler: DynamicSampler) -> dict[str, Any]:
         """Collects a rollout, then lets the parent pad it and compute log-probabilities and advantages, once."""
         pool, collection = sampler.collect(
-            self._generate_and_reward, self.filter_rewards.outcomes, self.monitor.hints, self.preemption.check
+            self._generate_and_reward, self.filter_rewards.outcomes, self.monitor.inspect, self.preemption.check
         )
         padding = padding_completion(dict(sampler.prompts[0]), self.eos_token_ids[0])
         with self.monitor.timer.measure("exchange"):

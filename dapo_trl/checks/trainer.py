@@ -76,7 +76,7 @@ def check_before_loading(arguments: dict[str, Any]) -> CheckedArguments:
         from ..generation.vllm.preflight import check_weight_transfer  # others do not load vLLM's part
 
         check_weight_transfer(args)
-    is_generated_elsewhere = (arguments["rollout_func"] or arguments["environment_factory"]) is not None
+    is_generated_elsewhere = arguments["rollout_func"] is not None or arguments["environment_factory"] is not None
     check_supported(args, train_dataset, arguments["tools"], arguments["environment_factory"])
     datasets = check_datasets(args, train_dataset, arguments["eval_dataset"])
     check_rewards(reward_funcs, args, datasets, is_generated_elsewhere)

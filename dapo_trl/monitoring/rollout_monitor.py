@@ -138,8 +138,8 @@ class RolloutMonitor:
         accepted = [collection.status(number, pool) == "kept" for number in collection.lengths]
         self._record_lengths(rewards, collection.lengths, accepted)
 
-    def hints(self, collection: Collection) -> Hints:
-        """What a shortage is to say of the completions beside the outcomes of their groups."""
+    def inspect(self, collection: Collection) -> Hints:
+        """Warns of rewards that look broken; returns what a shortage is to say beside the outcomes of the groups."""
         if not collection.rewards:
             return Hints()
         rewards = collection.rewards_per_func()

@@ -43,7 +43,7 @@ class DynamicSampler:
         self,
         generate: Callable[[list[dict[str, Any]]], tuple[list[GeneratedRow], torch.Tensor, dict[str, float]]],
         judge: Callable[[torch.Tensor], list[Outcome]],
-        hints: Callable[[Collection], Hints],
+        inspect: Callable[[Collection], Hints],
         check: Callable[[], None],
     ) -> tuple[GroupPool, Collection]:
         """
@@ -55,7 +55,7 @@ class DynamicSampler:
                 One generation call for this process's rows of the data set: completions, all processes' rewards
                 `(R * B, F)`, and the `completions/*` metrics.
             judge (`Callable`): outcomes of groups, from `(P * G, F)` rewards.
-            hints (`Callable`): what else is known of a rollout that cannot be filled.
+            inspect (`Callable`): looks at the whole rollout; tells what else is known if it cannot be filled.
             check (`Callable`): called after every round; raises [`~dapo_trl.run.early_end.EndOfRun`] to end the run.
 
         Raises:
@@ -84,7 +84,7 @@ class DynamicSampler:
             raise
         shortage = check_filled(
             pool,
-            hints(collection),
+            inspect(collection),
             is_partial_allowed=args.on_shortage == "train_partial",
             min_groups=-(-args.updates_per_rollout // args.num_generations),
             max_rounds=args.max_rounds,
