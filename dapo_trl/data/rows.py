@@ -38,7 +38,7 @@ class RowReader:
                 shown = repr(value) if len(repr(value)) <= 80 else f"{repr(value)[:40]}...{repr(value)[-37:]}"
                 raise ValueError(
                     f"no reference answer{place} in {shown}. Name another column with solution_column, or let "
-                    "prepare_data leave such rows out"
+                    "dapo-trl prepare-data leave such rows out"
                 )
             column = self.layout.prompt
             prompt, problem = build_prompt(row, self.layout, self.prompt_template)

@@ -107,7 +107,7 @@ def describe_data(name: str | None, run_dir: Path) -> dict[str, Any]:
     elif local_card.is_file():
         text = local_card.read_text(encoding="utf-8")
         (run_dir / DATA_CARD_FILE).write_text(mask_text(text), encoding="utf-8")
-    counts = text.partition("\n## Counts\n")[2].partition("\n## ")[0].strip()  # of a card that `prepare_data` wrote
+    counts = text.partition("\n## Counts\n")[2].partition("\n## ")[0].strip()  # of a card of prepare-data
     return {"name": hub_id or Path(name).stem, "hub_id": hub_id, "counts": counts or None}
 
 

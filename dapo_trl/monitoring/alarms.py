@@ -153,7 +153,7 @@ def default_alarms(optimizer_steps: int, learning_rate: float, usual_difference:
             "low_acceptance",
             _low_acceptance,
             "Most of the generation is thrown away: choose prompts that are neither too easy nor too hard "
-            "(prepare_data can measure pass rates), or raise num_generations.",
+            "(dapo-trl prepare-data can measure pass rates), or raise num_generations.",
         ),
         Alarm(
             "many_unscorable",
